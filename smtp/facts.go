@@ -1,0 +1,125 @@
+package smtp
+
+import (
+	"net/netip"
+	"time"
+
+	"mailweir/ref"
+	"mailweir/smtp/reply"
+)
+
+// Facts is everything that was seen of one transaction (or of a session that
+// had none). The session writes it; judges only read it, and the record keeps
+// it as it was, so that any recorded day can be judged again. A fact that was
+// not gathered is absent (nil, zero or ""), never guessed.
+type Facts struct {
+	Ref      ref.Ref   // of this transaction, in every refusal
+	Session  ref.Ref   // of the connection
+	Time     time.Time // when the transaction (else the connection) began
+	Peer     netip.Addr
+	Listener netip.AddrPort
+
+	Country string // ISO 3166-1 alpha-2
+	ASN     uint32
+	Tier    Tier
+
+	HELO  string
+	TLS   string   // "TLS1.3"; "" in clear
+	Slips []string // protocol slips in order of first sight, see wire.Slip
+
+	MailFrom  *string // as given, without brackets; "" is the null sender, nil means no MAIL
+	Rcpts     []Recipient
+	Size      int64 // bytes of the message as received
+	MessageID string
+
+	Backend      string // name of the backend that the message was handed to
+	BackendReply string // its answer
+}
+
+// Recipient is one RCPT command and what became of it.
+type Recipient struct {
+	At     time.Duration // since Facts.Time
+	To     string        // canonical mailbox, or the argument as given where it is none
+	Oracle OracleState   // "" when not asked
+	Age    Age           // how fresh the oracle's answer was
+	Trap   bool
+	Reply  reply.Reply // as written to the wire
+	Reason reply.Reason
+}
+
+// OracleState is what the oracle knows of a recipient.
+type OracleState string
+
+// The states of a recipient.
+const (
+	Valid       OracleState = "valid"
+	Unknown     OracleState = "unknown"     // a clear, counted no
+	Any         OracleState = "any"         // the route takes every recipient
+	Unavailable OracleState = "unavailable" // nobody could say: 451, counts nothing
+)
+
+// Age says whether an oracle's answer was fetched for this recipient or kept.
+type Age string
+
+// The ages of an answer.
+const (
+	Live   Age = "live"
+	Cached Age = "cached"
+)
+
+// Tier is how well we know a source.
+type Tier string
+
+// The tiers, best first.
+const (
+	Protected Tier = "protected" // the operator named it: never banned
+	Trusted   Tier = "trusted"
+	Known     Tier = "known"
+	New       Tier = "new"
+	Suspect   Tier = "suspect"
+)
+
+// Outcome is what became of a transaction.
+type Outcome string
+
+// The outcomes.
+const (
+	Accepted Outcome = "accepted" // the backend said 250
+	Spooled  Outcome = "spooled"  // on our disk, synced
+	Deferred Outcome = "deferred"
+	Rejected Outcome = "rejected"
+	Dropped  Outcome = "dropped" // the kernel, or the gate in its place
+	Aborted  Outcome = "aborted" // the client left
+)
+
+// Transaction is Facts and what we made of them: what a record is written from.
+type Transaction struct {
+	Facts   Facts
+	Checks  []Check
+	Score   float64
+	Outcome Outcome
+	Reason  reply.Reason
+	Took    time.Duration
+}
+
+// Check is one judge's verdict as the record keeps it.
+type Check struct {
+	Name   string       `json:"name"`
+	Action reply.Action `json:"action"`
+	Score  float64      `json:"score"`
+	Detail string       `json:"detail"`
+	Ms     float64      `json:"ms"`
+}
+
+// Verdict is what a judge says of the facts.
+type Verdict struct {
+	Action reply.Action
+	Reply  reply.Reply
+	Reason reply.Reason
+	Score  float64
+	Detail string
+}
+
+// Judge is one check: a pure function of the facts (and of the policy that it
+// was made with).
+type Judge interface{ Judge(f *Facts) Verdict }
