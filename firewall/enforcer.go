@@ -1,0 +1,54 @@
+package firewall
+
+import (
+	"context"
+	"net/netip"
+	"time"
+)
+
+// Rules is what an engine holds besides bans.
+type Rules struct {
+	Interfaces []string       // names of the interfaces to stand on; nft ignores them
+	Ports      []uint16       // protected TCP destination ports; nothing else is ever dropped
+	Allow      []netip.Prefix // wins over every ban, in the kernel too
+	Observe    bool           // count what would be dropped, drop nothing
+}
+
+// Enforcer is an Engine with what guard needs around it. firewall/xdp and
+// firewall/nft each have one, and one test suite holds both to the same
+// meaning.
+type Enforcer interface {
+	Engine
+	// Configure makes rules the whole truth, in one step as seen by packets.
+	Configure(ctx context.Context, rules Rules) error
+	// Hits says what was dropped by each ban that stands among prefixes.
+	Hits(ctx context.Context, prefixes []netip.Prefix) (map[netip.Prefix]Hits, error)
+	// Status asks the kernel, not our memory.
+	Status(ctx context.Context) (Status, error)
+	// Remove takes everything of ours out of the kernel, whoever put it there.
+	Remove(ctx context.Context) error
+	// Close releases what the process holds; bans stay in force.
+	Close() error
+}
+
+// Hits counts the packets that one ban dropped (or would have, in observe).
+type Hits struct {
+	Packets uint64
+	First   time.Time // of the first one; zero when the engine cannot say
+}
+
+// Status is what an engine reports of itself.
+type Status struct {
+	Engine     string            // "xdp", "nft"
+	Interfaces []InterfaceStatus // xdp only
+	Bans       int
+	Counters   map[string]uint64 // packets by reason: "banned", "allowed", "malformed", …
+	Problems   []string          // each ends with what the operator should do
+}
+
+// InterfaceStatus is how an engine stands on one interface.
+type InterfaceStatus struct {
+	Name string
+	Mode string // "native", "generic"; "" when it does not stand there
+	Note string // why not native, or what is in the way
+}
