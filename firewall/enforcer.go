@@ -10,11 +10,14 @@ import (
 type Rules struct {
 	Interfaces []string       // names of the interfaces to stand on; nft ignores them
 	Ports      []uint16       // protected TCP destination ports; nothing else is ever dropped
-	Allow      []netip.Prefix // wins over every ban, in the kernel too
+	Allow      []netip.Prefix // wins over every ban, in the kernel too; guard's own protected addresses are among them
 	Observe    bool           // count what would be dropped, drop nothing
 }
 
-// Enforcer is an Engine with what guard needs around it. firewall/xdp and
+// Enforcer is an Engine with what guard needs around it. Its methods are safe
+// for concurrent use; guard calls Replace, Apply and Configure one at a time.
+// Until Configure was called nothing is dropped, and after Remove it may be
+// called again. firewall/xdp and
 // firewall/nft each have one, and one test suite holds both to the same
 // meaning.
 type Enforcer interface {
@@ -25,6 +28,10 @@ type Enforcer interface {
 	Hits(ctx context.Context, prefixes []netip.Prefix) (map[netip.Prefix]Hits, error)
 	// Status asks the kernel, not our memory.
 	Status(ctx context.Context) (Status, error)
+	// Intact asks the kernel, in well under a millisecond, whether what this
+	// engine put there still stands (the table, the links). Its error says what
+	// is gone. Guard asks twice a second and mends by Configure and Replace.
+	Intact(ctx context.Context) error
 	// Remove takes everything of ours out of the kernel, whoever put it there.
 	Remove(ctx context.Context) error
 	// Close releases what the process holds; bans stay in force.
