@@ -13,5 +13,64 @@ const (
 )
 
 // Reason is the countable name of a verdict: the same word in reply table,
-// log, metric, record, ban and manual.
+// log, metric, record, ban and manual. The words are a contract with whoever
+// reads records: add, never rename.
 type Reason string
+
+// Reasons that concern the connection.
+const (
+	Banned        Reason = "banned"          // the source stands banned (where the kernel does not drop it)
+	Concurrency   Reason = "concurrency"     // too many open connections of one source
+	Rate          Reason = "rate"            // too many new connections of one source
+	Overload      Reason = "overload"        // too many open connections in all
+	Shutdown      Reason = "shutdown"        // we are stopping
+	Maintenance   Reason = "maintenance"     // the operator closed the door for a while
+	Timeout       Reason = "timeout"         // the client was silent, or slower than its deadline
+	TooManyErrors Reason = "too_many_errors" // of the client, in one session
+	TooLong       Reason = "too_long"        // the session lasted longer than one may
+	NotSMTP       Reason = "not_smtp"        // HTTP, or headers sent as commands
+	EarlyTalk     Reason = "early_talk"      // spoke before our greeting
+)
+
+// Reasons that concern a command.
+const (
+	Syntax         Reason = "syntax"          // a line that is no command, or a wrong argument
+	LineTooLong    Reason = "line_too_long"   // a command line over the limit
+	UnknownCommand Reason = "unknown_command" // one we do not serve
+	Order          Reason = "order"           // a command before its turn
+	HELOSyntax     Reason = "helo_syntax"
+	Auth           Reason = "auth" // AUTH, which we never offer
+	TLSRequired    Reason = "tls_required"
+	TLSFailed      Reason = "tls_failed" // the handshake after STARTTLS
+)
+
+// Reasons that concern the envelope.
+const (
+	SenderSyntax         Reason = "sender_syntax"
+	RecipientSyntax      Reason = "recipient_syntax"
+	UnqualifiedRecipient Reason = "unqualified_recipient" // <joe>, <joe@>
+	UTF8                 Reason = "utf8"                  // an internationalised address where the route has none
+	Relaying             Reason = "relaying"              // a domain that we do not serve
+	UnknownUser          Reason = "unknown_user"
+	Harvest              Reason = "harvest" // guessed addresses: the recipient that convicted
+	TooManyRecipients    Reason = "too_many_recipients"
+	OtherRoute           Reason = "other_route"       // a second route in one transaction
+	BounceRecipients     Reason = "bounce_recipients" // a second recipient of the null sender
+	OracleAway           Reason = "oracle_away"       // nobody can say whether the recipient exists
+	RecipientForNow      Reason = "recipient_for_now" // the backend refuses the recipient for the time being
+	NoRecipients         Reason = "no_recipients"
+)
+
+// Reasons that concern the message and its delivery.
+const (
+	Size                 Reason = "size"
+	LineEnds             Reason = "line_ends" // bare LF or CR where it cannot be mended
+	Loop                 Reason = "loop"
+	DiskFull             Reason = "disk_full"
+	BackendAway          Reason = "backend_away"
+	BackendThrottled     Reason = "backend_throttled"
+	MisconfiguredBackend Reason = "misconfigured_backend" // it refuses us, not the message
+	RecipientChanged     Reason = "recipient_changed"     // good at RCPT, refused at delivery
+	MessageRefused       Reason = "message_refused"       // by the backend, after the data
+	Internal             Reason = "internal"              // our own fault
+)

@@ -54,6 +54,24 @@ func (r Reply) Positive() bool  { return r.Code >= 200 && r.Code < 400 }
 func (r Reply) Transient() bool { return r.Code >= 400 && r.Code < 500 }
 func (r Reply) Permanent() bool { return r.Code >= 500 && r.Code < 600 }
 
+// Detail returns r with a short explanation behind its text. What came from
+// outside may be put in: bytes that could end or garble the line become "?",
+// and the length is bounded (RFC 5321 section 4.5.3.1.5 allows 512 in all).
+func (r Reply) Detail(detail string) Reply {
+	const most = 300
+	if detail == "" {
+		return r
+	}
+	b := []byte(r.Text + ": " + detail)
+	for i, c := range b {
+		if c < ' ' || c > '~' {
+			b[i] = '?'
+		}
+	}
+	r.Text = string(b[:min(len(b), most)])
+	return r
+}
+
 // WithRef returns r with its text ending in the ref, as every refusal does.
 func (r Reply) WithRef(id ref.Ref) Reply {
 	if id != 0 && !r.Positive() {

@@ -1,0 +1,136 @@
+package reply
+
+// Row is one line of the table: all there is to say about one Reason. The
+// manual's chapter on refusals is printed from these rows.
+type Row struct {
+	Check  string // name of the check, as in the record's checks and in [checks.set]
+	Reason Reason
+	Alias  string // code of spamdyke, whose users know these words; "" where it has none
+	Action Action // default
+	Reply  Reply  // default; a backend's own answer takes its place where the text says so
+	Help   string // one sentence for the operator
+}
+
+// Table returns all rows in the order in which a session can meet them.
+func Table() []Row { return append([]Row(nil), table...) }
+
+// Of returns the row of a reason. A reason without a row is our own fault, and
+// a sender never pays for that: the row is that of Internal.
+func Of(r Reason) Row {
+	if i, ok := index[r]; ok {
+		return table[i]
+	}
+	return table[index[Internal]]
+}
+
+// Reply returns the table's reply for r.
+func (r Reason) Reply() Reply { return Of(r).Reply }
+
+// Alias returns the catalogue's code for r, such as DENIED_RELAYING, or "".
+func (r Reason) Alias() string {
+	if i, ok := index[r]; ok {
+		return table[i].Alias
+	}
+	return ""
+}
+
+var index = func() map[Reason]int {
+	m := make(map[Reason]int, len(table))
+	for i, row := range table {
+		m[row.Reason] = i
+	}
+	return m
+}()
+
+func say(code, class, subject, detail int, text string) Reply {
+	return Reply{Code: code, Enhanced: Enhanced{class, subject, detail}, Text: text}
+}
+
+// The codes follow RFC 5321 section 4.2 and RFC 3463, with 5.6.7 of RFC 6531.
+// A 421 always ends the connection (RFC 5321 section 3.8).
+var table = []Row{
+	{"ban", Banned, "DENIED_BLACKLIST_IP", Drop, say(554, 5, 7, 1, "Your address is banned for what it sent"),
+		"The source stands banned and the kernel let it through, or explain_per_hour allows it to hear why; weir why has the evidence."},
+	{"concurrency", Concurrency, "", Defer, say(421, 4, 7, 0, "Too many open connections from your network, close some first"),
+		"smtp.per_source.open was reached; the sender comes again by itself."},
+	{"rate", Rate, "", Defer, say(421, 4, 7, 0, "Too many new connections from your network, try again in a minute"),
+		"smtp.per_source.new_per_minute was reached; the sender comes again by itself."},
+	{"overload", Overload, "", Defer, say(421, 4, 7, 0, "Too busy, try again later"),
+		"smtp.max_connections was reached."},
+	{"shutdown", Shutdown, "", Defer, say(421, 4, 3, 2, "Service is stopping, try again in a minute"),
+		"Mailweir was stopped or restarted while the client was connected."},
+	{"maintenance", Maintenance, "DENIED_REJECT_ALL", Defer, say(421, 4, 3, 2, "Closed for maintenance, try again later"),
+		"The operator closed the door for a while."},
+	{"timeout", Timeout, "TIMEOUT", Defer, say(421, 4, 4, 2, "Timeout, closing the connection"),
+		"The client was silent, or slower than smtp.timeouts allow."},
+	{"session", TooLong, "TIMEOUT", Defer, say(421, 4, 4, 2, "Session lasts too long, connect again"),
+		"smtp.timeouts.session was reached; the sender comes again by itself."},
+	{"errors", TooManyErrors, "", Defer, say(421, 4, 7, 0, "Too many errors"),
+		"The client made so many errors in one session that it was closed."},
+	{"not_smtp", NotSMTP, "", Reject, say(521, 5, 5, 1, "This is a mail server, and that was not SMTP"),
+		"The client spoke HTTP or sent message headers as commands."},
+	{"early_talk", EarlyTalk, "DENIED_EARLYTALKER", Log, say(554, 5, 5, 0, "Wait for the greeting before you speak (RFC 5321 section 3.1)"),
+		"The client spoke before our greeting: recorded as a slip."},
+	{"syntax", Syntax, "", Reject, say(501, 5, 5, 2, "Syntax error"),
+		"The line is no SMTP command, or its argument is wrong."},
+	{"line_too_long", LineTooLong, "", Reject, say(500, 5, 5, 2, "Line too long"),
+		"A command line was longer than 2048 bytes."},
+	{"unknown_command", UnknownCommand, "", Reject, say(502, 5, 5, 1, "Command not implemented"),
+		"The client sent a command that is not served here."},
+	{"order", Order, "", Reject, say(503, 5, 5, 1, "Command out of order"),
+		"The client sent a command before its turn (RFC 5321 section 4.1.4)."},
+	{"helo", HELOSyntax, "", Reject, say(501, 5, 5, 2, "Say HELO or EHLO with your host name or address literal"),
+		"The argument of HELO or EHLO is neither a domain nor an address literal."},
+	{"auth", Auth, "UNKNOWN_AUTH", Reject, say(504, 5, 5, 4, "Authentication is not offered here; supported mechanisms: none"),
+		"The client tried to log in; this is no submission server."},
+	{"tls", TLSRequired, "FAILED_TLS", Reject, say(530, 5, 7, 10, "Use STARTTLS first"),
+		"Policy wants TLS and the client sends in clear."},
+	{"tls", TLSFailed, "FAILED_TLS", Log, say(454, 4, 7, 0, "TLS handshake failed"),
+		"The handshake after STARTTLS failed and the connection was closed; the client may come again in clear."},
+	{"sender", SenderSyntax, "", Reject, say(501, 5, 1, 7, "Bad sender address syntax"),
+		"The argument of MAIL FROM is no RFC 5321 path."},
+	{"recipient", RecipientSyntax, "", Reject, say(501, 5, 1, 3, "Bad recipient address syntax"),
+		"The argument of RCPT TO is no RFC 5321 path."},
+	{"recipient", UnqualifiedRecipient, "DENIED_UNQUALIFIED_RECIPIENT", Reject, say(550, 5, 1, 3, "Recipient address needs a domain"),
+		"The recipient has no domain; only postmaster may do without."},
+	{"utf8", UTF8, "", Reject, say(553, 5, 6, 7, "Internationalised addresses cannot be used here"),
+		"The address needs SMTPUTF8, and the client did not say it or the route cannot carry it."},
+	{"relaying", Relaying, "DENIED_RELAYING", Reject, say(554, 5, 7, 1, "Relaying refused: we do not take mail for that domain"),
+		"The recipient's domain has no route here; refused in observe mode too."},
+	{"oracle", UnknownUser, "", Reject, say(550, 5, 1, 1, "Recipient unknown"),
+		"The backend, or the recipients file, does not know the recipient; refused in observe mode too."},
+	{"harvest", Harvest, "", Drop, say(550, 5, 1, 1, "Recipient unknown"),
+		"The recipient that completed a conviction for guessing addresses; the kernel drops the source from here on."},
+	{"recipients", TooManyRecipients, "DENIED_TOO_MANY_RECIPIENTS", Defer, say(452, 4, 5, 3, "Too many recipients, send this one again in the next transaction"),
+		"smtp.max_recipients was reached; the earlier recipients get the message."},
+	{"recipients", OtherRoute, "", Defer, say(452, 4, 5, 3, "This recipient needs a transaction of its own, send it again"),
+		"Recipients of different backends never share a transaction, so that one backend's answer can be ours."},
+	{"recipients", BounceRecipients, "", Defer, say(452, 4, 5, 3, "The null sender has one recipient a transaction, send it again"),
+		"A notification goes to one mailbox; several with MAIL FROM:<> are how addresses are guessed."},
+	{"oracle", OracleAway, "", Defer, say(451, 4, 4, 3, "Recipient cannot be verified right now, try again later"),
+		"The backend that knows the recipients does not answer."},
+	{"oracle", RecipientForNow, "", Defer, say(450, 4, 2, 1, "Recipient takes no mail right now, try again later"),
+		"The backend refuses this recipient for the time being; its own code is passed on."},
+	{"no_recipients", NoRecipients, "DENIED_ZERO_RECIPIENTS", Reject, say(554, 5, 5, 1, "No valid recipients"),
+		"DATA or BDAT after every recipient was refused."},
+	{"size", Size, "", Reject, say(552, 5, 3, 4, "Message too big"),
+		"smtp.max_message_size, or the route's own limit."},
+	{"line_ends", LineEnds, "", Reject, say(554, 5, 6, 0, "Bare CR or LF in a BDAT chunk (RFC 3030 section 3)"),
+		"A chunk that is not text with CRLF line ends cannot be mended without changing it."},
+	{"loop", Loop, "", Reject, say(554, 5, 4, 6, "Mail loop: too many Received headers"),
+		"The message carries 50 Received headers or more."},
+	{"disk", DiskFull, "", Defer, say(452, 4, 3, 1, "Out of disk space, try again later"),
+		"The message could not be held; free space under state_dir."},
+	{"backend", BackendAway, "", Defer, say(451, 4, 4, 1, "The mail server behind us does not answer, try again later"),
+		"The backend was unreachable, slow, or failed for the time being."},
+	{"backend", BackendThrottled, "", Defer, say(451, 4, 4, 5, "The mail server behind us is busy, try again later"),
+		"The backend limits how fast it takes mail from us."},
+	{"backend", MisconfiguredBackend, "", Defer, say(451, 4, 3, 5, "The mail server behind us is misconfigured, try again later"),
+		"The backend refuses us or our domain, not the message: see weir status."},
+	{"backend", RecipientChanged, "", Defer, say(451, 4, 1, 1, "A recipient is no longer taken, send again to hear which"),
+		"The backend took a recipient at RCPT and refused it at delivery; the retry hears the truth."},
+	{"backend", MessageRefused, "", Reject, say(554, 5, 6, 0, "The mail server behind us refused the message"),
+		"The backend refused the message after its data; its own code is passed on."},
+	{"internal", Internal, "DENIED_OTHER", Defer, say(451, 4, 3, 0, "Internal error on our side, try again later"),
+		"A fault of ours: the log has the cause under the ref, please report it."},
+}
