@@ -1,0 +1,51 @@
+# Mailweir. `make help` lists what there is.
+#
+# go.mod names the toolchain; an older Go (1.21 or newer) fetches it.
+export GOTOOLCHAIN := auto
+SHELL := /bin/sh
+
+# Tests that need namespaces, XDP or nftables need root.
+ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo env PATH="$$PATH" GOTOOLCHAIN=auto)
+# Packages whose code is concurrent run under the race detector in `make race`.
+PKG ?= ./...
+
+.PHONY: help build generate test race bench run demo fmt check clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+build: ## bin/weir
+	go build -trimpath -o bin/weir ./cmd/appliance
+
+run: ## install what is needed, build, and run it here
+	@scripts/deps run
+	@$(MAKE) --no-print-directory build
+	$(ROOT) bin/weir run
+
+demo: ## a mail and an attack in a small internet of namespaces
+	@scripts/deps test
+	@go build -o bin/demo ./lab/demo
+	@$(ROOT) bin/demo
+
+test: ## every test, the privileged ones too; PKG=./smtp/... for some
+	@scripts/deps test
+	$(ROOT) go test -count=1 -timeout 30m $(PKG)
+
+race: ## the tests under the race detector, without the long ones
+	$(ROOT) go test -race -short -count=1 -timeout 30m $(PKG)
+
+bench: ## the figures; PKG=./firewall/... for some
+	@scripts/deps test
+	$(ROOT) go test -run '^$$' -bench . -count=1 -timeout 60m $(PKG)
+
+generate: ## compile the packet program and its bindings again
+	go generate ./bpf/...
+
+fmt: ## gofmt
+	gofmt -l -w $$(git ls-files '*.go')
+
+check: ## what CI checks besides tests: format, vet, staticcheck, generated code
+	@scripts/check
+
+clean: ## remove what was built
+	rm -rf bin dist .cache
