@@ -1,0 +1,134 @@
+package lab
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// A Process is a program that runs on a host until it ends or the host goes.
+type Process struct {
+	cmd  *exec.Cmd
+	log  string
+	done chan struct{}
+}
+
+// Command prepares a program as the host would see it: its path, its files and
+// its network are the host's. Run it in Do, or let Start do that.
+func (h *Host) Command(name string, args ...string) *exec.Cmd {
+	return h.CommandIn("/", name, args...)
+}
+
+// CommandIn prepares a program of another root of the host, such as one with
+// unpacked packages.
+func (h *Host) CommandIn(root, name string, args ...string) *exec.Cmd {
+	cmd := &exec.Cmd{
+		Path: name,
+		Args: append([]string{name}, args...),
+		Dir:  "/",
+		Env: []string{
+			"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+			"HOME=/root", "LANG=C.UTF-8", "TZ=UTC",
+		},
+		SysProcAttr: &syscall.SysProcAttr{
+			Setsid:      true,
+			UseCgroupFD: true,
+			CgroupFD:    int(h.cgroup.dir.Fd()),
+		},
+	}
+	if root != "/" {
+		cmd.SysProcAttr.Chroot = root
+	}
+	return cmd
+}
+
+// Start starts a command in the background; what it prints goes to a log named
+// after it.
+func (h *Host) Start(log string, cmd *exec.Cmd) (*Process, error) {
+	p := &Process{cmd: cmd, log: filepath.Join(h.logs, log+".log"), done: make(chan struct{})}
+	out, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	defer out.Close()
+	cmd.Stdout, cmd.Stderr = out, out
+	if err := h.Do(cmd.Start); err != nil {
+		return nil, fmt.Errorf("start %s on %s: %w", cmd.Path, h.Name, err)
+	}
+	h.wait.Go(func() {
+		// Reaped at once: the host's process namespace ends only when nobody
+		// in it is left, not even a zombie.
+		_ = cmd.Wait()
+		close(p.done)
+	})
+	return p, nil
+}
+
+// Run runs a program to its end and returns what it printed on both outputs.
+func (h *Host) Run(ctx context.Context, name string, args ...string) (string, error) {
+	return h.RunCommand(ctx, h.Command(name, args...))
+}
+
+// RunCommand runs a prepared command to its end or that of ctx.
+func (h *Host) RunCommand(ctx context.Context, cmd *exec.Cmd) (string, error) {
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.WaitDelay = time.Second
+	if err := h.Do(cmd.Start); err != nil {
+		return "", fmt.Errorf("start %s on %s: %w", cmd.Path, h.Name, err)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })
+	defer stop()
+	err := cmd.Wait()
+	if ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		err = fmt.Errorf("run %s on %s: %w", strings.Join(cmd.Args, " "), h.Name, err)
+	}
+	return out.String(), err
+}
+
+// PID is the process id as this process sees it.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Done is closed when the process has ended.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// ExitCode is the process's exit code, -1 while it runs or when a signal ended
+// it.
+func (p *Process) ExitCode() int {
+	select {
+	case <-p.done:
+		return p.cmd.ProcessState.ExitCode()
+	default:
+		return -1
+	}
+}
+
+// Signal sends a signal; a process that has ended takes none, and that is no
+// error.
+func (p *Process) Signal(s syscall.Signal) { _ = p.cmd.Process.Signal(s) }
+
+// Stop asks the process to end, makes it after a while, and waits.
+func (p *Process) Stop(patience time.Duration) {
+	p.Signal(syscall.SIGTERM)
+	select {
+	case <-p.done:
+	case <-time.After(patience):
+		p.Signal(syscall.SIGKILL)
+		<-p.done
+	}
+}
+
+// Log is what the process has printed so far.
+func (p *Process) Log() string {
+	b, _ := os.ReadFile(p.log)
+	return string(b)
+}
