@@ -125,6 +125,15 @@ func TestShareDecides(t *testing.T) {
 	}
 }
 
+// A known source is convicted only when nearly all of its recipients are unknown.
+func TestKnownSourceNeedsAHigherShare(t *testing.T) {
+	s := newScene(t, smtp.Known)
+	s.valid(20)
+	if at, _ := s.guesses("g", 180, time.Second); at != 0 { // 90 %
+		t.Errorf("convicted at guess %d, want never", at)
+	}
+}
+
 func TestRoleAddressesBuyNoCredit(t *testing.T) {
 	s := newScene(t, smtp.New)
 	for _, r := range []string{"postmaster", "abuse", "info"} {
