@@ -1,0 +1,277 @@
+package record
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"mailweir/ref"
+	"mailweir/smtp"
+	"mailweir/smtp/reply"
+)
+
+// Version is the "v" of the lines that this release writes.
+const Version = 1
+
+// Line is a record as people and programs outside see it: one JSON object on
+// one line. The keys are a contract: added, never renamed. A pointer is nil,
+// and any other optional field zero, where the key is absent; an absent key
+// was not gathered. Keys that this release does not know stay in Extra, so
+// that a line which passes through loses nothing.
+type Line struct {
+	V       int    `json:"v"`
+	Ref     string `json:"ref"`
+	Session string `json:"session,omitempty"`
+	Node    string `json:"node,omitempty"`
+	Policy  string `json:"policy,omitempty"`
+	Time    Time   `json:"time"`
+	Ms      *int64 `json:"ms,omitempty"`
+
+	Peer     netip.Addr     `json:"peer,omitzero"`
+	Listener netip.AddrPort `json:"listener,omitzero"`
+	Country  string         `json:"country,omitempty"`
+	ASN      uint32         `json:"asn,omitempty"`
+	Tier     smtp.Tier      `json:"tier,omitempty"`
+	RDNS     *RDNS          `json:"rdns,omitempty"`
+	HELO     string         `json:"helo,omitempty"`
+	TLS      string         `json:"tls,omitempty"`
+	Slips    []string       `json:"slips,omitempty"`
+	Lists    []Listing      `json:"lists,omitempty"`
+
+	MailFrom     *string   `json:"mail_from,omitempty"` // "": the null sender; nil: no MAIL
+	MailForm     smtp.Form `json:"mail_form,omitempty"`
+	Declared     int64     `json:"declared,omitempty"` // SIZE= of MAIL
+	SenderDomain string    `json:"sender_domain,omitempty"`
+	SPF          string    `json:"spf,omitempty"`
+	DKIM         []string  `json:"dkim,omitempty"`
+	DMARC        string    `json:"dmarc,omitempty"`
+	Rcpts        []Rcpt    `json:"rcpts,omitempty"`
+
+	Greylist     string `json:"greylist,omitempty"`
+	Size         int64  `json:"size,omitempty"`
+	Hops         int    `json:"hops,omitempty"` // Received headers that it came with
+	MessageID    string `json:"message_id,omitempty"`
+	Backend      string `json:"backend,omitempty"`
+	BackendReply string `json:"backend_reply,omitempty"`
+
+	Checks  []smtp.Check  `json:"checks,omitempty"`
+	Score   *float64      `json:"score,omitempty"`
+	Outcome smtp.Outcome  `json:"outcome,omitempty"` // absent: not known when this was written
+	Reason  *reply.Reason `json:"reason,omitempty"`
+	Reply   *reply.Reply  `json:"reply,omitempty"` // the one that decided, as written to the wire
+
+	Extra map[string]json.RawMessage `json:"-"`
+}
+
+// RDNS is what reverse DNS said of the peer.
+type RDNS struct {
+	Name  string `json:"name,omitempty"`
+	State string `json:"state"`
+	Class string `json:"class,omitempty"`
+}
+
+// Listing is one DNS list's answer.
+type Listing struct {
+	Name   string  `json:"name"`
+	Answer string  `json:"answer"`
+	Score  float64 `json:"score"`
+}
+
+// Rcpt is one RCPT command and what became of it.
+type Rcpt struct {
+	T      int64            `json:"t"` // ms since Line.Time
+	To     string           `json:"to"`
+	Form   smtp.Form        `json:"form,omitempty"`
+	Route  string           `json:"route,omitempty"`
+	Oracle smtp.OracleState `json:"oracle,omitempty"`
+	Age    smtp.Age         `json:"age,omitempty"`
+	Trap   bool             `json:"trap"`
+	Reply  *reply.Reply     `json:"reply,omitempty"` // as written to the wire; nil: none was
+	Reason reply.Reason     `json:"reason"`
+}
+
+// Time is a moment as records write it: RFC 3339, UTC, milliseconds.
+type Time struct{ time.Time }
+
+const timeLayout = "2006-01-02T15:04:05.000Z"
+
+// MarshalJSON writes t in the contract's form.
+func (t Time) MarshalJSON() ([]byte, error) {
+	return []byte(t.UTC().Format(`"` + timeLayout + `"`)), nil
+}
+
+// UnmarshalJSON reads any RFC 3339 time with a year that can be written back.
+func (t *Time) UnmarshalJSON(b []byte) error {
+	if err := t.Time.UnmarshalJSON(b); err != nil {
+		return fmt.Errorf("read time %s: %w", b, err)
+	}
+	if y := t.UTC().Year(); y < 1970 || y > 2200 {
+		return fmt.Errorf("read time %s: the year is outside 1970 to 2200", b)
+	}
+	return nil
+}
+
+// NewLine writes down a transaction; node is this machine's name.
+func NewLine(t *smtp.Transaction, node string) Line {
+	f := &t.Facts
+	return Line{
+		V: Version, Ref: f.Ref.String(), Session: f.Session.String(), Node: node, Policy: f.Policy,
+		Time: Time{f.Time}, Ms: new(t.Took.Milliseconds()),
+		Peer: f.Peer.Unmap(), Listener: f.Listener, Country: f.Country, ASN: f.ASN, Tier: f.Tier,
+		HELO: f.HELO, TLS: f.TLS, Slips: f.Slips,
+		MailFrom: f.MailFrom, MailForm: f.MailForm, Declared: f.Declared, Rcpts: newRcpts(f.Rcpts),
+		Size: f.Size, Hops: f.Hops, MessageID: f.MessageID, Backend: f.Backend, BackendReply: f.BackendReply,
+		Checks: t.Checks, Score: new(t.Score), Outcome: t.Outcome, Reason: new(t.Reason),
+		Reply: written(t.Reply),
+	}
+}
+
+func newRcpts(from []smtp.Recipient) []Rcpt {
+	var to []Rcpt
+	for i := range from {
+		r := &from[i]
+		to = append(to, Rcpt{
+			T: r.At.Milliseconds(), To: r.To, Form: r.Form, Route: r.Route, Oracle: r.Oracle, Age: r.Age,
+			Trap: r.Trap, Reply: written(r.Reply), Reason: r.Reason,
+		})
+	}
+	return to
+}
+
+// written is nil for a reply that was none.
+func written(r reply.Reply) *reply.Reply {
+	if r.Code == 0 {
+		return nil
+	}
+	return &r
+}
+
+// Transaction is the inverse of NewLine, as far as the line has the facts.
+// Refs of other makers, or with a wrong check character, become the zero Ref;
+// Line.Ref has the text.
+func (l *Line) Transaction() smtp.Transaction {
+	t := smtp.Transaction{
+		Facts: smtp.Facts{
+			Ref: lenientRef(l.Ref), Session: lenientRef(l.Session), Time: l.Time.Time,
+			Peer: l.Peer, Listener: l.Listener, Country: l.Country, ASN: l.ASN, Tier: l.Tier,
+			HELO: l.HELO, TLS: l.TLS, Slips: l.Slips, Policy: l.Policy,
+			MailFrom: l.MailFrom, MailForm: l.MailForm, Declared: l.Declared,
+			Size: l.Size, Hops: l.Hops, MessageID: l.MessageID, Backend: l.Backend, BackendReply: l.BackendReply,
+		},
+		Checks: l.Checks, Outcome: l.Outcome,
+	}
+	for i := range l.Rcpts {
+		t.Facts.Rcpts = append(t.Facts.Rcpts, l.Rcpts[i].recipient())
+	}
+	if l.Ms != nil {
+		t.Took = time.Duration(*l.Ms) * time.Millisecond
+	}
+	if l.Score != nil {
+		t.Score = *l.Score
+	}
+	if l.Reason != nil {
+		t.Reason = *l.Reason
+	}
+	if l.Reply != nil {
+		t.Reply = *l.Reply
+	}
+	return t
+}
+
+func (r *Rcpt) recipient() smtp.Recipient {
+	to := smtp.Recipient{
+		At: time.Duration(r.T) * time.Millisecond, To: r.To, Form: r.Form, Route: r.Route,
+		Oracle: r.Oracle, Age: r.Age, Trap: r.Trap, Reason: r.Reason,
+	}
+	if r.Reply != nil {
+		to.Reply = *r.Reply
+	}
+	return to
+}
+
+func lenientRef(s string) ref.Ref {
+	r, err := ref.Parse(s)
+	if err != nil {
+		return 0
+	}
+	return r
+}
+
+// plain is Line without its methods.
+type plain Line
+
+// MarshalJSON writes the keys in the contract's order, then those of Extra by
+// name.
+func (l Line) MarshalJSON() ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false) // <…> of a Message-ID stays readable
+	if err := enc.Encode(plain(l)); err != nil {
+		return nil, fmt.Errorf("write record %s: %w", l.Ref, err)
+	}
+	b.Truncate(b.Len() - 1) // Encode's line feed
+	if len(l.Extra) == 0 {
+		return b.Bytes(), nil
+	}
+	b.Truncate(b.Len() - 1) // the closing brace
+	for _, key := range slices.Sorted(maps.Keys(l.Extra)) {
+		b.WriteByte(',')
+		name, err := json.Marshal(key)
+		if err != nil {
+			return nil, fmt.Errorf("write record %s: %w", l.Ref, err)
+		}
+		b.Write(name)
+		b.WriteByte(':')
+		b.Write(l.Extra[key])
+	}
+	b.WriteByte('}')
+	return b.Bytes(), nil
+}
+
+// UnmarshalJSON reads a line of any release that keeps the contract.
+func (l *Line) UnmarshalJSON(b []byte) error {
+	*l = Line{}
+	if err := json.Unmarshal(b, (*plain)(l)); err != nil {
+		return err
+	}
+	if l.Time.IsZero() {
+		return fmt.Errorf("record %q has no time", l.Ref)
+	}
+	return l.keepUnknown(b)
+}
+
+// keepUnknown fills Extra.
+func (l *Line) keepUnknown(b []byte) error {
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(b, &all); err != nil {
+		return err
+	}
+	for key, value := range all {
+		if !known[strings.ToLower(key)] { // encoding/json matches without regard to case
+			if l.Extra == nil {
+				l.Extra = map[string]json.RawMessage{}
+			}
+			l.Extra[key] = value
+		}
+	}
+	return nil
+}
+
+// known holds the names of Line's keys.
+var known = keysOf(reflect.TypeFor[Line]())
+
+func keysOf(t reflect.Type) map[string]bool {
+	keys := map[string]bool{}
+	for i := range t.NumField() {
+		if name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ","); name != "-" {
+			keys[name] = true
+		}
+	}
+	return keys
+}
