@@ -41,23 +41,28 @@ func (h *Host) account() error {
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(base, filepath.Base(h.lab.dir.path), h.Name)
+	h.cgroup, err = newGroup(filepath.Join(base, filepath.Base(h.lab.dir.path), h.Name))
+	return err
+}
+
+func newGroup(path string) (*group, error) {
 	if err := os.MkdirAll(path, 0o755); err != nil {
-		return err
+		return nil, err
 	}
 	dir, err := os.Open(path)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	h.cgroup = &group{path, dir}
-	return nil
+	return &group{path, dir}, nil
 }
 
 // CPU is the processor time that everything on the host has used since it was
 // made, in user and kernel mode. What the kernel does for it in interrupts is
 // not in it.
-func (h *Host) CPU() (time.Duration, error) {
-	b, err := os.ReadFile(filepath.Join(h.cgroup.path, "cpu.stat"))
+func (h *Host) CPU() (time.Duration, error) { return h.cgroup.cpu() }
+
+func (g *group) cpu() (time.Duration, error) {
+	b, err := os.ReadFile(filepath.Join(g.path, "cpu.stat"))
 	if err != nil {
 		return 0, err
 	}
@@ -67,9 +72,29 @@ func (h *Host) CPU() (time.Duration, error) {
 			return time.Duration(us) * time.Microsecond, err
 		}
 	}
-	return 0, fmt.Errorf("read %s/cpu.stat: no usage_usec in it", h.cgroup.path)
+	return 0, fmt.Errorf("read %s/cpu.stat: no usage_usec in it", g.path)
 }
 
+// kill ends every process of the group at once, whatever became of their
+// parents.
+func (g *group) kill() error {
+	return os.WriteFile(filepath.Join(g.path, "cgroup.kill"), []byte("1"), 0)
+}
+
+// pids are the processes of the group, as this process sees them.
+func (g *group) pids() []int {
+	b, _ := os.ReadFile(filepath.Join(g.path, "cgroup.procs"))
+	var pids []int
+	for word := range strings.FieldsSeq(string(b)) {
+		if pid, err := strconv.Atoi(word); err == nil && pid > 0 {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// remove removes the group and those below it, once its processes have been
+// killed.
 func (g *group) remove() {
 	if g == nil {
 		return
@@ -79,9 +104,15 @@ func (g *group) remove() {
 	os.Remove(filepath.Dir(g.path)) // of the lab: succeeds with its last host
 }
 
-// removeGroup removes a group whose processes have been killed; the kernel
-// needs a moment to forget the last of them.
+// removeGroup removes a group of the dead; the kernel needs a moment to forget
+// the last of them.
 func removeGroup(path string) {
+	below, _ := os.ReadDir(path)
+	for _, e := range below {
+		if e.IsDir() {
+			removeGroup(filepath.Join(path, e.Name()))
+		}
+	}
 	for range 100 {
 		if err := os.Remove(path); err == nil || errors.Is(err, os.ErrNotExist) {
 			return
@@ -92,15 +123,7 @@ func removeGroup(path string) {
 
 // sweepGroup removes the groups of a dead lab.
 func sweepGroup(lab string) {
-	base, err := groupBase()
-	if err != nil {
-		return
+	if base, err := groupBase(); err == nil {
+		removeGroup(filepath.Join(base, lab))
 	}
-	hosts, _ := filepath.Glob(filepath.Join(base, lab, "*"))
-	for _, path := range hosts {
-		if info, err := os.Stat(path); err == nil && info.IsDir() {
-			removeGroup(path)
-		}
-	}
-	os.Remove(filepath.Join(base, lab))
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/vishvananda/netlink"
@@ -32,7 +33,10 @@ type Host struct {
 	cgroup *group
 
 	addrs []netip.Addr // single addresses, in the order given
-	wait  sync.WaitGroup
+	roots []string     // besides its own, as the host sees them
+
+	started atomic.Int64   // processes
+	wait    sync.WaitGroup // until they are reaped
 }
 
 // namespace is one of a host's namespaces, held open.

@@ -61,7 +61,7 @@ type Lab struct {
 
 	mu       sync.Mutex
 	hosts    []*Host
-	resolver netip.AddrPort // in the resolv.conf of every host
+	resolver netip.Addr // in the resolv.conf of every host
 }
 
 // New makes a lab that is removed when the test ends. It skips a test that does

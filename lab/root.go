@@ -34,8 +34,15 @@ var accounts = []struct {
 	{"nobody", 65534, "/nonexistent"},
 }
 
-// vmail owns delivered mail.
-const vmail = 912
+// userID is the id of one of the accounts, and of the group of its name.
+func userID(name string) int {
+	for _, a := range accounts {
+		if a.name == name {
+			return a.id
+		}
+	}
+	panic("lab: no account is called " + name)
+}
 
 // mountRoot gives the host its root. It is a plain directory with the parts
 // mounted into it that all hosts share and those that the kernel makes for each
@@ -52,6 +59,13 @@ func (h *Host) mountRoot() error {
 			return err
 		}
 		if err := bind("/etc/ssl", filepath.Join(h.root, "etc/ssl"), unix.MS_RDONLY); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		cache, err := cacheDir()
+		if err != nil {
+			return err
+		}
+		if err := bind(cache, filepath.Join(h.root, packagesAt), unix.MS_RDONLY); err != nil {
 			return err
 		}
 		share := h.lab.Dir()
@@ -204,12 +218,36 @@ func pivot(root string) error {
 	return unix.Chdir("/")
 }
 
-// writeResolver names the host's resolver; without one, names are looked up
-// nowhere at once.
-func (h *Host) writeResolver(server netip.AddrPort) error {
+// addRoot makes a second root on the host, with the programs of packages. It
+// returns its path there, for CommandIn, and where the packages are unpacked.
+func (h *Host) addRoot(name string, packages ...string) (root, dir string, err error) {
+	dir, err = unpacked(h.lab.ctx, packages...)
+	if err != nil {
+		return "", "", err
+	}
+	usr := filepath.Join(packagesAt, filepath.Base(dir), "usr")
+	root = filepath.Join("/srv", name)
+	if err := layRoot(h.Path(root), usr); err != nil {
+		return "", "", err
+	}
+	if err := h.Do(func() error { return mountShared(root, usr) }); err != nil {
+		return "", "", err
+	}
+	h.roots = append(h.roots, root)
+	return root, dir, h.writeResolver(h.lab.resolver)
+}
+
+// writeResolver names the host's resolver in all its roots; without one, a
+// look-up fails at once.
+func (h *Host) writeResolver(server netip.Addr) error {
 	text := "# no name server in this lab\n"
 	if server.IsValid() {
-		text = fmt.Sprintf("nameserver %s\noptions timeout:2 attempts:2\n", server.Addr())
+		text = fmt.Sprintf("nameserver %s\noptions timeout:2 attempts:2\n", server)
 	}
-	return os.WriteFile(h.Path("/etc/resolv.conf"), []byte(text), 0o644)
+	for _, root := range append([]string{"/"}, h.roots...) {
+		if err := os.WriteFile(h.Path(root+"/etc/resolv.conf"), []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }

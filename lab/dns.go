@@ -1,0 +1,135 @@
+package lab
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A DNS is a real name server (unbound) that knows the lab's zones and nothing
+// else.
+type DNS struct {
+	host *Host
+	root string
+	proc *Process
+}
+
+// DNS starts a name server on a host and makes it the resolver of every host of
+// the lab. Records are lines of a zone file with full names, such as
+// "mail.example.com. A 192.0.2.1"; each reverse entry is a PTR line like any
+// other. Names that no record has are NXDOMAIN.
+func (h *Host) DNS(records ...string) *DNS {
+	h.lab.t.Helper()
+	root, _, err := h.addRoot("unbound", "unbound")
+	if err != nil {
+		h.lab.t.Fatalf("unpack unbound: %v", err)
+	}
+	d := &DNS{host: h, root: root}
+	d.Serve(records...)
+	for _, a := range []netip.Addr{h.Addr(), h.Addr6()} {
+		if a.IsValid() {
+			h.lab.useResolver(a)
+			break
+		}
+	}
+	return d
+}
+
+// Serve replaces the records.
+func (d *DNS) Serve(records ...string) {
+	d.host.lab.t.Helper()
+	if d.proc != nil {
+		d.proc.Stop(5 * time.Second)
+	}
+	conf := path.Join(d.root, "etc/unbound.conf")
+	if err := os.WriteFile(d.host.Path(conf), []byte(unboundConf(records)), 0o644); err != nil {
+		d.host.lab.t.Fatalf("configure unbound: %v", err)
+	}
+	var err error
+	d.proc, err = d.host.Start("unbound", d.host.CommandIn(d.root, "/usr/sbin/unbound", "-d", "-p", "-c", "/etc/unbound.conf"))
+	if err != nil {
+		d.host.lab.t.Fatalf("start unbound: %v", err)
+	}
+	d.host.lab.Eventually(10*time.Second, "unbound answers", d.answers)
+}
+
+// Process is the server, to be stopped or paused.
+func (d *DNS) Process() *Process { return d.proc }
+
+// unboundConf makes the root zone static: what is not listed does not exist,
+// and nothing is ever asked of anybody.
+func unboundConf(records []string) string {
+	var b strings.Builder
+	b.WriteString(`server:
+	interface: 0.0.0.0
+	interface: ::0
+	access-control: 0.0.0.0/0 allow
+	access-control: ::0/0 allow
+	username: "unbound"
+	chroot: ""
+	directory: "/tmp"
+	use-syslog: no
+	module-config: "iterator"
+	num-threads: 1
+	hide-version: yes
+	local-zone: "." static
+	local-data: '. 3600 SOA ns.lab.example. hostmaster.lab.example. 1 3600 600 86400 60'
+`)
+	for _, zone := range reverseZones {
+		fmt.Fprintf(&b, "\tlocal-zone: %q nodefault\n", zone)
+	}
+	for _, r := range slices.Sorted(slices.Values(records)) {
+		fmt.Fprintf(&b, "\tlocal-data: '%s'\n", r)
+	}
+	b.WriteString("remote-control:\n\tcontrol-enable: no\n")
+	return b.String()
+}
+
+// reverseZones are those of documentation and private addresses (RFC 6303),
+// which unbound keeps empty unless told otherwise.
+var reverseZones = []string{
+	"2.0.192.in-addr.arpa.", "100.51.198.in-addr.arpa.", "113.0.203.in-addr.arpa.",
+	"18.198.in-addr.arpa.", "19.198.in-addr.arpa.", "8.b.d.0.1.0.0.2.ip6.arpa.",
+}
+
+// answers says whether the server answers at all, by a query for the root's SOA.
+func (d *DNS) answers() bool {
+	ok := false
+	_ = d.host.Do(func() error {
+		c, err := net.DialTimeout("udp", "127.0.0.1:53", time.Second)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		query := []byte{0x4c, 0x41, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 6, 0, 1} // RFC 1035 section 4.1
+		if _, err := c.Write(query); err != nil {
+			return err
+		}
+		if err := c.SetReadDeadline(time.Now().Add(200 * time.Millisecond)); err != nil {
+			return err
+		}
+		buf := make([]byte, 512)
+		n, err := c.Read(buf)
+		ok = err == nil && n >= 12 && buf[3]&0xf == 0
+		return err
+	})
+	return ok
+}
+
+// useResolver names the resolver of every host there is and will be.
+func (l *Lab) useResolver(server netip.Addr) {
+	l.t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.resolver = server
+	for _, h := range l.hosts {
+		if err := h.writeResolver(server); err != nil {
+			l.t.Fatalf("name the resolver of %s: %v", h.Name, err)
+		}
+	}
+}

@@ -1,0 +1,183 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// PostfixOptions say what a Postfix serves. Everything else is as Debian ships
+// it, the limits on clients that err included.
+type PostfixOptions struct {
+	Users []string // mailboxes, such as u1@example.com; their domains are served
+	Main  []string // further lines of main.cf
+}
+
+// A Postfix is a real mail server, delivering to maildirs.
+type Postfix struct {
+	host *Host
+	root string // as the host sees it
+	proc *Process
+}
+
+// Postfix starts Postfix on a host and waits until it greets. It listens on
+// port 25 of every address of the host.
+func (h *Host) Postfix(o PostfixOptions) *Postfix {
+	h.lab.t.Helper()
+	root, dir, err := h.addRoot("postfix", "postfix")
+	if err != nil {
+		h.lab.t.Fatalf("unpack Postfix: %v", err)
+	}
+	p := &Postfix{host: h, root: root}
+	if err := p.configure(dir, o); err != nil {
+		h.lab.t.Fatalf("configure Postfix: %v", err)
+	}
+	p.Start()
+	return p
+}
+
+// Start starts it again after Kill.
+func (p *Postfix) Start() {
+	p.host.lab.t.Helper()
+	proc, err := p.host.Start("postfix", p.host.CommandIn(p.root, "/usr/sbin/postfix", "start-fg"))
+	if err != nil {
+		p.host.lab.t.Fatalf("start Postfix: %v", err)
+	}
+	p.proc = proc
+	p.host.lab.Eventually(20*time.Second, "Postfix greets", func() bool {
+		select {
+		case <-proc.Done():
+			p.host.lab.t.Fatalf("Postfix ended at once, exit code %d: %s%s", proc.ExitCode(), proc.Log(), p.Log())
+		default:
+		}
+		return p.host.greets()
+	})
+}
+
+// Kill ends every process of this Postfix at once, as a power cut would.
+func (p *Postfix) Kill() {
+	if err := p.proc.Kill(); err != nil {
+		p.host.lab.t.Fatalf("kill Postfix: %v", err)
+	}
+}
+
+// Maildir is the maildir of a mailbox, as this process sees it.
+func (p *Postfix) Maildir(mailbox string) string {
+	user, domain, _ := strings.Cut(mailbox, "@")
+	return p.host.Path(path.Join(p.root, "var/mail", domain, user))
+}
+
+// Mail returns the files of all mail delivered to a mailbox.
+func (p *Postfix) Mail(mailbox string) []string {
+	names, _ := filepath.Glob(filepath.Join(p.Maildir(mailbox), "new", "*"))
+	return names
+}
+
+// Log is Postfix's log.
+func (p *Postfix) Log() string {
+	b, _ := os.ReadFile(p.host.Path(path.Join(p.root, "var/log/postfix.log")))
+	return string(b)
+}
+
+// configure writes what the package's installation would have asked for.
+func (p *Postfix) configure(dir string, o PostfixOptions) error {
+	var domains, boxes []string
+	for _, u := range o.Users {
+		user, domain, ok := strings.Cut(u, "@")
+		if !ok {
+			return fmt.Errorf("%q is no mailbox: it has no domain", u)
+		}
+		if !slices.Contains(domains, domain) {
+			domains = append(domains, domain)
+		}
+		boxes = append(boxes, fmt.Sprintf("%s %s/%s/\n", u, domain, user))
+	}
+	main := append([]string{
+		"compatibility_level = 3.6",
+		"myhostname = " + p.host.Name + ".lab.example",
+		"mydestination =",
+		"alias_maps =",
+		"mynetworks = 127.0.0.0/8 [::1]/128",
+		"inet_interfaces = all",
+		"virtual_mailbox_domains = " + strings.Join(domains, ", "),
+		"virtual_mailbox_maps = texthash:/etc/postfix/vmailbox",
+		"virtual_mailbox_base = /var/mail",
+		fmt.Sprintf("virtual_uid_maps = static:%d", userID("vmail")),
+		fmt.Sprintf("virtual_gid_maps = static:%d", userID("vmail")),
+		"maillog_file = /var/log/postfix.log",
+	}, o.Main...)
+	if err := copyPostfixFiles(p.host.Path(p.root), dir); err != nil {
+		return err
+	}
+	etc := p.host.Path(path.Join(p.root, "etc/postfix"))
+	files := map[string]string{
+		"main.cf":  strings.Join(main, "\n") + "\n",
+		"vmailbox": strings.Join(boxes, ""),
+	}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(etc, name), []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	for dir, user := range map[string]string{"var/mail": "vmail", "var/lib/postfix": "postfix"} {
+		if err := os.Chown(p.host.Path(path.Join(p.root, dir)), userID(user), userID(user)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// chrooted is the fifth column of master.cf (master(5)) where it says yes.
+var chrooted = regexp.MustCompile(`(?m)^(\w\S*\s+\S+\s+\S+\s+\S+\s+)y`)
+
+// copyPostfixFiles puts the package's own files where its installation does,
+// with services that stay in the root they have instead of one below it.
+func copyPostfixFiles(root, dir string) error {
+	for _, dir := range []string{"var/spool/postfix", "var/lib/postfix"} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+			return err
+		}
+	}
+	etc := filepath.Join(root, "etc/postfix")
+	if err := os.CopyFS(etc, os.DirFS(filepath.Join(dir, "etc/postfix"))); err != nil {
+		return err
+	}
+	for from, to := range map[string]string{
+		"master.cf.dist": "master.cf", "dynamicmaps.cf": "dynamicmaps.cf", "makedefs.out": "makedefs.out",
+	} {
+		b, err := os.ReadFile(filepath.Join(dir, "usr/share/postfix", from))
+		if err != nil {
+			return err
+		}
+		b = chrooted.ReplaceAll(b, []byte("${1}n"))
+		if err := os.WriteFile(filepath.Join(etc, to), b, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// greets says whether an SMTP server on the host answers a connection.
+func (h *Host) greets() bool {
+	ctx, cancel := context.WithTimeout(h.lab.ctx, time.Second)
+	defer cancel()
+	conn, err := h.Dial(ctx, netip.MustParseAddrPort("127.0.0.1:25"))
+	if err != nil {
+		return false
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		return false
+	}
+	buf := make([]byte, 4)
+	_, err = io.ReadFull(conn, buf)
+	return err == nil && string(buf) == "220 "
+}
