@@ -1,0 +1,207 @@
+package wire
+
+import (
+	"errors"
+	"net"
+	"time"
+
+	"mailweir/smtp/reply"
+)
+
+// ErrRefused is what the reader of a body gets when wire refuses the message.
+// The session gives its transaction up; the client hears wire's reply, whatever
+// the session says.
+var ErrRefused = errors.New("receive message: refused by the wire")
+
+// body is one message on its way in, or the part of it in one chunk.
+type body struct {
+	began   time.Time
+	raw     int64        // octets read since then, as they came
+	refused reply.Reason // why the message is refused, "" when it is not
+	slipped map[Slip]bool
+
+	filter dataFilter // of DATA
+
+	guard chunkGuard // of BDAT: what follows is kept from chunk to chunk
+	total int64      // octets of all chunks
+	left  int64      // of this one
+	last  bool
+}
+
+func (c *Conn) handleData(cmd Command) {
+	if cmd.Arg != "" {
+		c.badSyntax(reply.Syntax, cmd, "DATA takes no argument")
+		return
+	}
+	if c.mayHaveBody(cmd) {
+		c.forward(cmd, "DATA")
+	}
+}
+
+// startBody makes the client's next bytes a body.
+func (c *Conn) startBody(p phase, left int64) {
+	c.phase = p
+	c.body = body{began: time.Now(), left: left, slipped: c.body.slipped}
+}
+
+// readData moves a piece of the body behind DATA to p.
+func (c *Conn) readData(p []byte) (int, error) {
+	if c.body.refused != "" {
+		return 0, ErrRefused
+	}
+	if len(p) < stepRoom { // never go-smtp, which reads 4 KiB at a time
+		c.die(errors.New("receive message: the reader's buffer is too small"))
+		return 0, net.ErrClosed
+	}
+	if err := c.fillBody(); err != nil {
+		return 0, err
+	}
+	f := &c.body.filter
+	n, used := f.run(p, c.in.bytes())
+	c.in.take(used)
+	c.judgeBody(f.bareLF, f.bareCR, f.longest, f.size, c.cfg.RefuseBareEnds)
+	if c.body.refused != "" {
+		return 0, ErrRefused
+	}
+	if f.state == dataEnd {
+		c.phase = answering
+	}
+	return n, nil
+}
+
+// readChunk moves a piece of a chunk to p.
+func (c *Conn) readChunk(p []byte) (int, error) {
+	if c.body.refused != "" {
+		return 0, ErrRefused
+	}
+	if err := c.fillBody(); err != nil {
+		return 0, err
+	}
+	b, g := &c.body, &c.body.guard
+	n := copy(p, c.in.bytes()[:min(int64(len(c.in.bytes())), b.left)])
+	c.in.take(n)
+	b.left -= int64(n)
+	if g.scan(p[:n]); b.last && b.left == 0 {
+		g.finish()
+	}
+	c.judgeBody(g.bareLF, g.bareCR, g.longest, b.total, true)
+	if b.refused != "" {
+		return 0, ErrRefused
+	}
+	if b.left == 0 {
+		c.phase = answering
+	}
+	return n, nil
+}
+
+// judgeBody counts the slips of a body, each once, and refuses it for what
+// cannot be mended.
+func (c *Conn) judgeBody(bareLF, bareCR bool, longest int, size int64, strictEnds bool) {
+	c.slipOnce(BareLF, bareLF)
+	c.slipOnce(BareCR, bareCR)
+	c.slipOnce(LongLine, longest > MaxBodyLine)
+	switch {
+	case size > c.cfg.MaxMessageSize:
+		c.body.refused = reply.Size
+	case strictEnds && (bareLF || bareCR):
+		c.body.refused = reply.LineEnds
+	case longest > MaxBodyLine:
+		c.body.refused = reply.LineTooLong
+	}
+}
+
+func (c *Conn) slipOnce(s Slip, seen bool) {
+	if !seen || c.body.slipped[s] {
+		return
+	}
+	if c.body.slipped == nil {
+		c.body.slipped = make(map[Slip]bool)
+	}
+	c.body.slipped[s] = true
+	c.ev.Slip(s)
+}
+
+// fillBody sees to it that some of the body is waiting. A body is read beyond
+// its limit so that the client hears why it was refused, but not without end.
+func (c *Conn) fillBody() error {
+	if len(c.in.bytes()) > 0 {
+		return nil
+	}
+	if c.body.raw > c.maxDrain() {
+		c.finish(c.cmd, c.refusal())
+		return net.ErrClosed
+	}
+	c.in.lend()
+	if err := c.fill(c.bodyDeadline(time.Now()), false); err != nil {
+		return c.lost(err, reply.Timeout, "in "+c.cmd.Verb)
+	}
+	c.body.raw += int64(len(c.in.bytes()))
+	return nil
+}
+
+// refusal is the reply to a body that is refused; one that is read for nothing
+// is refused for its size.
+func (c *Conn) refusal() reply.Reply {
+	reason := c.body.refused
+	if reason == "" {
+		reason = reply.Size
+	}
+	r := reason.Reply()
+	switch {
+	case reason == reply.LineTooLong:
+		r = reply.Reply{Code: 554, Enhanced: reply.Enhanced{5, 6, 0}, Text: "Line too long"}
+	case reason == reply.LineEnds && c.cmd.Verb == "DATA":
+		r.Text = "Bare CR or LF in the message (RFC 5321 section 2.3.8)"
+	}
+	return c.ev.Refuse(reason, c.cmd, r)
+}
+
+// endBody takes go-smtp's reply to a body. What of the body go-smtp left unread,
+// because it was refused, is read here, for it must not be taken for commands.
+func (c *Conn) endBody(r reply.Reply) reply.Reply {
+	switch {
+	case r.Code == 421:
+		return r
+	case c.phase == data && !c.drainData(), c.phase == chunk && !c.discard(c.body.left):
+		return r // the connection is dead
+	case c.body.refused != "":
+		return c.refusal()
+	}
+	return r
+}
+
+// drainData reads the rest of a body behind DATA.
+func (c *Conn) drainData() bool {
+	var scratch [1024]byte
+	for f := &c.body.filter; f.state != dataEnd; {
+		if c.fillBody() != nil {
+			return false
+		}
+		_, used := f.run(scratch[:], c.in.bytes())
+		c.in.take(used)
+	}
+	return true
+}
+
+// maxDrain is how much is read of a body that is too big, or of a chunk.
+func (c *Conn) maxDrain() int64 {
+	return c.cfg.MaxMessageSize + max(c.cfg.MaxMessageSize, minDrain)
+}
+
+// discard reads n octets of a chunk; false: it is not worth reading, or could
+// not be, and the connection is dead.
+func (c *Conn) discard(n int64) bool {
+	if n > c.maxDrain() {
+		c.finish(c.cmd, c.refusal())
+		return false
+	}
+	for n > 0 {
+		if c.fillBody() != nil {
+			return false
+		}
+		k := min(int64(len(c.in.bytes())), n)
+		c.in.take(int(k))
+		n -= k
+	}
+	return true
+}
