@@ -48,10 +48,15 @@ type Guards struct {
 	lengths  [2][]int                // prefix lengths that occur, longest first: IPv4, IPv6
 }
 
-// NewGuards makes the set. Of several guards of one prefix the first is named.
+// NewGuards makes the set. Of several guards of one prefix the first is named,
+// but one that protects more than an allow entry wins over it.
 func NewGuards(list []Guarded) *Guards {
-	g := &Guards{byPrefix: make(map[netip.Prefix]string, len(list)+len(always))}
-	for _, e := range append(slices.Clip(list), always...) {
+	return newGuards(append(slices.Clip(list), always...))
+}
+
+func newGuards(list []Guarded) *Guards {
+	g := &Guards{byPrefix: make(map[netip.Prefix]string, len(list))}
+	for _, e := range list {
 		g.add(e)
 	}
 	for p := range g.byPrefix {
@@ -66,9 +71,20 @@ func NewGuards(list []Guarded) *Guards {
 	return g
 }
 
+// without is what g guards and other does not.
+func (g *Guards) without(other *Guards) *Guards {
+	var list []Guarded
+	for p, name := range g.byPrefix {
+		if other.byPrefix[p] != name {
+			list = append(list, Guarded{name, p})
+		}
+	}
+	return newGuards(list)
+}
+
 func (g *Guards) add(e Guarded) {
 	p := Canonical(e.Prefix)
-	if _, have := g.byPrefix[p]; have || !p.IsValid() {
+	if have := g.byPrefix[p]; !p.IsValid() || have != "" && (have != GuardAllow || e.Guard == GuardAllow) {
 		return
 	}
 	g.byPrefix[p] = e.Guard

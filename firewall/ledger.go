@@ -1,0 +1,510 @@
+package firewall
+
+import (
+	"fmt"
+	"iter"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+
+	"mailweir/ref"
+)
+
+// MaxWhy is how many bytes of an operator's words are kept with a ban.
+const MaxWhy = 400
+
+// MaxAutomatic is the longest that any ban lasts that no person ordered
+// (R-BX-19), whatever the configuration says.
+const MaxAutomatic = 14 * 24 * time.Hour
+
+// Forever is the last moment that the ledger can write. A ban until then is
+// one without an end; only a person may order it.
+var Forever = time.Unix(1<<32-1, 0)
+
+// Terms say how long bans are. A zero field means its default.
+type Terms struct {
+	First  time.Duration // first ban: 48 h
+	Max    time.Duration // longest automatic ban, at most and by default MaxAutomatic
+	Memory time.Duration // how long after its end a ban doubles the next one: 30 days
+}
+
+func (t Terms) withDefaults() Terms {
+	if t.First <= 0 {
+		t.First = 48 * time.Hour
+	}
+	if t.Max <= 0 || t.Max > MaxAutomatic {
+		t.Max = MaxAutomatic
+	}
+	if t.Memory <= 0 {
+		t.Memory = 30 * 24 * time.Hour
+	}
+	return t
+}
+
+// duration of an automatic ban: doubled for each step, never above Max.
+func (t Terms) duration(step uint8) time.Duration {
+	d := t.First
+	for ; step > 0 && d < t.Max; step-- {
+		d *= 2
+	}
+	return min(d, t.Max)
+}
+
+// Ledger decides who is banned until when, and keeps it on disk. It holds
+// standing bans, and past ones for as long as they double the next. It is safe
+// for concurrent use. What it decides is written behind its back by Run: no
+// decision waits for a disk.
+type Ledger struct {
+	now   func() time.Time
+	store *store
+
+	mu     sync.RWMutex
+	v4     records
+	v6     records
+	guards *Guards
+	terms  Terms
+	notes  notes
+}
+
+// Sentence is what became of an offence.
+type Sentence struct {
+	Ban   Ban     // the ban made, or the one that stands already; zero after a veto
+	New   bool    // Ban was made now
+	Guard Guarded // who vetoed
+}
+
+// Convict bans the source at addr. A source that is banned already stays so
+// until the end it has: offences of open sessions must not add up.
+func (l *Ledger) Convict(addr netip.Addr, reason Reason, ref ref.Ref) Sentence {
+	addr = addr.Unmap().WithZone("")
+	now := l.now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	host := netip.PrefixFrom(addr, addr.BitLen())
+	if standing, ok := l.standing(host, now); ok {
+		return Sentence{Ban: standing.ban()}
+	}
+	prefix := l.scope(host)
+	if guard, vetoed := l.guards.Veto(prefix); vetoed {
+		return Sentence{Guard: guard}
+	}
+	ban := Ban{Prefix: prefix, Since: now, Reason: reason, Ref: ref, Step: l.nextStep(prefix, now)}
+	ban.Until = now.Add(l.terms.duration(ban.Step))
+	l.write(newRecord(ban, uint64(ref)))
+	return Sentence{Ban: ban, New: true}
+}
+
+// scope is the prefix to ban for the source at host. IPv6 users own a /64 and
+// change addresses within it at will, so all of it goes, unless a guard has
+// an address there: then that address alone.
+func (l *Ledger) scope(host netip.Prefix) netip.Prefix {
+	if host.Addr().Is4() {
+		return host
+	}
+	wide, _ := host.Addr().Prefix(64)
+	if l.guards.Touches(wide) {
+		return host
+	}
+	return wide
+}
+
+// standing is the ban that covers p longest.
+func (l *Ledger) standing(p netip.Prefix, now time.Time) (found record, ok bool) {
+	for _, r := range l.of(p).covering(p, nil) {
+		if r.activeAt(now) && (!ok || r.until > found.until) {
+			found, ok = r, true
+		}
+	}
+	return found, ok
+}
+
+// nextStep counts one up when the last ban of p ended less than Memory ago.
+// It stops where the byte ends; durations reach their maximum long before.
+func (l *Ledger) nextStep(p netip.Prefix, now time.Time) uint8 {
+	last, ok := l.of(p).get(p)
+	if !ok || now.Sub(last.end()) > l.terms.Memory {
+		return 0
+	}
+	return min(last.step, 254) + 1
+}
+
+// Order is a ban that a person asks for.
+type Order struct {
+	Prefix  netip.Prefix
+	For     time.Duration // 0: as long as a first automatic ban
+	Forever bool          // no end; needs Why (R-BX-19)
+	Why     string
+}
+
+// OrderError says what is wrong with one of several orders.
+type OrderError struct {
+	Index int // in the list of orders
+	Err   error
+}
+
+// Ban makes the bans of all orders, or none: it returns everything that is
+// wrong with them. A ban of a prefix that is banned takes the place of the
+// former, longer or shorter.
+func (l *Ledger) Ban(orders []Order) ([]Ban, []OrderError) {
+	now := l.now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var wrong []OrderError
+	bans := make([]Ban, 0, len(orders))
+	for i, o := range orders {
+		ban, err := l.sentence(o, now)
+		if err != nil {
+			wrong = append(wrong, OrderError{i, err})
+			continue
+		}
+		bans = append(bans, ban)
+	}
+	if wrong != nil {
+		return nil, wrong
+	}
+	for i, ban := range bans {
+		l.write(newRecord(ban, uint64(l.note(orders[i].Why))))
+	}
+	return bans, nil
+}
+
+func (l *Ledger) sentence(o Order, now time.Time) (Ban, error) {
+	p := Canonical(o.Prefix)
+	switch {
+	case !p.IsValid():
+		return Ban{}, fmt.Errorf("%v is no prefix", o.Prefix)
+	case o.For < 0:
+		return Ban{}, fmt.Errorf("a ban of %v cannot end before it begins", o.For)
+	case o.Forever && strings.TrimSpace(o.Why) == "":
+		return Ban{}, fmt.Errorf("a ban without an end needs a reason: say why")
+	}
+	if g, vetoed := l.guards.Veto(p); vetoed {
+		return Ban{}, VetoError{p, g}
+	}
+	ban := Ban{Prefix: p, Since: now, Until: now.Add(l.terms.First), Reason: Operator}
+	if last, ok := l.of(p).get(p); ok {
+		ban.Step = last.step // an order is no repeat, and no pardon
+	}
+	if o.For > 0 {
+		ban.Until = now.Add(o.For)
+	}
+	if o.Forever || ban.Until.After(Forever) {
+		ban.Until = Forever
+	}
+	return ban, nil
+}
+
+// VetoError says that a guard forbids a ban.
+type VetoError struct {
+	Prefix netip.Prefix
+	Guard  Guarded
+}
+
+func (e VetoError) Error() string {
+	if e.Guard.Guard == GuardAllow {
+		return fmt.Sprintf("%v is allowed by the allow entry %v: remove that first (weir allow)", e.Prefix, e.Guard.Prefix)
+	}
+	return fmt.Sprintf("%v would hit %v, which is never banned (%s): ban a prefix without it", e.Prefix, e.Guard.Prefix, e.Guard.Guard)
+}
+
+// Lift lifts the ban of p, every ban inside p, and the automatic bans that
+// cover p, and forgets past bans there: who was pardoned starts anew. Orders
+// wider than p stay and come back as above: to lift them for one address
+// would let in all the others.
+func (l *Ledger) Lift(p netip.Prefix) (lifted, above []Ban) {
+	p = Canonical(p)
+	if !p.IsValid() {
+		return nil, nil
+	}
+	now := l.now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, r := range append(l.of(p).covering(p, nil), l.insideLocked(p)...) {
+		if r.reason == Operator && r.prefix.Bits() < p.Bits() {
+			if r.activeAt(now) {
+				above = append(above, r.ban())
+			}
+			continue
+		}
+		if r.activeAt(now) {
+			lifted = append(lifted, r.ban())
+		}
+		l.erase(r.prefix)
+	}
+	return lifted, above
+}
+
+// Pardon is a standing ban that a guard lifted.
+type Pardon struct {
+	Ban   Ban
+	Guard Guarded
+}
+
+// SetGuards changes who is protected, and lifts the standing bans that the
+// new guards veto.
+func (l *Ledger) SetGuards(g *Guards) []Pardon {
+	l.mu.Lock()
+	added := g.without(l.guards)
+	l.guards = g
+	l.mu.Unlock()
+	if len(added.starts) == 0 {
+		return nil
+	}
+	var pardons []Pardon
+	l.walk(func(r record) {
+		if by, vetoed := added.Veto(r.prefix); vetoed {
+			pardons = append(pardons, Pardon{r.ban(), by})
+		}
+	})
+	return l.pardon(pardons)
+}
+
+// pardon erases what walk found. A ban that ended meanwhile is pardoned too:
+// it must not double the next one.
+func (l *Ledger) pardon(list []Pardon) []Pardon {
+	now := l.now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.DeleteFunc(list, func(p Pardon) bool {
+		l.erase(p.Ban.Prefix)
+		return !p.Ban.Until.After(now)
+	})
+}
+
+// SetTerms changes how long later bans are; standing ones keep their end.
+func (l *Ledger) SetTerms(t Terms) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.terms = t.withDefaults()
+}
+
+// Sweep returns the bans that ended since the last call, for the engines to
+// drop what they keep of them, and forgets those that ended longer than
+// Memory ago.
+func (l *Ledger) Sweep() []Ban {
+	now := l.now()
+	var ended []record
+	l.walk(func(r record) {
+		if !r.activeAt(now) && (!r.ended || l.forgettable(r, now)) {
+			ended = append(ended, r)
+		}
+	})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var bans []Ban
+	for _, r := range ended {
+		if is, ok := l.of(r.prefix).get(r.prefix); !ok || is.activeAt(now) {
+			continue // banned again, or lifted, since it was seen
+		}
+		if !r.ended {
+			bans = append(bans, r.ban())
+		}
+		if r.ended = true; l.forgettable(r, now) {
+			l.of(r.prefix).remove(r.prefix)
+		} else {
+			l.of(r.prefix).put(r)
+		}
+	}
+	return bans
+}
+
+func (l *Ledger) forgettable(r record, now time.Time) bool {
+	return now.Sub(r.end()) > l.terms.Memory
+}
+
+// Entry is a ban with the words of the operator who ordered it.
+type Entry struct {
+	Ban
+	Why string
+}
+
+// Active yields every standing ban, in no order. Bans made or lifted meanwhile
+// may be seen or not.
+func (l *Ledger) Active() iter.Seq[Ban] {
+	return func(yield func(Ban) bool) {
+		for r := range l.all() {
+			if r.activeAt(l.now()) && !yield(r.ban()) {
+				return
+			}
+		}
+	}
+}
+
+// Entries is Active with the operators' words.
+func (l *Ledger) Entries() iter.Seq[Entry] {
+	return func(yield func(Entry) bool) {
+		for r := range l.all() {
+			if !r.activeAt(l.now()) {
+				continue
+			}
+			l.mu.RLock()
+			e := l.entry(r)
+			l.mu.RUnlock()
+			if !yield(e) {
+				return
+			}
+		}
+	}
+}
+
+// At returns the bans that hold all of p or lie in it: those that stand, and
+// those that are over but would double the next.
+func (l *Ledger) At(p netip.Prefix) (standing, past []Entry) {
+	p = Canonical(p)
+	if !p.IsValid() {
+		return nil, nil
+	}
+	now := l.now()
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	for _, r := range append(l.of(p).covering(p, nil), l.insideLocked(p)...) {
+		if r.activeAt(now) {
+			standing = append(standing, l.entry(r))
+		} else if !l.forgettable(r, now) {
+			past = append(past, l.entry(r))
+		}
+	}
+	return standing, past
+}
+
+// Banned says which standing ban holds addr longest.
+func (l *Ledger) Banned(addr netip.Addr) (Ban, bool) {
+	addr = addr.Unmap().WithZone("")
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	r, ok := l.standing(netip.PrefixFrom(addr, addr.BitLen()), l.now())
+	if !ok {
+		return Ban{}, false
+	}
+	return r.ban(), true
+}
+
+// Guards is who is protected now.
+func (l *Ledger) Guards() *Guards {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.guards
+}
+
+// Len counts the standing bans.
+func (l *Ledger) Len() int {
+	n := 0
+	now := l.now()
+	l.walk(func(r record) {
+		if r.activeAt(now) {
+			n++
+		}
+	})
+	return n
+}
+
+// all yields every record, copied chunk by chunk, so that a slow reader holds
+// up nobody.
+func (l *Ledger) all() iter.Seq[record] {
+	return func(yield func(record) bool) {
+		buf := make([]record, 0, chunkSize)
+		for _, t := range []records{l.v4, l.v6} {
+			for i := 0; ; i++ {
+				var more bool
+				if buf, more = l.copyChunk(t, i, buf[:0]); !more {
+					break
+				}
+				for _, r := range buf {
+					if !yield(r) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
+func (l *Ledger) copyChunk(t records, i int, buf []record) ([]record, bool) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if i >= t.chunkCount() {
+		return nil, false
+	}
+	return t.chunk(i, buf), true
+}
+
+func (l *Ledger) walk(f func(record)) {
+	for r := range l.all() {
+		f(r)
+	}
+}
+
+// insideLocked is every record inside p but that of p itself.
+func (l *Ledger) insideLocked(p netip.Prefix) (list []record) {
+	if p.IsSingleIP() {
+		return nil
+	}
+	t := l.of(p)
+	buf := make([]record, 0, chunkSize)
+	for i := range t.chunkCount() {
+		for _, r := range t.chunk(i, buf[:0]) {
+			if r.prefix.Bits() > p.Bits() && p.Contains(r.prefix.Addr()) {
+				list = append(list, r)
+			}
+		}
+	}
+	return list
+}
+
+func (l *Ledger) of(p netip.Prefix) records {
+	if p.Addr().Is4() {
+		return l.v4
+	}
+	return l.v6
+}
+
+func (l *Ledger) write(r record) {
+	l.of(r.prefix).put(r)
+	l.store.append(appendBan(nil, r))
+}
+
+func (l *Ledger) erase(p netip.Prefix) {
+	if l.of(p).remove(p) {
+		l.store.append(appendLift(nil, p))
+	}
+}
+
+// note keeps the operator's words once for all bans that have the same.
+func (l *Ledger) note(why string) uint32 {
+	why = tidy(why)
+	if why == "" {
+		return 0
+	}
+	id, fresh := l.notes.add(why)
+	if fresh {
+		l.store.append(appendNote(nil, id, why))
+	}
+	return id
+}
+
+// tidy makes one line of an operator's words and cuts it at MaxWhy bytes.
+func tidy(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || r == unicode.ReplacementChar {
+			return ' '
+		}
+		return r
+	}, s)
+	s = strings.Join(strings.Fields(s), " ")
+	for len(s) > MaxWhy {
+		runes := []rune(s)
+		s = string(runes[:min(len(runes)-1, MaxWhy)])
+	}
+	return s
+}
+
+func (l *Ledger) entry(r record) Entry {
+	e := Entry{Ban: r.ban()}
+	if r.reason == Operator {
+		e.Why = l.notes.text[uint32(r.mark)]
+	}
+	return e
+}

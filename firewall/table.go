@@ -1,0 +1,247 @@
+package firewall
+
+import (
+	"encoding/binary"
+	"hash/maphash"
+	"net/netip"
+)
+
+// record is one ban, standing or past, as the ledger works with it. Times are
+// Unix seconds.
+type record struct {
+	prefix netip.Prefix
+	since  uint32
+	until  uint32
+	reason Reason
+	step   uint8
+	ended  bool   // the engines were told that it is over
+	mark   uint64 // a ref; with reason Operator the id of a note
+}
+
+// address is an IP address as it is kept.
+type address interface{ uint32 | [16]byte }
+
+// key is a prefix as it is kept.
+type key[A address] struct {
+	addr A
+	bits uint8
+}
+
+// entry is a record as it is kept: 24 bytes for IPv4, 36 for IPv6, without
+// pointers, so that the garbage collector never looks at ten million of them.
+type entry[A address] struct {
+	addr   A
+	bits   uint8
+	reason Reason
+	step   uint8
+	state  uint8
+	since  uint32
+	until  uint32
+	mark   [2]uint32 // two halves: a uint64 would round IPv6 entries up to 40 bytes
+}
+
+func (e *entry[A]) key() key[A] { return key[A]{e.addr, e.bits} }
+
+const (
+	free uint8 = iota
+	used
+	usedEnded
+)
+
+// chunkSize is how many entries are allocated at a time, and walked under one
+// lock.
+const chunkSize = 4096
+
+// table finds records by their prefix. Entries live in chunks that never move
+// and never grow; an index of 4 bytes a slot points at them.
+type table[A address] struct {
+	pack   func(netip.Addr) A
+	unpack func(A) netip.Addr
+	seed   maphash.Seed
+	index  []uint32 // open addressing; 0 is empty, else entry number + 1
+	chunks [][]entry[A]
+	unused []uint32 // entry numbers below top that are free
+	top    uint32   // entry numbers from here on were never used
+	count  int
+	byBits [129]int // how many of each prefix length: which look-ups can hit
+}
+
+func newTable4() *table[uint32] {
+	return &table[uint32]{
+		pack: func(a netip.Addr) uint32 { b := a.As4(); return binary.BigEndian.Uint32(b[:]) },
+		unpack: func(v uint32) netip.Addr {
+			var b [4]byte
+			binary.BigEndian.PutUint32(b[:], v)
+			return netip.AddrFrom4(b)
+		},
+		seed: maphash.MakeSeed(), index: make([]uint32, 64),
+	}
+}
+
+func newTable6() *table[[16]byte] {
+	return &table[[16]byte]{
+		pack: netip.Addr.As16, unpack: netip.AddrFrom16,
+		seed: maphash.MakeSeed(), index: make([]uint32, 64),
+	}
+}
+
+func (t *table[A]) key(p netip.Prefix) key[A] {
+	return key[A]{t.pack(p.Addr()), uint8(p.Bits())}
+}
+
+func (t *table[A]) at(n uint32) *entry[A] { return &t.chunks[n/chunkSize][n%chunkSize] }
+
+// find returns the place in the index of k, or the empty one where it belongs.
+// The seed is random: sources choose their addresses, and must not choose
+// where they collide.
+func (t *table[A]) find(k key[A]) uint64 {
+	mask := uint64(len(t.index) - 1)
+	i := maphash.Comparable(t.seed, k) & mask
+	for t.index[i] != 0 && t.at(t.index[i]-1).key() != k {
+		i = (i + 1) & mask
+	}
+	return i
+}
+
+func (t *table[A]) get(p netip.Prefix) (record, bool) {
+	if t.byBits[p.Bits()] == 0 {
+		return record{}, false
+	}
+	n := t.index[t.find(t.key(p))]
+	if n == 0 {
+		return record{}, false
+	}
+	return t.record(t.at(n - 1)), true
+}
+
+func (t *table[A]) record(e *entry[A]) record {
+	return record{
+		prefix: netip.PrefixFrom(t.unpack(e.addr), int(e.bits)),
+		since:  e.since, until: e.until, reason: e.reason, step: e.step,
+		ended: e.state == usedEnded,
+		mark:  uint64(e.mark[0]) | uint64(e.mark[1])<<32,
+	}
+}
+
+// put adds r, or takes the place of the record of the same prefix.
+func (t *table[A]) put(r record) {
+	k := t.key(r.prefix)
+	i := t.find(k)
+	if t.index[i] == 0 {
+		if t.count >= len(t.index)/4*3 {
+			t.reserve(t.count + 1)
+			i = t.find(k)
+		}
+		t.index[i] = t.take() + 1
+		t.count++
+		t.byBits[k.bits]++
+	}
+	e := t.at(t.index[i] - 1)
+	*e = entry[A]{
+		addr: k.addr, bits: k.bits, reason: r.reason, step: r.step, state: used,
+		since: r.since, until: r.until,
+		mark: [2]uint32{uint32(r.mark), uint32(r.mark >> 32)},
+	}
+	if r.ended {
+		e.state = usedEnded
+	}
+}
+
+func (t *table[A]) take() uint32 {
+	if n := len(t.unused); n > 0 {
+		e := t.unused[n-1]
+		t.unused = t.unused[:n-1]
+		return e
+	}
+	if t.top%chunkSize == 0 {
+		t.chunks = append(t.chunks, make([]entry[A], chunkSize))
+	}
+	t.top++
+	return t.top - 1
+}
+
+// reserve makes the index large enough for n records, so that a restore of
+// millions does not grow it again and again.
+func (t *table[A]) reserve(n int) {
+	size := len(t.index)
+	for n >= size/4*3 {
+		size *= 2
+	}
+	if size == len(t.index) {
+		return
+	}
+	t.index = make([]uint32, size)
+	for n := range t.top {
+		if e := t.at(n); e.state != free {
+			t.index[t.find(e.key())] = n + 1
+		}
+	}
+}
+
+// remove forgets the record of p. The index is closed up behind it, so that
+// there are no gravestones to walk over.
+func (t *table[A]) remove(p netip.Prefix) bool {
+	i := t.find(t.key(p))
+	n := t.index[i]
+	if n == 0 {
+		return false
+	}
+	*t.at(n - 1) = entry[A]{}
+	t.unused = append(t.unused, n-1)
+	t.count--
+	t.byBits[p.Bits()]--
+	t.closeUp(i)
+	return true
+}
+
+func (t *table[A]) closeUp(hole uint64) {
+	mask := uint64(len(t.index) - 1)
+	t.index[hole] = 0
+	for i := (hole + 1) & mask; t.index[i] != 0; i = (i + 1) & mask {
+		home := maphash.Comparable(t.seed, t.at(t.index[i]-1).key()) & mask
+		if (i-home)&mask >= (i-hole)&mask { // it may stand in the hole: home is not behind it
+			t.index[hole], t.index[i] = t.index[i], 0
+			hole = i
+		}
+	}
+}
+
+func (t *table[A]) chunkCount() int { return len(t.chunks) }
+
+// chunk appends the records of one chunk to list.
+func (t *table[A]) chunk(i int, list []record) []record {
+	for n := range t.chunks[i] {
+		if e := &t.chunks[i][n]; e.state != free {
+			list = append(list, t.record(e))
+		}
+	}
+	return list
+}
+
+func (t *table[A]) len() int { return t.count }
+
+// covering appends the records whose prefixes hold all of p, widest first.
+func (t *table[A]) covering(p netip.Prefix, list []record) []record {
+	for bits := 0; bits <= p.Bits(); bits++ {
+		if t.byBits[bits] == 0 {
+			continue
+		}
+		wide, _ := p.Addr().Prefix(bits)
+		if r, ok := t.get(wide); ok {
+			list = append(list, r)
+		}
+	}
+	return list
+}
+
+// records is a table of either family.
+type records interface {
+	get(netip.Prefix) (record, bool)
+	put(record)
+	remove(netip.Prefix) bool
+	reserve(int)
+	len() int
+	chunkCount() int
+	chunk(int, []record) []record
+	covering(netip.Prefix, []record) []record
+}

@@ -1,0 +1,52 @@
+package firewall
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+	"unsafe"
+)
+
+func TestEntriesAreSmall(t *testing.T) {
+	if n := unsafe.Sizeof(entry[uint32]{}); n != 24 {
+		t.Errorf("an IPv4 entry takes %d bytes, want 24", n)
+	}
+	if n := unsafe.Sizeof(entry[[16]byte]{}); n != 36 {
+		t.Errorf("an IPv6 entry takes %d bytes, want 36", n)
+	}
+}
+
+// The table against a map, with so many removals that the index is closed up
+// all the time.
+func TestTableAgainstMap(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	table, want := newTable6(), map[netip.Prefix]uint32{}
+	for i := range uint32(200_000) {
+		a := netip.AddrFrom16([16]byte{0: 0x20, 14: byte(rnd.IntN(8)), 15: byte(rnd.IntN(256))})
+		p := netip.PrefixFrom(a, 120+rnd.IntN(9)).Masked()
+		if rnd.IntN(2) == 0 {
+			if _, have := want[p]; table.remove(p) != have {
+				t.Fatalf("remove %v, want %v", p, have)
+			}
+			delete(want, p)
+			continue
+		}
+		table.put(record{prefix: p, until: i, reason: Trap})
+		want[p] = i
+	}
+	if table.len() != len(want) {
+		t.Fatalf("%d entries, want %d", table.len(), len(want))
+	}
+	for p, until := range want {
+		if r, ok := table.get(p); !ok || r.until != until || r.prefix != p {
+			t.Fatalf("%v: %+v, %v, want until %d", p, r, ok, until)
+		}
+	}
+	var seen int
+	for i := range table.chunkCount() {
+		seen += len(table.chunk(i, nil))
+	}
+	if seen != len(want) {
+		t.Errorf("walked %d entries, want %d", seen, len(want))
+	}
+}
