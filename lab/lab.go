@@ -58,6 +58,7 @@ type Lab struct {
 	ctx      context.Context // done when the lab is closed
 	dir      runDir
 	internet *Host
+	weir     string // a binary to use instead of this tree's
 
 	mu       sync.Mutex
 	hosts    []*Host

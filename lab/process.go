@@ -89,20 +89,27 @@ func (h *Host) Run(ctx context.Context, name string, args ...string) (string, er
 func (h *Host) RunCommand(ctx context.Context, cmd *exec.Cmd) (string, error) {
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
-	cmd.WaitDelay = time.Second
+	if err := h.run(ctx, cmd); err != nil {
+		return out.String(), fmt.Errorf("run %s on %s: %w", strings.Join(cmd.Args, " "), h.Name, err)
+	}
+	return out.String(), nil
+}
+
+// run starts a command on the host and waits for it.
+func (h *Host) run(ctx context.Context, cmd *exec.Cmd) error {
+	cmd.WaitDelay = time.Second // for children that keep its output open
 	if err := h.Do(cmd.Start); err != nil {
-		return "", fmt.Errorf("start %s on %s: %w", cmd.Path, h.Name, err)
+		return err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })
 	defer stop()
-	err := cmd.Wait()
-	if ctx.Err() != nil {
-		err = ctx.Err()
+	if err := cmd.Wait(); err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return err
 	}
-	if err != nil {
-		err = fmt.Errorf("run %s on %s: %w", strings.Join(cmd.Args, " "), h.Name, err)
-	}
-	return out.String(), err
+	return nil
 }
 
 // PID is the process id as this process sees it.

@@ -1,0 +1,220 @@
+package lab
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// A Weir is the appliance, running on a host of the lab as `weir run` does:
+// every role a process with its own user.
+type Weir struct {
+	host   *Host
+	binary string // the same path here and on the host
+	config string // as the host sees it
+	proc   *Process
+}
+
+// Weir writes the configuration, starts the appliance and waits until it
+// greets.
+func (h *Host) Weir(config string) *Weir {
+	h.lab.t.Helper()
+	binary, err := h.lab.weirBinary()
+	if err != nil {
+		h.lab.t.Fatalf("build weir: %v", err)
+	}
+	w := &Weir{host: h, binary: binary, config: "/etc/mailweir/mailweir.toml"}
+	w.Configure(config)
+	w.Start()
+	return w
+}
+
+// UseWeir makes the lab use another binary than one built from this tree.
+func (l *Lab) UseWeir(binary string) { l.weir = binary }
+
+// weirBinary puts the binary where every host sees it, once a lab.
+func (l *Lab) weirBinary() (string, error) {
+	to := filepath.Join(l.Dir(), "weir")
+	if _, err := os.Stat(to); err == nil {
+		return to, nil
+	}
+	var from io.Reader
+	if l.weir != "" {
+		f, err := os.Open(l.weir)
+		if err != nil {
+			return "", err
+		}
+		defer f.Close()
+		from = f
+	} else {
+		f, err := builtWeir()
+		if err != nil {
+			return "", err
+		}
+		from = io.NewSectionReader(f, 0, 1<<40)
+	}
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY, 0o755)
+	if err != nil {
+		return "", err
+	}
+	if _, err := io.Copy(out, from); err != nil {
+		out.Close()
+		return "", err
+	}
+	return to, out.Close()
+}
+
+// builtWeir builds the binary once a process. It is a file without a name, so
+// that nothing stays however we end.
+var builtWeir = sync.OnceValues(func() (*os.File, error) {
+	dir, err := os.MkdirTemp("", "weir-build-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	name := filepath.Join(dir, "weir")
+	if err := BuildWeir(name); err != nil {
+		return nil, err
+	}
+	return os.Open(name)
+})
+
+// BuildWeir builds the binary of this tree; flags are further ones of go build.
+func BuildWeir(to string, flags ...string) error {
+	args := append([]string{"build", "-buildvcs=false", "-o", to}, flags...)
+	cmd := exec.Command("go", append(args, "mailweir/cmd/appliance")...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go %s: %w\n%s", strings.Join(cmd.Args[1:], " "), err, out)
+	}
+	return nil
+}
+
+// Configure writes the configuration file; `weir reload` or the next start
+// reads it.
+func (w *Weir) Configure(config string) {
+	w.host.lab.t.Helper()
+	name := w.host.Path(w.config)
+	err := os.MkdirAll(filepath.Dir(name), 0o755)
+	if err == nil {
+		err = os.WriteFile(name, []byte(config), 0o644)
+	}
+	if err != nil {
+		w.host.lab.t.Fatalf("configure weir: %v", err)
+	}
+}
+
+// Start starts the appliance, again after Stop or KillAll, and waits until it
+// greets.
+func (w *Weir) Start() {
+	w.host.lab.t.Helper()
+	proc, err := w.host.Start("weir", w.host.Command(w.binary, "run", "-c", w.config))
+	if err != nil {
+		w.host.lab.t.Fatalf("start weir: %v", err)
+	}
+	w.proc = proc
+	w.host.lab.Eventually(30*time.Second, "weir greets", func() bool {
+		select {
+		case <-proc.Done():
+			w.host.lab.t.Fatalf("weir ended at once, exit code %d: %s", proc.ExitCode(), proc.Log())
+		default:
+		}
+		return w.host.greets()
+	})
+}
+
+// Stop ends the appliance as an operator would, and returns its exit code.
+func (w *Weir) Stop() int {
+	w.proc.Stop(30 * time.Second)
+	return w.proc.ExitCode()
+}
+
+// Process is `weir run`.
+func (w *Weir) Process() *Process { return w.proc }
+
+// Log is what the appliance wrote on standard error.
+func (w *Weir) Log() string { return w.proc.Log() }
+
+// Binary is the appliance's program, under the same path here and on the host.
+func (w *Weir) Binary() string { return w.binary }
+
+// Cmd runs one of weir's commands on the host and returns its standard output;
+// an error tells its standard error.
+func (w *Weir) Cmd(ctx context.Context, args ...string) (string, error) {
+	return w.CmdInput(ctx, "", args...)
+}
+
+// CmdInput is Cmd with a standard input.
+func (w *Weir) CmdInput(ctx context.Context, input string, args ...string) (string, error) {
+	cmd := w.host.Command(w.binary, args...)
+	var out, said bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(input), &out, &said
+	if err := w.host.run(ctx, cmd); err != nil {
+		return out.String(), fmt.Errorf("weir %s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(said.Bytes()))
+	}
+	return out.String(), nil
+}
+
+// JSON runs a command with --json and reads what it prints into v.
+func (w *Weir) JSON(ctx context.Context, v any, args ...string) error {
+	out, err := w.Cmd(ctx, append(args, "--json")...)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal([]byte(out), v); err != nil {
+		return fmt.Errorf("read the answer of weir %s: %w: %s", strings.Join(args, " "), err, out)
+	}
+	return nil
+}
+
+// PID is the process of a role ("guard", "mail") as this process sees it, 0
+// while there is none.
+func (w *Weir) PID(role string) int {
+	for _, pid := range w.proc.cgroup.pids() {
+		cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		if err != nil {
+			continue
+		}
+		args := strings.Split(strings.TrimRight(string(cmdline), "\x00"), "\x00")
+		if len(args) > 1 && args[1] == role {
+			return pid
+		}
+	}
+	return 0
+}
+
+// Kill ends a role at once and returns when it is gone; `weir run` starts it
+// again.
+func (w *Weir) Kill(role string) {
+	w.host.lab.t.Helper()
+	pid := w.PID(role)
+	if pid == 0 {
+		w.host.lab.t.Fatalf("kill %s: it does not run", role)
+	}
+	p, err := os.FindProcess(pid)
+	if err == nil {
+		err = p.Kill()
+	}
+	if err != nil {
+		w.host.lab.t.Fatalf("kill %s: %v", role, err)
+	}
+	w.host.lab.Eventually(10*time.Second, role+" is gone", func() bool {
+		return !slices.Contains(w.proc.cgroup.pids(), pid)
+	})
+}
+
+// KillAll ends every process of the appliance at once.
+func (w *Weir) KillAll() {
+	w.host.lab.t.Helper()
+	if err := w.proc.Kill(); err != nil {
+		w.host.lab.t.Fatalf("kill weir: %v", err)
+	}
+}
