@@ -1,0 +1,80 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// printJSON writes v as one line.
+func (c *cli) printJSON(v any) error {
+	e := json.NewEncoder(c.out)
+	e.SetEscapeHTML(false) // for people and jq, not for browsers
+	return e.Encode(v)
+}
+
+// say writes one line for people; nothing when JSON was asked for.
+func (c *cli) say(format string, args ...any) {
+	if !c.json {
+		fmt.Fprintf(c.out, format+"\n", args...)
+	}
+}
+
+// warn writes to standard error, so that it never mixes with data.
+func (c *cli) warn(warnings []string) {
+	for _, w := range warnings {
+		fmt.Fprintln(c.err, "weir: warning:", w)
+	}
+}
+
+// table writes aligned columns. Cells are cleaned of control characters: some
+// were written by strangers and must not drive the operator's terminal.
+type table struct{ w *tabwriter.Writer }
+
+func newTable(out io.Writer, head ...string) *table {
+	t := &table{tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)}
+	if len(head) > 0 {
+		t.row(head...)
+	}
+	return t
+}
+
+func (t *table) row(cells ...string) {
+	for i := range cells {
+		cells[i] = printable(cells[i])
+	}
+	fmt.Fprintln(t.w, strings.Join(cells, "\t"))
+}
+
+func (t *table) flush() error { return t.w.Flush() }
+
+// printable replaces what is no printable character of text.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || (r >= 0x80 && r < 0xa0) || (r >= 0x202a && r <= 0x202e) || (r >= 0x2066 && r <= 0x2069) {
+			return '?'
+		}
+		return r
+	}, s)
+}
+
+// stamp is a moment in the machine's zone, to the second.
+func stamp(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05") }
+
+// span is a length of time in the two units that matter: 1d23h, 47h59m, 3m2s.
+func span(d time.Duration) string {
+	switch d = d.Round(time.Second); {
+	case d < 0:
+		return "0s"
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", d/time.Second)
+	case d < time.Hour:
+		return fmt.Sprintf("%dm%ds", d/time.Minute, d%time.Minute/time.Second)
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh%dm", d/time.Hour, d%time.Hour/time.Minute)
+	}
+	return fmt.Sprintf("%dd%dh", d/(24*time.Hour), d%(24*time.Hour)/time.Hour)
+}
