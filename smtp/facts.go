@@ -23,13 +23,19 @@ type Facts struct {
 	ASN     uint32
 	Tier    Tier
 
+	Policy string // Policy.ID under which the session was judged
+
 	HELO  string
 	TLS   string   // "TLS1.3"; "" in clear
 	Slips []string // protocol slips in order of first sight, see wire.Slip
 
 	MailFrom  *string // as given, without brackets; "" is the null sender, nil means no MAIL
+	MailForm  Form    // of MailFrom
+	Declared  int64   // SIZE= of MAIL (RFC 1870); 0: not declared
+	Limit     int64   // bytes that policy and the recipients' routes allow
 	Rcpts     []Recipient
 	Size      int64 // bytes of the message as received
+	Hops      int   // Received headers that it came with
 	MessageID string
 
 	Backend      string // name of the backend that the message was handed to
@@ -40,12 +46,29 @@ type Facts struct {
 type Recipient struct {
 	At     time.Duration // since Facts.Time
 	To     string        // canonical mailbox, or the argument as given where it is none
+	Form   Form          // of the argument; "" is a good mailbox
+	Route  string        // name of the domain's route; "" where it has none
 	Oracle OracleState   // "" when not asked
 	Age    Age           // how fresh the oracle's answer was
 	Trap   bool
 	Reply  reply.Reply // as written to the wire
 	Reason reply.Reason
+
+	// Answer is what the oracle would have the client hear; the record does
+	// not keep it, since Reply is what the client did hear.
+	Answer Answer
 }
+
+// Form says what is wrong with the argument of MAIL or RCPT.
+type Form string
+
+// The forms that are refused.
+const (
+	GoodForm    Form = ""
+	BadSyntax   Form = "syntax"      // no RFC 5321 path
+	Unqualified Form = "unqualified" // a local part without a domain
+	Needs8Bit   Form = "utf8"        // internationalised, and SMTPUTF8 was not said or the route has none
+)
 
 // OracleState is what the oracle knows of a recipient.
 type OracleState string
@@ -99,6 +122,7 @@ type Transaction struct {
 	Score   float64
 	Outcome Outcome
 	Reason  reply.Reason
+	Reply   reply.Reply // the one that decided the outcome, as written to the wire; zero where none did
 	Took    time.Duration
 }
 
@@ -123,3 +147,19 @@ type Verdict struct {
 // Judge is one check: a pure function of the facts (and of the policy that it
 // was made with).
 type Judge interface{ Judge(f *Facts) Verdict }
+
+// Link is one judge of a chain, under the name by which the record's checks,
+// [checks.set] and the manual know it.
+type Link struct {
+	Name  string
+	Judge Judge
+}
+
+// Chain is the order of the judges (R-CX-07). Each slice is run when the facts
+// of its stage are gathered; the first judge that does not pass ends it.
+type Chain struct {
+	Mail   []Link // MAIL was parsed
+	Rcpt   []Link // RCPT was parsed and routed; the recipient is the last of Facts.Rcpts
+	Oracle []Link // the oracle answered for that recipient
+	Data   []Link // the message was received whole
+}

@@ -54,6 +54,10 @@ type Envelope struct {
 	SMTPUTF8   bool
 	Size       int64
 	Registered time.Time
+	// Digest is the SHA-256 of the message without the trace header that this
+	// hop added: two submissions of one message have the same Digest, though
+	// their Ref and Received differ. With From and To it tells a retry.
+	Digest [32]byte
 }
 
 // Deliverer hands a message over. Body is canonical (CRLF line ends, no dot
@@ -71,6 +75,11 @@ type Receipt struct {
 	Reason  reply.Reason
 	Backend string // name of the backend
 	Detail  string // the backend's own words
+
+	// Heard, when set, is called once with whether the client is known to have
+	// heard Reply: it went on speaking after it. A client that left instead
+	// may send the message again.
+	Heard func(bool)
 }
 
 // Watcher counts what sources do and says when one is convicted;
@@ -112,8 +121,37 @@ type Offender interface {
 	Offend(ctx context.Context, conn *net.TCPConn, reason reply.Reason, r ref.Ref) error
 }
 
+// Gate knows who stands banned, for the times when no engine holds the kernel
+// (and for the explain lane). Banned is asked once a connection and never
+// blocks for long.
+type Gate interface {
+	Banned(addr netip.Addr) (Standing, bool)
+}
+
+// Standing is a ban that stands at the gate.
+type Standing struct {
+	Until   time.Time
+	Ref     ref.Ref
+	Explain bool // say so (554 5.7.1) before closing; else reset without a word
+}
+
+// Origins tells country and ASN of an address; zero values where unknown.
+type Origins interface {
+	Lookup(addr netip.Addr) (country string, asn uint32)
+}
+
+// Tiers says how well a source is known.
+type Tiers interface {
+	Tier(addr netip.Addr) Tier
+}
+
 // Recorder keeps transactions. Record never blocks on the disk.
 type Recorder interface {
+	// Announce keeps what is known of a transaction whose ref is about to be
+	// said in a reply, the first time it is, and returns once that survives a
+	// crash, or with ctx, or soon anyway. The Record with the same ref takes its
+	// place. It keeps nothing of t that the session may go on changing.
+	Announce(ctx context.Context, t Transaction)
 	Record(Transaction)
 	// Convicted keeps the evidence of a ban under its ref.
 	Convicted(r ref.Ref, peer netip.Addr, at time.Time, c Conviction, enforced bool)

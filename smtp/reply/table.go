@@ -23,6 +23,17 @@ func Of(r Reason) Row {
 	return table[index[Internal]]
 }
 
+// Spared says whether observe mode only records r. Everything else stays
+// refused there, because nothing could be done with it instead: no backend
+// would take it, or it protects this machine.
+func (r Reason) Spared() bool {
+	switch r {
+	case Banned, Concurrency, Rate, Harvest:
+		return true
+	}
+	return false
+}
+
 // Reply returns the table's reply for r.
 func (r Reason) Reply() Reply { return Of(r).Reply }
 

@@ -153,6 +153,10 @@ func (c *Conn) flush() error {
 	return nil
 }
 
+// Flush sends the replies that are held back, for who resets the connection
+// right after one. Only the goroutine that serves the connection may call it.
+func (c *Conn) Flush() error { return c.flush() }
+
 // finish writes a last reply and closes.
 func (c *Conn) finish(cmd Command, r reply.Reply) {
 	c.queue(cmd, r, r.Line()+"\r\n")

@@ -1,0 +1,250 @@
+package smtp
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"mailweir/smtp/reply"
+	"mailweir/smtp/wire"
+)
+
+// client is one live connection, from accept to close.
+type client struct {
+	server  *Server
+	nc      net.Conn
+	peer    netip.Addr
+	wire    *wire.Conn
+	session *session
+	cancel  context.CancelFunc
+	banned  atomic.Bool // reset because its source was banned meanwhile
+}
+
+// quiet is how long a stranger is watched at the gate when there is nothing
+// else to wait for: no look-up of this release needs the time, and who speaks
+// before the greeting does so at once.
+const quiet = 1500 * time.Millisecond
+
+// serveConn is the life of one connection.
+func (s *Server) serveConn(nc net.Conn) {
+	defer nc.Close()
+	s.stats.connection()
+	peer, listener := ends(nc)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	c := &client{server: s, nc: nc, peer: peer, cancel: cancel}
+	c.session = s.newSession(ctx, peer, listener)
+	c.session.conn, _ = nc.(*net.TCPConn)
+	if !c.standing() {
+		return
+	}
+	would, refuse := s.limits.admit(s.now(), peer, c.session.tier, c.session.policy)
+	if !c.admitted(would, refuse) {
+		return
+	}
+	defer s.limits.release(peer)
+	c.wire = wire.New(nc, c.wireConfig(), c)
+	if !s.live.add(c) {
+		c.turnAway(Verdict{Action: reply.Defer, Reason: reply.Shutdown})
+		return
+	}
+	defer s.live.remove(c)
+	if c.gate(ctx) {
+		c.serve()
+	}
+	c.closed()
+}
+
+// ends returns both ends of nc. An IPv4 client on an IPv6 socket is an IPv4
+// client everywhere (R-MC-01): bans, limits and records know one form.
+func ends(nc net.Conn) (peer netip.Addr, listener netip.AddrPort) {
+	if a, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
+		peer = a.AddrPort().Addr().Unmap().WithZone("")
+	}
+	if a, ok := nc.LocalAddr().(*net.TCPAddr); ok {
+		listener = netip.AddrPortFrom(a.AddrPort().Addr().Unmap(), a.AddrPort().Port())
+	}
+	return peer, listener
+}
+
+// standing asks whether the source is banned, for the times when no engine
+// holds the kernel. false: the connection is over.
+func (c *client) standing() bool {
+	v, b := c.session.standing()
+	if v.passes() {
+		return true
+	}
+	if b.Explain {
+		c.turnAway(v)
+		return false
+	}
+	c.session.count(reply.Banned)
+	c.reset()
+	c.session.end(Dropped, reply.Banned)
+	return false
+}
+
+// standing is the verdict on the source by the bans that stand.
+func (s *session) standing() (Verdict, Standing) {
+	g := s.server.opts.Gate
+	if g == nil {
+		return Verdict{Action: reply.Pass}, Standing{}
+	}
+	v, b := Verdict{Action: reply.Pass}, Standing{}
+	v = s.guard("gate", func() Verdict {
+		var banned bool
+		if b, banned = g.Banned(s.peer); !banned || s.tier == Protected {
+			return v
+		}
+		until := b.Until.UTC().Format(time.RFC3339)
+		return s.observed(Verdict{
+			Action: reply.Drop, Reason: reply.Banned, Detail: fmt.Sprintf("until %s, ban %v", until, b.Ref),
+			Reply: reply.Banned.Reply().Detail(fmt.Sprintf("until %s, ban %v", until, b.Ref)),
+		})
+	})
+	if v.Reason == reply.Internal { // nobody is refused because guard is sick
+		return Verdict{Action: reply.Pass}, Standing{}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tx.check(reply.Of(reply.Banned).Check, v, 0)
+	return v, b
+}
+
+// admitted acts on what the limits said, and on maintenance.
+func (c *client) admitted(would, refuse reply.Reason) bool {
+	v := Verdict{Action: reply.Defer, Reason: refuse}
+	switch text := c.session.policy.Maintenance; {
+	case refuse != "":
+	case text != "":
+		v.Reason, v.Reply = reply.Maintenance, reply.Maintenance.Reply().Detail(text)
+		c.server.limits.release(c.peer)
+	case would != "": // observe mode
+		v := c.session.observed(Verdict{Action: reply.Defer, Reason: would})
+		c.session.mu.Lock()
+		c.session.tx.check(reply.Of(would).Check, v, 0)
+		c.session.mu.Unlock()
+		return true
+	default:
+		return true
+	}
+	c.turnAway(v)
+	return false
+}
+
+// turnAway answers a connection in place of the greeting, and closes it.
+func (c *client) turnAway(v Verdict) {
+	if c.wire == nil {
+		c.wire = wire.New(c.nc, c.wireConfig(), c)
+	}
+	c.wire.Bye(c.session.refuseOther(v))
+	c.closed()
+}
+
+// gate is what happens before the greeting; false: the connection is over.
+func (c *client) gate(ctx context.Context) bool {
+	wait := min(c.session.policy.GreetWait, quiet)
+	if c.session.tier != New && c.session.tier != Suspect {
+		wait = 0
+	}
+	if wait <= 0 {
+		return true
+	}
+	_, err := c.wire.Gate(ctx, wait)
+	return err == nil
+}
+
+// closed records what the end of the connection leaves to record.
+func (c *client) closed() {
+	c.noteTLS()
+	if c.banned.Load() {
+		c.session.end(Dropped, reply.Banned)
+		return
+	}
+	if cause := c.wire.Cause(); c.session.slipped(wire.TLSFailed) && cause != nil {
+		c.session.failedTLS(cause)
+		return
+	}
+	c.session.end("", "")
+}
+
+// reset ends the connection with a RST, from any goroutine, without waiting.
+func (c *client) reset() {
+	c.banned.Store(true)
+	if tc, ok := c.nc.(*net.TCPConn); ok {
+		tc.SetLinger(0)
+	}
+	c.nc.Close()
+	c.cancel()
+}
+
+// wireConfig is the policy as far as the wire sees to it.
+func (c *client) wireConfig() wire.Config {
+	p := c.session.policy
+	cfg := wire.Config{
+		Hostname:       c.server.opts.Hostname,
+		Postmaster:     p.Postmaster,
+		TLS:            p.TLS,
+		MaxMessageSize: p.MaxMessageSize,
+		Timeouts: wire.Timeouts{
+			Command: p.Timeouts.Command, DataIdle: p.Timeouts.DataIdle, Session: p.Timeouts.Session,
+		},
+	}
+	if !p.SMTPUTF8 {
+		cfg.Hide = append(cfg.Hide, "SMTPUTF8")
+	}
+	return cfg
+}
+
+// Refuse, Replied and Slip make client the wire.Events of its session.
+
+// Refuse gives a refusal of the wire's own making its ref, and keeps it.
+func (c *client) Refuse(reason reply.Reason, cmd wire.Command, r reply.Reply) reply.Reply {
+	v := Verdict{Action: reply.Of(reason).Action, Reason: reason, Reply: r, Detail: cmd.Verb}
+	switch {
+	case reason == reply.Order || r.Code == 421: // not about the envelope
+	case cmd.Verb == "MAIL":
+		return c.session.malformedSender(cmd.Arg, v)
+	case cmd.Verb == "RCPT":
+		return c.session.malformedRecipient(cmd.Arg, v)
+	case reason != reply.NoRecipients && (cmd.Verb == "DATA" || cmd.Verb == "BDAT"):
+		return c.session.refuseMessage(v)
+	}
+	return c.session.refuseOther(v)
+}
+
+// Replied takes in every reply as it was written.
+func (c *client) Replied(cmd wire.Command, r reply.Reply) {
+	if cmd.Verb == "" && r.Code == 421 {
+		c.session.saidFarewell(r)
+	}
+	if r.Code == 250 && (cmd.Verb == "EHLO" || cmd.Verb == "HELO") {
+		c.noteTLS()
+		c.session.greeted(cmd)
+	}
+	c.session.replied(r, cmd.Verb != "")
+}
+
+// Slip notes a breach of the protocol.
+func (c *client) Slip(s wire.Slip) { c.session.slip(string(s)) }
+
+func (c *client) noteTLS() {
+	state := c.wire.TLS()
+	if state == nil {
+		return
+	}
+	c.session.mu.Lock()
+	defer c.session.mu.Unlock()
+	c.session.tls = tlsName(state.Version)
+	c.session.tx.Facts.TLS = c.session.tls
+}
+
+// tlsName writes a version as records have it: TLS1.3.
+func tlsName(version uint16) string {
+	return strings.ReplaceAll(tls.VersionName(version), " ", "")
+}

@@ -1,0 +1,226 @@
+package smtp
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"mailweir/smtp/address"
+	"mailweir/smtp/reply"
+)
+
+// mailParams are the parameters of MAIL that matter to us.
+type mailParams struct {
+	utf8     bool
+	eightBit bool
+	size     int64 // RFC 1870; 0: not declared
+}
+
+// mail takes a MAIL command whose path is in the unquoted form of go-smtp. The
+// zero Reply accepts it.
+func (s *session) mail(from string, p mailParams) reply.Reply {
+	s.mu.Lock()
+	t := s.open(from)
+	t.utf8, t.eightBit = p.utf8, p.eightBit
+	t.Facts.Declared, t.Facts.Limit = p.size, s.policy.MaxMessageSize
+	if from != "" {
+		m, err := address.ParseUnquoted(from)
+		t.from.Mailbox, t.Facts.MailForm = m, formOf(err, m, p.utf8)
+		if err == nil {
+			*t.Facts.MailFrom = m.String()
+		}
+	}
+	s.mu.Unlock()
+
+	v := s.guard("MAIL", func() Verdict { return s.judge(s.policy.Chain.Mail) })
+	if v.passes() {
+		return reply.Reply{}
+	}
+	return s.refuseSender(t, v)
+}
+
+// refuseSender refuses the MAIL command that t began with.
+func (s *session) refuseSender(t *transaction, v Verdict) reply.Reply {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	said := s.refuse(v)
+	s.pending = func(w reply.Reply) { t.decide(outcomeOf(v.Reason, w), v.Reason, w) }
+	return said
+}
+
+// formOf says what is wrong with an address that was parsed.
+func formOf(err error, m address.Mailbox, utf8 bool) Form {
+	var bad *address.Error
+	switch {
+	case err == nil && (utf8 || m.IsASCII()):
+		return GoodForm
+	case err == nil:
+		return Needs8Bit
+	case !errors.As(err, &bad):
+		return BadSyntax
+	case bad.Kind == address.Unqualified:
+		return Unqualified
+	case bad.Kind == address.EightBit:
+		return Needs8Bit
+	}
+	return BadSyntax
+}
+
+// The oracle may take longer for a stranger than for who is known to us:
+// Exchange waits five seconds before each no.
+const (
+	verifyKnown    = 5 * time.Second
+	verifyStranger = 15 * time.Second
+)
+
+// mostRecipients bounds the RCPT commands of one transaction, refused ones
+// included, so that a client cannot grow a record without end.
+const mostRecipients = 2000
+
+// rcpt takes a RCPT command whose path is in the unquoted form of go-smtp. The
+// zero Reply accepts it.
+func (s *session) rcpt(to string) reply.Reply {
+	t, i := s.addRecipient(to)
+	if t == nil {
+		return s.refuseOther(Verdict{Action: reply.Defer, Reason: reply.TooManyErrors})
+	}
+	var box address.Mailbox
+	var route Route
+	v := s.guard("RCPT", func() Verdict {
+		box, route = s.route(t, i)
+		if v := s.judge(s.policy.Chain.Rcpt); !v.passes() {
+			return v
+		}
+		s.ask(t, i, route, box)
+		return s.judge(s.policy.Chain.Oracle)
+	})
+	s.watch(t, i, v)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.answerRecipient(t, i, v, box, route)
+}
+
+// addRecipient makes room in the facts for a recipient; nil: there is none.
+func (s *session) addRecipient(to string) (*transaction, int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.tx
+	if len(t.Facts.Rcpts) >= mostRecipients {
+		return nil, 0
+	}
+	t.Facts.Rcpts = append(t.Facts.Rcpts, Recipient{At: s.server.now().Sub(t.begun), To: to})
+	return t, len(t.Facts.Rcpts) - 1
+}
+
+// route parses recipient i and finds its route. The routing is that of now, not
+// of the session's beginning, so that a domain that was just added is served.
+func (s *session) route(t *transaction, i int) (address.Mailbox, Route) {
+	s.mu.Lock()
+	r := &t.Facts.Rcpts[i]
+	box, err := address.ParseUnquoted(r.To)
+	r.Form = formOf(err, box, t.utf8)
+	if err != nil {
+		s.mu.Unlock()
+		return box, Route{}
+	}
+	r.To = box.String()
+	s.mu.Unlock()
+
+	route, ok := s.server.policy.Load().Router.Route(box.Domain)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r = &t.Facts.Rcpts[i]
+	if !ok {
+		return box, Route{}
+	}
+	r.Route = route.Name
+	if t.utf8 && !route.SMTPUTF8 {
+		r.Form = Needs8Bit
+	}
+	if route.MaxMessageSize > 0 {
+		t.Facts.Limit = min(t.Facts.Limit, route.MaxMessageSize)
+	}
+	return box, route
+}
+
+// ask has the oracle of the route say whether recipient i exists.
+func (s *session) ask(t *transaction, i int, route Route, box address.Mailbox) {
+	wait := verifyStranger
+	if s.tier == Protected || s.tier == Trusted || s.tier == Known {
+		wait = verifyKnown
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, wait)
+	defer cancel()
+	a := Answer{State: Unavailable}
+	if route.Oracle != nil {
+		a = route.Oracle.Verify(ctx, box)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := &t.Facts.Rcpts[i]
+	r.Oracle, r.Age, r.Answer = a.State, a.Age, a
+}
+
+// answerRecipient turns the verdict on recipient i into the reply. Called with
+// s.mu held.
+func (s *session) answerRecipient(t *transaction, i int, v Verdict, box address.Mailbox, route Route) reply.Reply {
+	r := &t.Facts.Rcpts[i]
+	s.pending = func(w reply.Reply) { t.Facts.Rcpts[i].Reply = w }
+	if v.passes() {
+		if t.accepted == 0 {
+			t.route = route
+		}
+		t.accepted++
+		if !slices.Contains(t.to, box) {
+			t.to = append(t.to, box)
+		}
+		return reply.Reply{}
+	}
+	r.Reason = v.Reason
+	r.Reply = s.refuse(v)
+	return r.Reply
+}
+
+// malformedSender records a MAIL command that the wire refuses.
+func (s *session) malformedSender(arg string, v Verdict) reply.Reply {
+	s.mu.Lock()
+	t := s.open(argument(arg))
+	t.Facts.MailForm = formFor(v.Reason)
+	t.check(reply.Of(v.Reason).Check, v, 0)
+	s.mu.Unlock()
+	return s.refuseSender(t, v)
+}
+
+// malformedRecipient records a RCPT command that the wire refuses.
+func (s *session) malformedRecipient(arg string, v Verdict) reply.Reply {
+	t, i := s.addRecipient(argument(arg))
+	if t == nil {
+		return s.refuseOther(v)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t.Facts.Rcpts[i].Form = formFor(v.Reason)
+	t.check(reply.Of(v.Reason).Check, v, 0)
+	return s.answerRecipient(t, i, v, address.Mailbox{}, Route{})
+}
+
+func formFor(r reply.Reason) Form {
+	switch r {
+	case reply.UnqualifiedRecipient:
+		return Unqualified
+	case reply.UTF8:
+		return Needs8Bit
+	}
+	return BadSyntax
+}
+
+// argument is what stands behind FROM: or TO:, for a record of a command that
+// could not be parsed.
+func argument(arg string) string {
+	if i := strings.IndexByte(arg, ':'); i >= 0 {
+		arg = strings.TrimSpace(arg[i+1:])
+	}
+	return strings.ToValidUTF8(arg[:min(len(arg), address.MaxPath)], "?")
+}

@@ -1,0 +1,185 @@
+package smtp
+
+import (
+	"bytes"
+	"io"
+	"strings"
+)
+
+// header stands before the place where a message is kept, and looks at its
+// header fields as they pass: it counts Received (the hops of a loop), notes
+// the Message-ID, and drops each Authentication-Results that claims to be ours,
+// which must not reach a backend that trusts our word (RFC 8601 section 5).
+// All else passes byte by byte, or signatures would break.
+//
+// The header ends at the first empty line, as RFC 5322 section 2.1 has it. Lines
+// before it that are no fields are passed and looked beyond, since a server
+// behind us may do so too.
+type header struct {
+	out      io.Writer
+	authserv string // our authserv-id
+
+	hops      int
+	messageID string
+	dropped   int // fields
+
+	line   []byte // the beginning of a line whose end has not come
+	field  []byte // whole lines of the field at hand
+	fate   fate
+	inBody bool
+}
+
+// fate is what was decided of the field at hand.
+type fate int
+
+const (
+	undecided fate = iota
+	kept
+	droppedField
+)
+
+// longField is how much of a field is looked at before its fate is decided; the
+// authserv-id stands at its very beginning, but for comments.
+const longField = 64 << 10
+
+func (h *header) Write(p []byte) (int, error) {
+	if h.inBody {
+		return h.out.Write(p)
+	}
+	for rest := p; len(rest) > 0; {
+		i := bytes.IndexByte(rest, '\n')
+		if i < 0 {
+			h.line = append(h.line, rest...)
+			break
+		}
+		h.line = append(h.line, rest[:i+1]...)
+		rest = rest[i+1:]
+		line := h.line
+		h.line = h.line[:0]
+		if err := h.takeLine(line); err != nil {
+			return 0, err
+		}
+		if h.inBody {
+			if _, err := h.out.Write(rest); err != nil {
+				return 0, err
+			}
+			break
+		}
+	}
+	return len(p), nil
+}
+
+// takeLine takes one whole line of the header.
+func (h *header) takeLine(line []byte) error {
+	folded := line[0] == ' ' || line[0] == '\t'
+	switch {
+	case len(bytes.TrimRight(line, "\r\n")) == 0:
+		if err := h.endField(); err != nil {
+			return err
+		}
+		h.inBody = true
+		_, err := h.out.Write(line)
+		return err
+	case folded && h.fate == kept:
+		_, err := h.out.Write(line)
+		return err
+	case folded && h.fate == droppedField:
+		return nil
+	case !folded:
+		if err := h.endField(); err != nil {
+			return err
+		}
+	}
+	h.field = append(h.field, line...)
+	if len(h.field) > longField {
+		return h.decide()
+	}
+	return nil
+}
+
+// endField decides the field at hand, if that is still to be done, and makes
+// room for the next.
+func (h *header) endField() error {
+	if h.fate == undecided && len(h.field) > 0 {
+		if err := h.decide(); err != nil {
+			return err
+		}
+	}
+	h.fate, h.field = undecided, h.field[:0]
+	return nil
+}
+
+// decide looks at the field at hand and passes or drops it.
+func (h *header) decide() error {
+	h.fate = kept
+	name, value, _ := bytes.Cut(h.field, []byte(":"))
+	switch strings.ToLower(strings.TrimRight(string(name), " \t")) {
+	case "received":
+		h.hops++
+	case "message-id":
+		h.messageID = shortValue(value)
+	case "authentication-results":
+		if strings.EqualFold(authservID(string(value)), h.authserv) {
+			h.fate = droppedField
+			h.dropped++
+			return nil
+		}
+	}
+	_, err := h.out.Write(h.field)
+	return err
+}
+
+// Close passes what is left of a message that ended within its header.
+func (h *header) Close() error {
+	if h.inBody {
+		return nil
+	}
+	if len(h.line) > 0 {
+		line := h.line
+		h.line = nil
+		if err := h.takeLine(line); err != nil {
+			return err
+		}
+	}
+	return h.endField()
+}
+
+// shortValue unfolds a field's value, for the record.
+func shortValue(v []byte) string {
+	s := strings.Join(strings.Fields(string(v)), " ")
+	return strings.ToValidUTF8(s[:min(len(s), 250)], "?")
+}
+
+// authservID reads the authserv-id at the beginning of the value of an
+// Authentication-Results field: a token or quoted-string after optional
+// comments and white space (RFC 8601 section 2.2).
+func authservID(v string) string {
+	v = skipComments(v)
+	if rest, quoted := strings.CutPrefix(v, `"`); quoted {
+		id, _, _ := strings.Cut(rest, `"`)
+		return strings.ReplaceAll(id, `\`, "")
+	}
+	if i := strings.IndexAny(v, " \t\r\n;(/"); i >= 0 {
+		v = v[:i]
+	}
+	return v
+}
+
+// skipComments drops leading white space and comments, nested and with quoted
+// pairs (CFWS of RFC 5322 section 3.2.2).
+func skipComments(v string) string {
+	depth := 0
+	for i := 0; i < len(v); i++ {
+		switch c := v[i]; {
+		case c == '(':
+			depth++
+		case c == ')' && depth > 0:
+			depth--
+		case c == '\\' && depth > 0:
+			i++
+		case depth == 0 && !strings.ContainsRune(" \t\r\n", rune(c)):
+			return v[i:]
+		}
+	}
+	return ""
+}

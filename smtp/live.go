@@ -1,0 +1,114 @@
+package smtp
+
+import (
+	"net/netip"
+	"sync"
+)
+
+// registry knows the live connections by source, so that those of a banned one
+// can be reset at once, and all of them for the drain.
+type registry struct {
+	mu       sync.Mutex
+	bySource map[netip.Prefix]map[*client]struct{}
+	draining bool
+}
+
+func newRegistry() *registry {
+	return &registry{bySource: map[netip.Prefix]map[*client]struct{}{}}
+}
+
+// add enters c; false: the server drains and c must not begin.
+func (r *registry) add(c *client) bool {
+	source, _ := sourceOf(c.peer)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.draining {
+		return false
+	}
+	set := r.bySource[source]
+	if set == nil {
+		set = map[*client]struct{}{}
+		r.bySource[source] = set
+	}
+	set[c] = struct{}{}
+	return true
+}
+
+func (r *registry) remove(c *client) {
+	source, _ := sourceOf(c.peer)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	set := r.bySource[source]
+	delete(set, c)
+	if len(set) == 0 {
+		delete(r.bySource, source)
+	}
+}
+
+// within returns the live connections whose peer lies in p.
+func (r *registry) within(p netip.Prefix) []*client {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var found []*client
+	collect := func(set map[*client]struct{}) {
+		for c := range set {
+			if p.Contains(c.peer) {
+				found = append(found, c)
+			}
+		}
+	}
+	if source, _ := sourceOf(p.Addr()); source.Bits() <= p.Bits() {
+		collect(r.bySource[source]) // all of p lies in one source
+		return found
+	}
+	for _, set := range r.bySource {
+		collect(set)
+	}
+	return found
+}
+
+// all returns every live connection; with drain, none can be added any more.
+func (r *registry) all(drain bool) []*client {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.draining = r.draining || drain
+	var found []*client
+	for _, set := range r.bySource {
+		for c := range set {
+			found = append(found, c)
+		}
+	}
+	return found
+}
+
+func (r *registry) len() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := 0
+	for _, set := range r.bySource {
+		n += len(set)
+	}
+	return n
+}
+
+// resetOthers ends the other live connections of the source of a session that
+// was convicted; its own ends with the convicting reply.
+func (s *Server) resetOthers(convicted *session) {
+	source, _ := sourceOf(convicted.peer)
+	for _, c := range s.live.within(source) {
+		if c.session != convicted {
+			c.reset()
+		}
+	}
+}
+
+// ResetSource ends the live connections of a prefix with a reset instead of an
+// orderly close, so that nothing of a banned source lingers in the kernel
+// (R-BX-15), and says how many. It is for bans that were made elsewhere.
+func (s *Server) ResetSource(p netip.Prefix) int {
+	found := s.live.within(p.Masked())
+	for _, c := range found {
+		c.reset()
+	}
+	return len(found)
+}

@@ -1,0 +1,142 @@
+package smtp
+
+import (
+	"time"
+
+	"mailweir/ref"
+	"mailweir/smtp/address"
+	"mailweir/smtp/reply"
+)
+
+// transaction is what is being gathered between two records: what went before
+// MAIL, the envelope, the message. A session always has exactly one; once it is
+// recorded, the next begins.
+type transaction struct {
+	Transaction
+	begun time.Time
+
+	from     address.Path
+	to       []address.Mailbox // accepted, each once
+	route    Route             // of the first accepted recipient
+	utf8     bool
+	eightBit bool
+
+	accepted int // RCPT commands
+	last     refusal
+	spoken   bool // the client was told the ref
+}
+
+// refusal is one that concerns neither a recipient nor a message.
+type refusal struct {
+	reason reply.Reason
+	said   reply.Reply
+}
+
+// mostChecks bounds the checks that one record keeps.
+const mostChecks = 100
+
+// begin starts the next transaction. Called with s.mu held, or before s is
+// shared.
+func (s *session) begin() {
+	now := s.server.now()
+	s.tx = &transaction{begun: now}
+	s.tx.Facts = Facts{
+		Ref: ref.New(), Session: s.id, Time: now, Policy: s.policy.ID,
+		Peer: s.peer, Listener: s.listener, Country: s.country, ASN: s.asn, Tier: s.tier,
+		HELO: s.helo, TLS: s.tls, Slips: s.slips,
+	}
+}
+
+// finish records the current transaction, if there is something to record, and
+// begins the next. Called with s.mu held.
+func (s *session) finish() {
+	t := s.tx
+	empty := t.Facts.MailFrom == nil && t.last.reason == "" && t.Outcome == ""
+	if empty && s.records > 0 {
+		return // what came after the last transaction: QUIT
+	}
+	t.conclude()
+	t.Took = s.server.now().Sub(t.begun)
+	s.records++
+	if !s.dry {
+		s.server.stats.outcome(t.Outcome)
+		s.server.opts.Recorder.Record(t.Transaction)
+	}
+	s.begin()
+}
+
+// open makes the current transaction that of a MAIL command: its time is that
+// of the command. Called with s.mu held.
+func (s *session) open(from string) *transaction {
+	if s.tx.Facts.MailFrom != nil {
+		s.finish() // a MAIL that was refused
+	}
+	t := s.tx
+	t.begun = s.server.now()
+	t.Facts.Time, t.Facts.MailFrom = t.begun, &from
+	return t
+}
+
+// check keeps a verdict. A judge that passes is kept once a transaction, one
+// that does not each time, up to a bound.
+func (t *transaction) check(name string, v Verdict, took time.Duration) {
+	t.Score += v.Score
+	if len(t.Checks) >= mostChecks {
+		return
+	}
+	if v.Action == reply.Pass && v.Score == 0 {
+		for _, c := range t.Checks {
+			if c.Name == name {
+				return
+			}
+		}
+	}
+	t.Checks = append(t.Checks, Check{
+		Name: name, Action: v.Action, Score: v.Score, Detail: v.Detail,
+		Ms: float64(took.Microseconds()) / 1000,
+	})
+}
+
+// decide sets outcome and reason unless something weightier was decided: what
+// became of the message, or a conviction, is never overwritten by how the
+// session ended.
+func (t *transaction) decide(o Outcome, r reply.Reason, said reply.Reply) {
+	if t.Outcome == "" {
+		t.Outcome, t.Reason, t.Reply = o, r, said
+	}
+}
+
+// conclude decides a transaction whose message never came: by its refusals if
+// every recipient was refused, by what closed the session, or else the client
+// left (RSET, QUIT, a new HELO, or without a word).
+func (t *transaction) conclude() {
+	if t.accepted == 0 {
+		t.concludeBy(Rejected)
+		t.concludeBy(Deferred)
+	}
+	if l := t.last; l.reason != "" && (t.accepted == 0 || l.said.Code == 421) {
+		t.decide(outcomeOf(l.reason, l.said), l.reason, l.said)
+	}
+	t.decide(Aborted, "", reply.Reply{})
+}
+
+func (t *transaction) concludeBy(want Outcome) {
+	for _, r := range t.Facts.Rcpts {
+		if r.Reason != "" && outcomeOf(r.Reason, r.Reply) == want {
+			t.decide(want, r.Reason, r.Reply)
+		}
+	}
+}
+
+// outcomeOf is the outcome of a refusal that nothing followed.
+func outcomeOf(r reply.Reason, said reply.Reply) Outcome {
+	switch {
+	case reply.Of(r).Action == reply.Drop:
+		return Dropped
+	case said.Permanent():
+		return Rejected
+	case said.Transient():
+		return Deferred
+	}
+	return Aborted // the client left before it could be told
+}
