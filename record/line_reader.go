@@ -3,7 +3,6 @@ package record
 import (
 	"bufio"
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -53,7 +52,7 @@ func yieldLine(yield func(Line, error) bool, n int, b []byte, err error) bool {
 		return true
 	}
 	var l Line
-	if err := json.Unmarshal(b, &l); err != nil {
+	if err := l.UnmarshalJSON(b); err != nil {
 		return yield(Line{}, &LineError{n, err})
 	}
 	return yield(l, nil)

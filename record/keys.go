@@ -1,0 +1,82 @@
+package record
+
+import (
+	"database/sql"
+	"encoding/json"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"mailweir/ref"
+)
+
+// The keys that records are found by. Mailboxes are compared without regard to
+// case, as people search for them.
+
+func nullRef(r ref.Ref) sql.NullInt64 { return sql.NullInt64{Int64: int64(r), Valid: r != 0} }
+
+func peerKey(a netip.Addr) []byte {
+	if !a.IsValid() {
+		return nil
+	}
+	b := a.As16()
+	return b[:]
+}
+
+func senderKey(from *string) sql.NullString {
+	if from == nil {
+		return sql.NullString{}
+	}
+	return sql.NullString{String: mailboxKey(*from), Valid: true}
+}
+
+func mailboxKey(s string) string { return strings.ToLower(strings.ToValidUTF8(s, "\uFFFD")) }
+
+func rcptKeys(l *Line) []string {
+	var keys []string
+	for i := range l.Rcpts {
+		keys = append(keys, mailboxKey(l.Rcpts[i].To))
+	}
+	return distinct(keys)
+}
+
+func reasonKeys(l *Line) []string {
+	var keys []string
+	if l.Reason != nil && *l.Reason != "" {
+		keys = append(keys, string(*l.Reason))
+	}
+	for i := range l.Rcpts {
+		if r := l.Rcpts[i].Reason; r != "" {
+			keys = append(keys, string(r))
+		}
+	}
+	return distinct(keys)
+}
+
+func distinct(s []string) []string {
+	slices.Sort(s)
+	return slices.Compact(s)
+}
+
+// deleteRecord removes a record with its keys.
+func deleteRecord(tx *sql.Tx, id int64) error {
+	var text string
+	if err := tx.QueryRow("DELETE FROM records WHERE id = ? RETURNING line", id).Scan(&text); err != nil {
+		return err
+	}
+	var l Line
+	if json.Unmarshal([]byte(text), (*plain)(&l)) != nil {
+		return nil // its keys stay and lead nowhere: no reason to keep everything
+	}
+	for _, k := range rcptKeys(&l) {
+		if _, err := tx.Exec("DELETE FROM rcpts WHERE rcpt = ? AND record = ?", k, id); err != nil {
+			return err
+		}
+	}
+	for _, k := range reasonKeys(&l) {
+		if _, err := tx.Exec("DELETE FROM reasons WHERE reason = ? AND record = ?", k, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
