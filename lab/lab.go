@@ -40,9 +40,9 @@ import (
 	"time"
 )
 
-// T is what a lab needs of a test: *testing.T and *testing.B have it, and a
+// Test is what a lab needs of a test: *testing.T and *testing.B have it, and a
 // program that is no test brings its own.
-type T interface {
+type Test interface {
 	Helper()
 	Name() string
 	Cleanup(func())
@@ -54,7 +54,7 @@ type T interface {
 
 // A Lab is one small internet.
 type Lab struct {
-	t        T
+	t        Test
 	ctx      context.Context // done when the lab is closed
 	dir      runDir
 	internet *Host
@@ -67,7 +67,7 @@ type Lab struct {
 
 // New makes a lab that is removed when the test ends. It skips a test that does
 // not run as root.
-func New(t T) *Lab {
+func New(t Test) *Lab {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skipf("network namespaces need root, and this is uid %d: run it as root (make test does)", os.Geteuid())

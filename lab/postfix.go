@@ -44,16 +44,14 @@ func (h *Host) Postfix(o PostfixOptions) *Postfix {
 	return p
 }
 
-// Start starts it again after Kill. Its own scripts look over the installation
-// the first time only; they take longer than all the rest.
+// Start starts it again after Kill. The master is started as `postfix start-fg`
+// does at last; the look over an installed Postfix which it takes before would
+// find an installation wanting, and takes longer than all the rest.
 func (p *Postfix) Start() {
 	p.host.lab.t.Helper()
-	if p.proc != nil {
-		if err := os.WriteFile(p.host.Path(path.Join(p.root, "var/spool/postfix/quick-start")), nil, 0o600); err != nil {
-			p.host.lab.t.Fatalf("skip Postfix's checks: %v", err)
-		}
-	}
-	proc, err := p.host.Start("postfix", p.host.CommandIn(p.root, "/usr/sbin/postfix", "start-fg"))
+	cmd := p.host.CommandIn(p.root, "/usr/lib/postfix/sbin/master", "-s", "-c", "/etc/postfix")
+	cmd.Env = append(cmd.Env, "MAIL_CONFIG=/etc/postfix", "MAIL_LOGTAG=postfix")
+	proc, err := p.host.Start("postfix", cmd)
 	if err != nil {
 		p.host.lab.t.Fatalf("start Postfix: %v", err)
 	}
@@ -133,8 +131,43 @@ func (p *Postfix) configure(dir string, o PostfixOptions) error {
 			return err
 		}
 	}
-	for dir, user := range map[string]string{"var/mail": "vmail", "var/lib/postfix": "postfix"} {
-		if err := os.Chown(p.host.Path(path.Join(p.root, dir)), userID(user), userID(user)); err != nil {
+	return makePostfixDirs(p.host.Path(p.root))
+}
+
+// makePostfixDirs makes the directories of postfix-files(5).
+func makePostfixDirs(root string) error {
+	const spool = "var/spool/postfix/"
+	for _, d := range []struct {
+		name         string
+		owner, group string
+		mode         os.FileMode
+	}{
+		{"var/mail", "vmail", "vmail", 0o755},
+		{"var/lib/postfix", "postfix", "postfix", 0o700},
+		{spool, "root", "root", 0o755},
+		{spool + "active", "postfix", "root", 0o700},
+		{spool + "bounce", "postfix", "root", 0o700},
+		{spool + "corrupt", "postfix", "root", 0o700},
+		{spool + "defer", "postfix", "root", 0o700},
+		{spool + "deferred", "postfix", "root", 0o700},
+		{spool + "flush", "postfix", "root", 0o700},
+		{spool + "hold", "postfix", "root", 0o700},
+		{spool + "incoming", "postfix", "root", 0o700},
+		{spool + "private", "postfix", "root", 0o700},
+		{spool + "saved", "postfix", "root", 0o700},
+		{spool + "trace", "postfix", "root", 0o700},
+		{spool + "maildrop", "postfix", "postdrop", 0o730},
+		{spool + "public", "postfix", "postdrop", 0o710},
+		{spool + "pid", "root", "root", 0o755},
+	} {
+		path := filepath.Join(root, d.name)
+		if err := os.MkdirAll(path, d.mode); err != nil {
+			return err
+		}
+		if err := os.Chmod(path, d.mode); err != nil {
+			return err
+		}
+		if err := os.Chown(path, userID(d.owner), userID(d.group)); err != nil {
 			return err
 		}
 	}
@@ -147,11 +180,6 @@ var chrooted = regexp.MustCompile(`(?m)^(\w\S*\s+\S+\s+\S+\s+\S+\s+)y`)
 // copyPostfixFiles puts the package's own files where its installation does,
 // with services that stay in the root they have instead of one below it.
 func copyPostfixFiles(root, dir string) error {
-	for _, dir := range []string{"var/spool/postfix", "var/lib/postfix"} {
-		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
-			return err
-		}
-	}
 	etc := filepath.Join(root, "etc/postfix")
 	if err := os.CopyFS(etc, os.DirFS(filepath.Join(dir, "etc/postfix"))); err != nil {
 		return err

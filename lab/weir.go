@@ -32,7 +32,7 @@ func (h *Host) Weir(config string) *Weir {
 	if err != nil {
 		h.lab.t.Fatalf("build weir: %v", err)
 	}
-	w := &Weir{host: h, binary: binary, config: "/etc/mailweir/mailweir.toml"}
+	w := &Weir{host: h, binary: binary, config: "/etc/mailweir/weir.toml"}
 	w.Configure(config)
 	w.Start()
 	return w
@@ -163,16 +163,22 @@ func (w *Weir) CmdInput(ctx context.Context, input string, args ...string) (stri
 	return out.String(), nil
 }
 
-// JSON runs a command with --json and reads what it prints into v.
-func (w *Weir) JSON(ctx context.Context, v any, args ...string) error {
+// Objects runs a command with --json, which prints an object a line, and reads
+// each into a T.
+func Objects[T any](ctx context.Context, w *Weir, args ...string) ([]T, error) {
 	out, err := w.Cmd(ctx, append(args, "--json")...)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := json.Unmarshal([]byte(out), v); err != nil {
-		return fmt.Errorf("read the answer of weir %s: %w: %s", strings.Join(args, " "), err, out)
+	var all []T
+	for dec := json.NewDecoder(strings.NewReader(out)); dec.More(); {
+		var v T
+		if err := dec.Decode(&v); err != nil {
+			return nil, fmt.Errorf("read the answer of weir %s: %w: %s", strings.Join(args, " "), err, out)
+		}
+		all = append(all, v)
 	}
-	return nil
+	return all, nil
 }
 
 // PID is the process of a role ("guard", "mail") as this process sees it, 0
