@@ -8,24 +8,27 @@ import (
 	"mailweir/smtp/reply"
 )
 
-// ErrRefused is what the reader of a body gets when wire refuses the message.
-// The session gives its transaction up; the client hears wire's reply, whatever
-// the session says.
-var ErrRefused = errors.New("receive message: refused by the wire")
+// What the reader of a body gets when the message will never be whole: the
+// session gives its transaction up, and what it answers is not sent.
+var (
+	ErrRefused = errors.New("receive message: refused by the wire") // wire answers
+	ErrAborted = errors.New("receive message: given up by the client between chunks")
+)
 
-// body is one message on its way in, or the part of it in one chunk.
+// body is one message on its way in.
 type body struct {
-	began   time.Time
+	open    bool         // go-smtp is in DATA
+	began   time.Time    // the body, or the chunk
 	raw     int64        // octets read since then, as they came
 	refused reply.Reason // why the message is refused, "" when it is not
 	slipped map[Slip]bool
 
 	filter dataFilter // of DATA
 
-	guard chunkGuard // of BDAT: what follows is kept from chunk to chunk
-	total int64      // octets of all chunks
-	left  int64      // of this one
-	last  bool
+	chunks chunkFilter // of BDAT
+	total  int64       // octets of all chunks
+	left   int64       // of this one
+	last   bool
 }
 
 func (c *Conn) handleData(cmd Command) {
@@ -34,15 +37,25 @@ func (c *Conn) handleData(cmd Command) {
 		return
 	}
 	if c.mayHaveBody(cmd) {
+		c.body = body{}
 		c.forward(cmd, "DATA")
 	}
 }
 
-// startBody makes the client's next bytes a body.
-func (c *Conn) startBody(p phase, left int64) {
-	c.phase = p
-	c.body = body{began: time.Now(), left: left, slipped: c.body.slipped}
+// openBody takes go-smtp's 354; the client hears it only if it asked with DATA.
+func (c *Conn) openBody(cmd Command, r reply.Reply) {
+	c.body.open = true
+	c.startBody()
+	if cmd.Verb == "BDAT" {
+		c.phase = chunk
+		return
+	}
+	c.phase = data
+	c.say(cmd, r)
 }
+
+// startBody starts the clock of a body or a chunk.
+func (c *Conn) startBody() { c.body.began, c.body.raw = time.Now(), 0 }
 
 // readData moves a piece of the body behind DATA to p.
 func (c *Conn) readData(p []byte) (int, error) {
@@ -64,31 +77,6 @@ func (c *Conn) readData(p []byte) (int, error) {
 		return 0, ErrRefused
 	}
 	if f.state == dataEnd {
-		c.phase = answering
-	}
-	return n, nil
-}
-
-// readChunk moves a piece of a chunk to p.
-func (c *Conn) readChunk(p []byte) (int, error) {
-	if c.body.refused != "" {
-		return 0, ErrRefused
-	}
-	if err := c.fillBody(); err != nil {
-		return 0, err
-	}
-	b, g := &c.body, &c.body.guard
-	n := copy(p, c.in.bytes()[:min(int64(len(c.in.bytes())), b.left)])
-	c.in.take(n)
-	b.left -= int64(n)
-	if g.scan(p[:n]); b.last && b.left == 0 {
-		g.finish()
-	}
-	c.judgeBody(g.bareLF, g.bareCR, g.longest, b.total, true)
-	if b.refused != "" {
-		return 0, ErrRefused
-	}
-	if b.left == 0 {
 		c.phase = answering
 	}
 	return n, nil
@@ -158,16 +146,22 @@ func (c *Conn) refusal() reply.Reply {
 
 // endBody takes go-smtp's reply to a body. What of the body go-smtp left unread,
 // because it was refused, is read here, for it must not be taken for commands.
-func (c *Conn) endBody(r reply.Reply) reply.Reply {
+func (c *Conn) endBody(r reply.Reply) {
+	cmd := c.cmd
 	switch {
 	case r.Code == 421:
-		return r
 	case c.phase == data && !c.drainData(), c.phase == chunk && !c.discard(c.body.left):
-		return r // the connection is dead
+		return // the connection is dead
 	case c.body.refused != "":
-		return c.refusal()
+		r = c.refusal()
 	}
-	return r
+	c.phase = commands
+	c.seen.endTransaction()
+	c.body = body{}
+	if r.Code == 250 {
+		c.seen.junk = 0
+	}
+	c.say(cmd, r)
 }
 
 // drainData reads the rest of a body behind DATA.

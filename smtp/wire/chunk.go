@@ -7,33 +7,61 @@ import (
 	"mailweir/smtp/reply"
 )
 
-// chunkGuard reads along in the chunks of a message. Nothing in them is
-// changed, so a CR or LF of its own cannot be mended: it is found before the
-// octets are handed on. State is kept from chunk to chunk, since a CRLF may be
-// cut in two.
-type chunkGuard struct {
+// A message in chunks reaches go-smtp as one DATA, with its dots stuffed on the
+// way. go-smtp's own BDAT runs the session in a goroutine of its own, and when
+// a message is given up it may take the end of that one for the result of the
+// next (v0.25.1, conn.go, handleBdat). So go-smtp stays in DATA from the first
+// chunk to the last; commands in between are answered by wire, and one that
+// gives the message up ends that DATA with ErrAborted.
+
+// chunkFilter stuffs the dots of a message in chunks, and reads along: nothing
+// else in it is changed (RFC 3030 section 3), so a CR or LF of its own cannot
+// be mended. State is kept from chunk to chunk, which may be cut inside CRLF.
+type chunkFilter struct {
 	cr      bool // the last octet was a CR
-	length  int  // of the line being read
+	midLine bool
+	length  int // of the line being read
 	longest int
 
 	bareLF, bareCR bool
 }
 
-func (g *chunkGuard) scan(p []byte) {
-	for _, b := range p {
-		g.bareLF = g.bareLF || b == '\n' && !g.cr
-		g.bareCR = g.bareCR || b != '\n' && g.cr
-		g.cr = b == '\r'
-		g.length++
-		g.longest = max(g.longest, g.length)
-		if b == '\n' {
-			g.length = 0
+// run moves src to dst, until src is used up or dst is full.
+func (f *chunkFilter) run(dst, src []byte) (written, used int) {
+	for used < len(src) && len(dst)-written >= stepRoom {
+		b := src[used]
+		used++
+		f.look(b)
+		if b == '.' && !f.midLine {
+			dst[written] = '.'
+			written++
 		}
+		dst[written] = b
+		written++
+		f.midLine = b != '\n'
+	}
+	return written, used
+}
+
+func (f *chunkFilter) look(b byte) {
+	f.bareLF = f.bareLF || b == '\n' && !f.cr
+	f.bareCR = f.bareCR || b != '\n' && f.cr
+	f.cr = b == '\r'
+	f.length++
+	f.longest = max(f.longest, f.length)
+	if b == '\n' {
+		f.length = 0
 	}
 }
 
-// finish is told that the message is over.
-func (g *chunkGuard) finish() { g.bareCR = g.bareCR || g.cr }
+// end returns what ends the message, and completes its last line.
+func (f *chunkFilter) end() []byte {
+	f.bareCR = f.bareCR || f.cr
+	if f.midLine {
+		return []byte("\r\n.\r\n")
+	}
+	return []byte(".\r\n")
+}
 
 // handleBdat reads BDAT n [LAST] (RFC 3030 section 2). The chunk follows the
 // command whatever we say to it, and is taken off the connection even where
@@ -51,7 +79,7 @@ func (c *Conn) handleBdat(cmd Command) {
 		c.acceptChunk(cmd, size, last)
 		return
 	}
-	c.startBody(commands, 0)
+	c.startBody()
 	if !c.discard(size) {
 		return
 	}
@@ -72,35 +100,56 @@ func parseBdat(arg string) (size int64, last, ok bool) {
 	return int64(n), len(words) == 2, err == nil
 }
 
-// acceptChunk forwards BDAT, unless the message is too big or cannot be whole.
+// acceptChunk makes the client's next bytes a chunk. The first one opens DATA
+// at go-smtp.
 func (c *Conn) acceptChunk(cmd Command, size int64, last bool) {
-	guard, total := c.body.guard, c.body.total+size
-	reason := reply.Reason("")
-	switch {
-	case total > c.cfg.MaxMessageSize:
-		reason = reply.Size
-	case last && size == 0 && guard.cr:
-		c.ev.Slip(BareCR)
-		reason = reply.LineEnds
+	if !c.body.open {
+		c.body = body{}
 	}
-	if reason != "" {
-		c.seen.endTransaction()
-		c.startBody(commands, 0)
-		if c.discard(size) {
-			c.body = body{}
-			c.refuse(reason, cmd, reason.Reply())
-			c.forwardQuiet("RSET")
-		}
+	c.startBody()
+	c.body.total += size
+	c.body.left, c.body.last = size, last
+	if c.body.total > c.cfg.MaxMessageSize {
+		c.body.refused = reply.Size
+	}
+	if c.body.open {
+		c.phase = chunk
 		return
 	}
-	line := "BDAT " + strconv.FormatInt(size, 10)
-	if last {
-		line += " LAST"
+	c.forward(cmd, "DATA")
+}
+
+// readChunk moves a piece of a chunk to p. At its end go-smtp reads on, while
+// the next commands are handled, unless it was the last.
+func (c *Conn) readChunk(p []byte) (int, error) {
+	b := &c.body
+	n := 0
+	if b.left > 0 && b.refused == "" {
+		if err := c.fillBody(); err != nil {
+			return 0, err
+		}
+		waiting := c.in.bytes()
+		var used int
+		n, used = b.chunks.run(p, waiting[:min(int64(len(waiting)), b.left)])
+		c.in.take(used)
+		b.left -= int64(used)
 	}
-	c.forward(cmd, line)
-	c.startBody(chunk, size)
-	c.body.guard, c.body.total, c.body.last = guard, total, last
-	if size == 0 {
+	done := b.left == 0
+	if done && b.last {
+		c.feed = b.chunks.end()
+	}
+	f := &b.chunks
+	c.judgeBody(f.bareLF, f.bareCR, f.longest, b.total, true)
+	switch {
+	case b.refused != "":
+		c.feed = nil
+		return 0, ErrRefused
+	case done && b.last:
 		c.phase = answering
+	case done:
+		c.seen.bdat = true
+		c.phase = commands
+		c.say(c.cmd, reply.Reply{Code: 250, Enhanced: reply.Enhanced{2, 0, 0}, Text: "Continue"})
 	}
+	return n, nil
 }

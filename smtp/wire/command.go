@@ -226,16 +226,27 @@ func (c *Conn) checkPipelining(cmd Command) {
 	}
 }
 
-// forward gives go-smtp a command, in the form that it reads right.
+// forward gives go-smtp a command, in the form that it reads right. Between two
+// chunks go-smtp waits for more of the message, and must be told first that
+// there is none.
 func (c *Conn) forward(cmd Command, line string) {
 	c.cmd, c.phase = cmd, answering
 	c.feed = []byte(line + "\r\n")
+	c.aborted = c.body.open
 }
 
 // forwardQuiet gives go-smtp a command that the client did not send.
 func (c *Conn) forwardQuiet(line string) {
-	c.quiet, c.phase = true, answering
-	c.feed = []byte(line + "\r\n")
+	c.quiet = true
+	c.forward(c.cmd, line)
+}
+
+// resume takes go-smtp's reply to a message that was given up: nobody is to
+// hear it. The command that gave it up follows.
+func (c *Conn) resume() {
+	c.aborted = false
+	c.seen.endTransaction()
+	c.body = body{}
 }
 
 // withText is the reply of a reason with another text, and maybe code.

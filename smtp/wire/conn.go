@@ -31,15 +31,16 @@ type Conn struct {
 	ev  Events
 
 	// Used by the goroutine that serves the connection.
-	in    input
-	feed  []byte    // rest of the command line that go-smtp is reading
-	said  assembler // go-smtp's reply, until it is complete
-	out   []byte    // replies on their way to the client
-	phase phase
-	cmd   Command // the last command that we know, which go-smtp may be answering
-	quiet bool    // it is ours, and so its answer is swallowed
-	seen  dialogue
-	body  body
+	in      input
+	feed    []byte    // rest of the command line that go-smtp is reading
+	said    assembler // go-smtp's reply, until it is complete
+	out     []byte    // replies on their way to the client
+	phase   phase
+	cmd     Command // the last command that we know, which go-smtp may be answering
+	quiet   bool    // it is ours, and so its answer is swallowed
+	aborted bool    // go-smtp is to end a message first that the client gave up
+	seen    dialogue
+	body    body
 
 	began          time.Time
 	received, sent atomic.Int64
@@ -71,6 +72,9 @@ func (c *Conn) Read(p []byte) (int, error) {
 		return 0, nil
 	}
 	for {
+		if c.aborted {
+			return 0, ErrAborted
+		}
 		if len(c.feed) > 0 {
 			n := copy(p, c.feed)
 			c.feed = c.feed[n:]

@@ -25,7 +25,6 @@ func (c *Conn) handleHello(cmd Command) {
 func (c *Conn) greet(cmd Command) {
 	c.seen.hello = cmd.Verb
 	c.seen.endTransaction()
-	c.body = body{}
 	first := reply.Reply{Code: 250, Text: c.cfg.Hostname}
 	if cmd.Verb == "HELO" {
 		c.say(cmd, first)

@@ -57,56 +57,11 @@ func (c *Conn) mayHaveBody(cmd Command) bool {
 	return false
 }
 
-// settle brings the state up to date with go-smtp's reply to a command, and
-// returns the reply to write: go-smtp's words of success are its own.
-func (c *Conn) settle(cmd Command, r reply.Reply) reply.Reply {
-	ok := r.Code == 250
-	switch cmd.Verb {
-	case "MAIL":
-		if c.seen.mail = ok; ok {
-			return reply.Reply{Code: 250, Enhanced: reply.Enhanced{2, 1, 0}, Text: "Sender ok"}
-		}
-		c.seen.endTransaction()
-	case "RCPT":
-		c.seen.tried = true
-		if ok {
-			c.seen.rcpts++
-			return reply.Reply{Code: 250, Enhanced: reply.Enhanced{2, 1, 5}, Text: "Recipient ok"}
-		}
-	case "RSET":
-		c.seen.endTransaction()
-		return reply.Reply{Code: 250, Enhanced: reply.Enhanced{2, 0, 0}, Text: "Ok"}
-	case "DATA":
-		if r.Code == 354 {
-			c.startBody(data, 0)
-			return r
-		}
-		c.endMessage(ok)
-	case "BDAT":
-		if ok && !c.body.last {
-			c.seen.bdat = true
-			return r
-		}
-		c.endMessage(ok)
-	}
-	return r
-}
-
-// endMessage closes the transaction after its body.
-func (c *Conn) endMessage(accepted bool) {
-	c.seen.endTransaction()
-	c.body = body{}
-	if accepted {
-		c.seen.junk = 0
-	}
-}
-
 func (c *Conn) handleReset(cmd Command) {
 	if cmd.Arg != "" {
 		c.badSyntax(reply.Syntax, cmd, "RSET takes no argument")
 		return
 	}
-	c.body = body{}
 	c.forward(cmd, "RSET")
 }
 

@@ -70,24 +70,37 @@ func parseReply(line string) (r reply.Reply, last bool) {
 func (c *Conn) answered(r reply.Reply) {
 	cmd := c.cmd
 	switch {
+	case c.aborted:
+		c.resume()
 	case c.quiet:
 		c.quiet, c.phase = false, commands
-		return
-	case c.phase == data || c.phase == chunk || c.body.refused != "":
-		r = c.endBody(r)
-		if c.isDead() {
-			return
-		}
-	}
-	c.phase = commands
-	switch cmd.Verb {
-	case "EHLO", "HELO":
-		if r.Code == 250 {
-			c.greet(cmd)
-			return
-		}
+	case c.body.open:
+		c.endBody(r)
+	case r.Code == 354:
+		c.openBody(cmd, r)
 	default:
-		r = c.settle(cmd, r)
+		c.phase = commands
+		c.settle(cmd, r)
+	}
+}
+
+// settle brings the state up to date with go-smtp's reply to a command, and
+// writes it: the words of success are our own.
+func (c *Conn) settle(cmd Command, r reply.Reply) {
+	ok := r.Code == 250
+	switch {
+	case (cmd.Verb == "EHLO" || cmd.Verb == "HELO") && ok:
+		c.greet(cmd)
+		return
+	case cmd.Verb == "MAIL" && ok:
+		c.seen.mail = true
+		r.Enhanced, r.Text = reply.Enhanced{2, 1, 0}, "Sender ok"
+	case cmd.Verb == "RCPT" && ok:
+		c.seen.rcpts++
+		r.Enhanced, r.Text = reply.Enhanced{2, 1, 5}, "Recipient ok"
+	case cmd.Verb == "RSET":
+		c.seen.endTransaction()
+		r.Text = "Ok"
 	}
 	c.say(cmd, r)
 }
@@ -183,5 +196,5 @@ func (c *Conn) linger() {
 
 // sending says whether the client has sent, or will send, more than was read.
 func (c *Conn) sending() bool {
-	return c.in.clear() > 0 || c.phase == data || c.phase == chunk || c.body.refused != ""
+	return c.in.clear() > 0 || c.phase == data || c.phase == chunk
 }

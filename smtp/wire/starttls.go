@@ -62,6 +62,5 @@ func (c *Conn) handshake() error {
 // is told to end a transaction that was open.
 func (c *Conn) startOver() {
 	c.seen = dialogue{errors: c.seen.errors, junk: c.seen.junk}
-	c.body = body{}
 	c.forwardQuiet("RSET")
 }

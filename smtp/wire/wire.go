@@ -22,7 +22,8 @@
 // Bare LF and bare CR are made line ends, or refused by policy, after the end
 // has been looked for, and dots are stuffed again: what a server behind us may
 // take for an end of data can then never be inside a message. Inside BDAT,
-// where nothing is changed, they are refused.
+// where nothing may be changed, they are refused. go-smtp sees every message as
+// DATA, so the session's Data runs in the goroutine of its other methods.
 //
 // The first read error, timeout or final reply makes a Conn dead for good:
 // Read and SetReadDeadline return net.ErrClosed from then on, so that go-smtp
@@ -130,7 +131,7 @@ var Defaults = Config{
 		Session:   30 * time.Minute,
 		Write:     time.Minute,
 		MinRate:   256,
-		RateGrace: time.Minute,
+		RateGrace: 5 * time.Minute, // longer than DataIdle, which RFC 5321 section 4.5.3.2.5 sets
 	},
 }
 
