@@ -62,3 +62,6 @@ func (d *Duration) UnmarshalText(b []byte) (err error) {
 	*d, err = ParseDuration(string(b))
 	return err
 }
+
+// Time is d as a time.Duration.
+func (d Duration) Time() time.Duration { return time.Duration(d) }

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"mailweir/control"
+	"mailweir/record"
+	"mailweir/smtp"
+)
+
+// mailSocket is where the mail role takes the operator's questions.
+func mailSocket(runDir string) string { return filepath.Join(runDir, "mail", "control.sock") }
+
+// mailControl answers the operator's questions to the mail role.
+type mailControl struct {
+	store  *record.Store
+	server *smtp.Server
+	status func(context.Context) mailStatus
+	origin func(netip.Addr) origin
+	reload func(context.Context) (reloaded, error)
+}
+
+// recordsRequest is record.Query as it goes over the socket.
+type recordsRequest struct {
+	Since  time.Time    `json:"since,omitzero"`
+	Reason string       `json:"reason,omitempty"`
+	Sender string       `json:"sender,omitempty"`
+	Rcpt   string       `json:"rcpt,omitempty"`
+	Addr   netip.Prefix `json:"addr,omitzero"`
+	Limit  int          `json:"limit,omitempty"`
+}
+
+// whyRequest asks for the story of a ref, an address or a mailbox.
+type whyRequest struct {
+	Subject string `json:"subject"`
+	Limit   int    `json:"limit,omitempty"`
+}
+
+// testRequest is smtp.Probe as it goes over the socket.
+type testRequest struct {
+	From netip.Addr `json:"from"`
+	HELO string     `json:"helo,omitempty"`
+	Mail *string    `json:"mail,omitempty"`
+	Rcpt string     `json:"rcpt,omitempty"`
+}
+
+// decision is the answer: the record that such a connection would leave.
+type decision struct {
+	record.Line
+}
+
+// origin is what is known of where an address is.
+type origin struct {
+	Address netip.Addr `json:"address"`
+	Country string     `json:"country,omitempty"`
+	ASN     uint32     `json:"asn,omitempty"`
+	Network string     `json:"network,omitempty"`
+	Sources []string   `json:"sources"` // the databases that were asked, with their dates
+}
+
+// reloaded is what a role says of a reload that went well.
+type reloaded struct {
+	Changed []string `json:"changed,omitempty"`
+	Later   []string `json:"later,omitempty"` // keys that take effect at the next start
+}
+
+func (m *mailControl) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("POST /records", control.Stream(m.records))
+	mux.Handle("POST /why", control.Handle(m.why))
+	mux.Handle("POST /test", control.Handle(m.test))
+	mux.Handle("GET /geo", control.Handle(func(r *http.Request, _ struct{}) (origin, error) {
+		a, err := netip.ParseAddr(r.URL.Query().Get("addr"))
+		if err != nil {
+			return origin{}, control.Usagef("%v", err)
+		}
+		return m.origin(a.Unmap()), nil
+	}))
+	mux.Handle("GET /status", control.Handle(func(r *http.Request, _ struct{}) (mailStatus, error) {
+		return m.status(r.Context()), nil
+	}))
+	mux.Handle("POST /reload", control.Handle(func(r *http.Request, _ struct{}) (reloaded, error) {
+		return m.reload(r.Context())
+	}))
+	return mux
+}
+
+func (m *mailControl) records(r *http.Request, q recordsRequest, emit func(any) error) error {
+	for line, err := range m.store.Search(r.Context(), q.query()) {
+		if err != nil {
+			return err
+		}
+		if err := emit(line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (q recordsRequest) query() record.Query {
+	return record.Query{Since: q.Since, Reason: q.Reason, Sender: q.Sender, Rcpt: q.Rcpt, Addr: q.Addr, Limit: q.Limit}
+}
+
+func (m *mailControl) why(r *http.Request, q whyRequest) (record.Story, error) {
+	story, err := m.store.Why(r.Context(), q.Subject, q.Limit)
+	if errors.Is(err, record.ErrSubject) {
+		return story, control.Usagef("%q is %v", q.Subject, err)
+	}
+	return story, err
+}
+
+func (m *mailControl) test(r *http.Request, q testRequest) (decision, error) {
+	d := m.server.Test(r.Context(), smtp.Probe{From: q.From, HELO: q.HELO, Mail: q.Mail, Rcpt: q.Rcpt})
+	node, err := os.Hostname()
+	if err != nil {
+		node = ""
+	}
+	return decision{record.NewLine(&smtp.Transaction{
+		Facts: d.Facts, Checks: d.Steps, Score: d.Score, Outcome: d.Outcome, Reason: d.Reason, Reply: d.Reply,
+	}, node)}, nil
+}
+
+// mailClient asks the mail role.
+type mailClient struct{ c *control.Client }
+
+func newMailClient(runDir string) mailClient {
+	return mailClient{control.NewClient(mailSocket(runDir), "mail")}
+}
+
+func (m mailClient) records(ctx context.Context, q recordsRequest, each func(json.RawMessage) error) error {
+	return m.c.Stream(ctx, http.MethodPost, "/records", q, each)
+}
+
+func (m mailClient) why(ctx context.Context, subject string, limit int) (s record.Story, err error) {
+	return s, m.c.Do(ctx, http.MethodPost, "/why", whyRequest{subject, limit}, &s)
+}
+
+func (m mailClient) test(ctx context.Context, q testRequest) (d decision, err error) {
+	return d, m.c.Do(ctx, http.MethodPost, "/test", q, &d)
+}
+
+func (m mailClient) origin(ctx context.Context, a netip.Addr) (o origin, err error) {
+	return o, m.c.Do(ctx, http.MethodGet, "/geo?addr="+a.String(), nil, &o)
+}
+
+func (m mailClient) status(ctx context.Context) (s mailStatus, err error) {
+	return s, m.c.Do(ctx, http.MethodGet, "/status", nil, &s)
+}
+
+func (m mailClient) reload(ctx context.Context) (r reloaded, err error) {
+	return r, m.c.Do(ctx, http.MethodPost, "/reload", nil, &r)
+}

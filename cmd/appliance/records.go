@@ -1,0 +1,92 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"mailweir/firewall/guard"
+	"mailweir/record"
+)
+
+func (c *cli) recordsCommand() *cobra.Command {
+	q := recordsRequest{Limit: 100}
+	var since guard.Duration
+	var addr string
+	cmd := &cobra.Command{
+		Use:   "records",
+		Short: "search what became of each transaction, newest first",
+		Long: `Print the records of transactions, newest first. All conditions must fit.
+With --json each line is a record as weir replay reads it.`,
+		Example: `  weir records --since 1h --reason harvest
+  weir records --sender '<>' --rcpt jane@example.com
+  weir records --addr 203.0.113.0/24 --limit 0 --json >case.jsonl`,
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if since > 0 {
+				q.Since = c.now().Add(-since.Time())
+			}
+			if addr != "" {
+				var err error
+				if q.Addr, err = parsePrefix(addr); err != nil {
+					return err
+				}
+			}
+			return c.listRecords(cmd, q)
+		},
+	}
+	durationVar(cmd, &since, "since", "only the last 30m, 12h, 7d")
+	cmd.Flags().StringVar(&q.Reason, "reason", "", "of the transaction or of one of its recipients, such as harvest")
+	cmd.Flags().StringVar(&q.Sender, "sender", "", "MAIL FROM; <> is the null sender")
+	cmd.Flags().StringVar(&q.Rcpt, "rcpt", "", "one of the recipients")
+	cmd.Flags().StringVar(&addr, "addr", "", "the peer's address, or a prefix")
+	cmd.Flags().IntVar(&q.Limit, "limit", q.Limit, "how many at the most; 0: all")
+	return cmd
+}
+
+func (c *cli) listRecords(cmd *cobra.Command, q recordsRequest) error {
+	n := 0
+	err := newMailClient(c.runDir).records(cmd.Context(), q, func(raw json.RawMessage) error {
+		n++
+		if c.json {
+			_, err := fmt.Fprintf(c.out, "%s\n", raw)
+			return err
+		}
+		var l record.Line
+		if err := json.Unmarshal(raw, &l); err != nil {
+			return err
+		}
+		c.printRecord(l)
+		return nil
+	})
+	if err == nil && n == 0 {
+		c.say("no record fits")
+	}
+	return err
+}
+
+// printRecord writes a record as a head line and a line a recipient, each
+// within 80 columns where its texts allow.
+func (c *cli) printRecord(l record.Line) {
+	from := ""
+	if l.MailFrom != nil {
+		from = " from <" + *l.MailFrom + ">"
+	}
+	what := string(l.Outcome)
+	if l.Reason != nil && *l.Reason != "" {
+		what += " (" + string(*l.Reason) + ")"
+	}
+	c.say("%s  %s  %s  %s%s", stamp(l.Time.Time), l.Ref, l.Peer, what, printable(from))
+	for _, r := range l.Rcpts {
+		answer := ""
+		if r.Reply != nil {
+			answer = r.Reply.Line()
+		}
+		c.say("    to <%s>: %s", printable(r.To), printable(answer))
+	}
+	if l.BackendReply != "" {
+		c.say("    %s said: %s", l.Backend, printable(strings.TrimSpace(l.BackendReply)))
+	}
+}

@@ -1,0 +1,216 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"mailweir/control"
+	"mailweir/firewall/guard"
+	"mailweir/record"
+)
+
+// runSocket is where weir run tells how its roles stand.
+func runSocket(runDir string) string { return filepath.Join(runDir, "run", "control.sock") }
+
+// mailStatus is everything the mail role can say of itself.
+type mailStatus struct {
+	Started     time.Time         `json:"started"`
+	Hostname    string            `json:"hostname"`
+	Observe     bool              `json:"observe"`
+	Listeners   []string          `json:"listeners"`
+	Open        int               `json:"open"` // connections
+	Connections uint64            `json:"connections"`
+	Outcomes    map[string]uint64 `json:"outcomes"`
+	Reasons     map[string]uint64 `json:"reasons"` // of refusals
+	Sources     int               `json:"sources"` // that harvest remembers
+	Backends    []backendStatus   `json:"backends"`
+	Domains     []string          `json:"domains"`
+	Records     record.Stats      `json:"records"`
+	Geo         []string          `json:"geo"`
+	TLS         string            `json:"tls"`
+	Alarms      []string          `json:"alarms"` // each ends with what to do
+}
+
+// backendStatus is how one backend answered last.
+type backendStatus struct {
+	Name   string    `json:"name"`
+	URL    string    `json:"url"`
+	State  string    `json:"state"`
+	Since  time.Time `json:"since,omitzero"`
+	Detail string    `json:"detail,omitempty"`
+}
+
+// wholeStatus is what weir status prints. A part that does not answer is nil,
+// and Problems says so.
+type wholeStatus struct {
+	Roles    []roleState   `json:"roles,omitempty"`
+	Guard    *guard.Status `json:"guard,omitempty"`
+	Mail     *mailStatus   `json:"mail,omitempty"`
+	Problems []string      `json:"problems"`
+}
+
+func (c *cli) statusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "status",
+		Short: "one screen: is all well?",
+		Long:  "Show roles, firewall, listeners, backends and alarms. The exit status is 1 when something is wrong.",
+		Args:  args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := c.findStatus(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if c.json {
+				err = c.printJSON(s)
+			} else {
+				c.printStatus(s)
+			}
+			if err == nil && len(s.Problems) > 0 {
+				err = errSaid
+			}
+			return err
+		},
+	}
+}
+
+func (c *cli) findStatus(ctx context.Context) (wholeStatus, error) {
+	s := wholeStatus{Problems: []string{}}
+	if err := control.NewClient(runSocket(c.runDir), "weir run").Do(ctx, http.MethodGet, "/roles", nil, &s.Roles); err != nil {
+		s.Roles = nil // a service manager may run the roles in its place
+	}
+	g, guardErr := guard.NewOperator(c.runDir).Status(ctx)
+	m, mailErr := newMailClient(c.runDir).status(ctx)
+	if errors.Is(guardErr, control.ErrNotRunning) && errors.Is(mailErr, control.ErrNotRunning) && s.Roles == nil {
+		return s, &control.Error{Class: control.NotRunning, Message: fmt.Sprintf(
+			"nothing is running in %s (start it with `weir run`, or name the right --run-dir)", c.runDir)}
+	}
+	if guardErr != nil {
+		s.Problems = append(s.Problems, guardErr.Error())
+	} else {
+		s.Guard = &g
+		s.Problems = append(s.Problems, g.Alarms...)
+	}
+	if mailErr != nil {
+		s.Problems = append(s.Problems, mailErr.Error())
+	} else {
+		s.Mail = &m
+		s.Problems = append(s.Problems, m.Alarms...)
+	}
+	return s, nil
+}
+
+func (c *cli) printStatus(s wholeStatus) {
+	for _, p := range s.Problems {
+		c.say("ALARM     %s", printable(p))
+	}
+	if len(s.Problems) == 0 {
+		c.say("all is well")
+	}
+	for _, r := range s.Roles {
+		c.say("role      %-6s %s", r.Name, c.roleLine(r))
+	}
+	if s.Guard != nil {
+		c.printGuardStatus(*s.Guard)
+	}
+	if s.Mail != nil {
+		c.printMailStatus(*s.Mail)
+	}
+}
+
+func (c *cli) roleLine(r roleState) string {
+	line := "not running"
+	if r.Pid != 0 {
+		line = fmt.Sprintf("pid %d, up %s", r.Pid, span(c.now().Sub(r.Since)))
+	}
+	if r.Restarts > 0 {
+		line += fmt.Sprintf(", started again %s, last end: %s", plural(r.Restarts, "time"), r.Last)
+	}
+	return line
+}
+
+func (c *cli) printGuardStatus(g guard.Status) {
+	mode := g.Firewall
+	if g.Observe {
+		mode += ", observing: nothing is dropped"
+	}
+	c.say("firewall  %s, %s, %s", mode, plural(g.Bans, "ban"), plural(g.Allow, "allow entry"))
+	for _, e := range g.Engines {
+		c.say("  %-7s %s", e.Engine, engineLine(e))
+	}
+}
+
+func engineLine(e guard.EngineStatus) string {
+	if !e.Working {
+		return "not working"
+	}
+	line := plural(e.Bans, "ban")
+	for _, i := range e.Interfaces {
+		mode := i.Mode
+		if mode == "" {
+			mode = "not attached"
+		}
+		line += fmt.Sprintf("; %s %s", i.Name, mode)
+	}
+	return line + "; " + counts(e.Counters)
+}
+
+func (c *cli) printMailStatus(m mailStatus) {
+	mode := ""
+	if m.Observe {
+		mode = ", observing: nothing is refused by policy"
+	}
+	c.say("mail      %s on %s%s", m.Hostname, strings.Join(m.Listeners, " "), mode)
+	c.say("  now     %s, %d since %s", plural(m.Open, "connection"), m.Connections, stamp(m.Started))
+	c.say("  became  %s", counts(m.Outcomes))
+	c.say("  refused %s", counts(m.Reasons))
+	c.say("  tls     %s", m.TLS)
+	for _, b := range m.Backends {
+		c.say("backend   %-10s %s %s %s", b.Name, b.URL, b.State, printable(b.Detail))
+	}
+	c.say("domains   %s", strings.Join(m.Domains, " "))
+	c.say("records   %s: %s of %s, oldest %s, %d lost", m.Records.Path, size(m.Records.Bytes), size(m.Records.MaxBytes),
+		oldest(m.Records.Oldest), m.Records.Dropped)
+	for _, g := range m.Geo {
+		c.say("geo       %s", g)
+	}
+}
+
+func oldest(t time.Time) string {
+	if t.IsZero() {
+		return "none"
+	}
+	return stamp(t)
+}
+
+// counts lists what was counted, in order of names.
+func counts(m map[string]uint64) string {
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		if m[name] > 0 {
+			parts = append(parts, fmt.Sprintf("%s %d", name, m[name]))
+		}
+	}
+	if len(parts) == 0 {
+		return "nothing yet"
+	}
+	return strings.Join(parts, ", ")
+}
+
+// size is a number of bytes in the unit that leaves at most four digits.
+func size(n int64) string {
+	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
+	i := 0
+	for n >= 10_000 && i < len(units)-1 {
+		n, i = n/1024, i+1
+	}
+	return fmt.Sprintf("%d %s", n, units[i])
+}

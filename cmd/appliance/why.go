@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/netip"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"mailweir/control"
+	"mailweir/firewall/guard"
+	"mailweir/record"
+)
+
+// whyAnswer is everything known of one subject.
+type whyAnswer struct {
+	Subject  string             `json:"subject"`
+	Firewall *guard.Explanation `json:"firewall,omitempty"` // of an address
+	record.Story
+}
+
+func (c *cli) whyCommand() *cobra.Command {
+	var limit int
+	cmd := &cobra.Command{
+		Use:   "why ADDR|MAILBOX|REF",
+		Short: "tell everything known of an address, a mailbox or a ref",
+		Long: `Tell everything known of an address, a mailbox or the ref of a refusal: whether it is
+banned, since when, until when, by what guesses, how many packets were dropped, what
+would veto a ban, and what became of its last transactions.`,
+		Example: `  weir why 203.0.113.7
+  weir why K7QM-2V9D-4XTR
+  weir why jane@example.com`,
+		Args: args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			w, err := c.findWhy(cmd.Context(), strings.TrimSpace(args[0]), limit)
+			if err != nil {
+				return err
+			}
+			if c.json {
+				return c.printJSON(w)
+			}
+			return c.printWhy(w)
+		},
+	}
+	cmd.Flags().IntVar(&limit, "limit", 5, "how many transactions to tell of")
+	return cmd
+}
+
+// findWhy joins what guard knows (bans, by address) and what mail knows
+// (evidence and records). One of them away is a warning, both an error.
+func (c *cli) findWhy(ctx context.Context, subject string, limit int) (whyAnswer, error) {
+	w := whyAnswer{Subject: subject}
+	var mailErr, guardErr error
+	w.Story, mailErr = newMailClient(c.runDir).why(ctx, subject, limit)
+	var refused *control.Error
+	if errors.As(mailErr, &refused) && refused.Class == control.Usage {
+		return w, mailErr
+	}
+	a, err := netip.ParseAddr(subject)
+	if err != nil && len(w.Convictions) > 0 { // a ref: the address that it convicted
+		a, err = w.Convictions[0].Peer, nil
+	}
+	if err == nil && a.IsValid() {
+		var e guard.Explanation
+		if e, guardErr = guard.NewOperator(c.runDir).Explain(ctx, a.Unmap()); guardErr == nil {
+			w.Firewall = &e
+		}
+	}
+	if mailErr != nil && (guardErr != nil || w.Firewall == nil) {
+		return w, mailErr
+	}
+	for _, err := range []error{mailErr, guardErr} {
+		if err != nil {
+			c.warn([]string{err.Error()})
+		}
+	}
+	return w, nil
+}
+
+func (c *cli) printWhy(w whyAnswer) error {
+	if w.Firewall != nil {
+		c.printExplanation(*w.Firewall)
+	}
+	for _, v := range w.Convictions {
+		c.printConviction(v)
+	}
+	if len(w.Records) == 0 {
+		c.say("no transaction of %s is on record", printable(w.Subject))
+		return nil
+	}
+	c.say("last transactions, newest first:")
+	for _, raw := range w.Records {
+		var l record.Line
+		if err := json.Unmarshal(raw, &l); err != nil {
+			return err
+		}
+		c.printRecord(l)
+		c.printChecks(l)
+	}
+	return nil
+}
+
+func (c *cli) printExplanation(e guard.Explanation) {
+	if !e.Banned {
+		c.say("%v is not banned", e.Address)
+	}
+	for _, b := range e.Bans {
+		c.say("%s is banned for %v", shortPrefix(b.Prefix), b.Reason)
+		c.say("  since    %s", stamp(b.Since))
+		if b.Permanent {
+			c.say("  until    weir unban")
+		} else {
+			c.say("  until    %s (%s left)", stamp(b.Until), c.left(b))
+		}
+		if b.Step > 0 {
+			c.say("  repeat   %d before", b.Step)
+		}
+		if b.Why != "" {
+			c.say("  why      %s", printable(b.Why))
+		}
+		if b.Ref != 0 {
+			c.say("  ref      %v", b.Ref)
+		}
+		c.say("  dropped  %s", droppedBy(b))
+	}
+	for _, a := range e.Allow {
+		c.say("%s is allowed by %s: %s", shortPrefix(a.Prefix), a.Author, printable(a.Why))
+	}
+	for _, g := range e.Guards {
+		c.say("%s may not be banned: it is %s", shortPrefix(g.Prefix), printable(g.Guard))
+	}
+}
+
+// droppedBy counts packets, with the share of each engine.
+func droppedBy(b guard.BanInfo) string {
+	var parts []string
+	for _, h := range b.Hits {
+		parts = append(parts, plural(h.Packets, "packet")+" by "+h.Engine)
+	}
+	if len(parts) == 0 {
+		return plural(b.Packets, "packet")
+	}
+	return strings.Join(parts, ", ")
+}
+
+func (c *cli) printConviction(v record.Conviction) {
+	verb := "convicted"
+	if !v.Enforced {
+		verb = "would have been convicted"
+	}
+	c.say("%v was %s at %s by %s", v.Peer, verb, stamp(v.Time.Time), v.Rule)
+	c.say("  %d unknown and %d valid recipients within %s; it guessed", v.Unknown, v.Valid, v.Window)
+	for _, g := range v.Guesses {
+		c.say("    %s", printable(g))
+	}
+}
+
+func (c *cli) printChecks(l record.Line) {
+	if len(l.Checks) == 0 {
+		return
+	}
+	t := newTable(c.out)
+	for _, k := range l.Checks {
+		t.row("    check "+k.Name, string(k.Action), number(k.Score), number(k.Ms)+" ms", k.Detail)
+	}
+	t.flush()
+}
