@@ -1,0 +1,95 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"golang.org/x/term"
+)
+
+// stage is where the demo is played: it prints, and it is what a test is to
+// package lab.
+type stage struct {
+	out     io.Writer
+	colours bool
+	number  int
+	failed  bool
+	cleanup []func()
+}
+
+// curtain ends the play at once; play catches it.
+type curtain struct{}
+
+func newStage(out *os.File) *stage {
+	return &stage{out: out, colours: term.IsTerminal(int(out.Fd())) && os.Getenv("NO_COLOR") == ""}
+}
+
+func (s *stage) paint(code, text string) string {
+	if !s.colours {
+		return text
+	}
+	return "\x1b[" + code + "m" + text + "\x1b[0m"
+}
+
+// scene prints a heading.
+func (s *stage) scene(title string) {
+	s.number++
+	fmt.Fprintf(s.out, "\n%s\n", s.paint("1", fmt.Sprintf("%d  %s", s.number, title)))
+}
+
+// say prints a line of our own; what it tells was read somewhere.
+func (s *stage) say(format string, args ...any) {
+	fmt.Fprintf(s.out, "   %s\n", s.paint("36", fmt.Sprintf(format, args...)))
+}
+
+// wire prints lines of a transcript.
+func (s *stage) wire(lines ...string) {
+	for _, line := range lines {
+		colour := "0"
+		if text, ok := strings.CutPrefix(line, "S: "); ok {
+			colour = "32"
+			if text[0] == '4' || text[0] == '5' {
+				colour = "31"
+			}
+		}
+		fmt.Fprintf(s.out, "     %s\n", s.paint(colour, line))
+	}
+}
+
+// shell prints a command and what it printed.
+func (s *stage) shell(command, output string) {
+	fmt.Fprintf(s.out, "   %s\n", s.paint("1", "$ "+command))
+	for line := range strings.Lines(output) {
+		fmt.Fprintf(s.out, "     %s\n", strings.TrimRight(line, "\n"))
+	}
+}
+
+// clear takes down what was built, in reverse order.
+func (s *stage) clear() {
+	for len(s.cleanup) > 0 {
+		last := s.cleanup[len(s.cleanup)-1]
+		s.cleanup = s.cleanup[:len(s.cleanup)-1]
+		last()
+	}
+}
+
+// What follows makes the stage a lab.Test.
+
+func (s *stage) Helper()          {}
+func (s *stage) Name() string     { return "demo" }
+func (s *stage) Failed() bool     { return s.failed }
+func (s *stage) Cleanup(f func()) { s.cleanup = append(s.cleanup, f) }
+
+func (s *stage) Logf(format string, args ...any) {
+	fmt.Fprintf(s.out, format+"\n", args...)
+}
+
+func (s *stage) Skipf(format string, args ...any) { s.Fatalf(format, args...) }
+
+func (s *stage) Fatalf(format string, args ...any) {
+	s.failed = true
+	fmt.Fprintf(s.out, "\n%s\n", s.paint("1;31", "THE DEMO FAILED: "+fmt.Sprintf(format, args...)))
+	panic(curtain{})
+}
