@@ -26,5 +26,6 @@ func (c *cli) commands() []*cobra.Command {
 		c.bansCommand(), c.banCommand(), c.unbanCommand(),
 		c.allowCommand(), c.listsCommand(),
 		c.whyCommand(), c.recordsCommand(), c.testCommand(), c.geoCommand(), c.statusCommand(),
+		c.manualCommand(),
 	}
 }

@@ -44,8 +44,8 @@ type roleState struct {
 type supervisor struct {
 	role   role
 	runDir string
-	log    *os.File              // the role writes here itself: no pipe breaks when weir run dies
-	start  func(*exec.Cmd) error // see starter
+	log    *os.File // the role writes here itself: no pipe breaks when weir run dies
+	start  starterFunc
 	now    func() time.Time
 	after  func(time.Duration) <-chan time.Time
 
@@ -192,10 +192,13 @@ func (s *supervisor) command(notify string) *exec.Cmd {
 	return cmd
 }
 
+// starterFunc starts a process.
+type starterFunc func(*exec.Cmd) error
+
 // starter starts processes from one thread that lives as long as ctx: the
 // death signal of a child is tied to the thread that made it, and Go ends idle
 // threads.
-func starter(ctx context.Context) func(*exec.Cmd) error {
+func starter(ctx context.Context) starterFunc {
 	type request struct {
 		cmd  *exec.Cmd
 		done chan error
