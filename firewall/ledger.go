@@ -3,6 +3,7 @@ package firewall
 import (
 	"fmt"
 	"iter"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"strings"
@@ -507,4 +508,40 @@ func (l *Ledger) entry(r record) Entry {
 		e.Why = l.notes.text[uint32(r.mark)]
 	}
 	return e
+}
+
+// Exactly is the standing ban of just p.
+func (l *Ledger) Exactly(p netip.Prefix) (Ban, bool) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	r, ok := l.of(p).get(p)
+	if !ok || !r.activeAt(l.now()) {
+		return Ban{}, false
+	}
+	return r.ban(), true
+}
+
+// Sample returns at most n standing bans of both families, from a place picked
+// at random.
+func (l *Ledger) Sample(n int) (bans []Ban) {
+	now := l.now()
+	buf := make([]record, 0, chunkSize)
+	for _, t := range []records{l.v4, l.v6} {
+		l.mu.RLock()
+		chunks := t.chunkCount()
+		l.mu.RUnlock()
+		first := 0
+		if chunks > 0 {
+			first = rand.IntN(chunks)
+		}
+		for i, most := 0, len(bans)+n/2; i < chunks && len(bans) < most; i++ {
+			buf, _ = l.copyChunk(t, (first+i)%chunks, buf[:0])
+			for _, r := range buf {
+				if r.activeAt(now) {
+					bans = append(bans, r.ban())
+				}
+			}
+		}
+	}
+	return bans[:min(len(bans), n)]
 }

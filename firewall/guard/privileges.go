@@ -70,11 +70,17 @@ func setCapabilities() error {
 		data[c/32].Permitted |= 1 << (c % 32)
 		data[c/32].Effective |= 1 << (c % 32)
 	}
-	return allThreads(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&data[0])), 0)
+	_, _, errno := syscall.AllThreadsSyscall(unix.SYS_CAPSET,
+		uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&data[0])), 0)
+	return asError(errno)
 }
 
 func allThreads(trap, a, b, c uintptr) error {
 	_, _, errno := syscall.AllThreadsSyscall6(trap, a, b, c, 0, 0, 0)
+	return asError(errno)
+}
+
+func asError(errno syscall.Errno) error {
 	switch errno {
 	case 0:
 		return nil

@@ -1,0 +1,411 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"mailweir/firewall"
+)
+
+// batch is how many bans an engine is given in one transaction where they come
+// from a queue. One that cannot be had costs no others but those of its batch.
+const batch = 4096
+
+// difference is a change of bans that an engine has still to make: the ban to
+// add, or nil to lift.
+type difference map[netip.Prefix]*firewall.Ban
+
+// engine is one Enforcer with what it still owes. The owner of a change gives
+// it by apply or later, in order; run works off what has to wait.
+type engine struct {
+	name string
+	enf  firewall.Enforcer // nil when it could not be made
+	err  error             // why
+	log  *slog.Logger
+	full func() banSeq // the whole truth
+
+	call sync.Mutex // held across calls that change the kernel
+
+	mu        sync.Mutex
+	wanted    bool           // false: everything is to be out of the kernel
+	rules     firewall.Rules // to be in force
+	configure bool           // rules have to be written
+	replace   bool           // the whole truth has to be written
+	filled    bool           // it was, since the last Remove
+	removed   bool           // everything is out of the kernel
+	waiting   difference
+	refused   difference // tried; tried again now and then
+	problems  map[string]string
+	wake      chan struct{}
+}
+
+func newEngine(e Engine, log *slog.Logger, full func() banSeq) *engine {
+	if e.Enforcer == nil && e.Err == nil {
+		e.Err = errors.New("it is not there")
+	}
+	return &engine{
+		name: e.Name, enf: e.Enforcer, err: e.Err, log: log, full: full,
+		waiting: difference{}, refused: difference{}, problems: map[string]string{},
+		wake: make(chan struct{}, 1),
+	}
+}
+
+func (e *engine) nudge() {
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
+}
+
+// apply makes the change now and says so, or queues it: when the engine is at
+// work on something else, still owes older changes, or refuses.
+func (e *engine) apply(ctx context.Context, add, del []firewall.Ban) bool {
+	if e.enf == nil || !e.call.TryLock() {
+		e.later(add, del)
+		return false
+	}
+	defer e.call.Unlock()
+	if !e.clear(add, del) {
+		e.later(add, del)
+		return false
+	}
+	if err := e.enf.Apply(ctx, add, del); err != nil {
+		e.trouble("apply", fmt.Errorf("change bans: %w", err))
+		e.later(add, del)
+		return false
+	}
+	return true
+}
+
+// clear says whether a change may go straight to the kernel: nothing older of
+// the same prefixes waits.
+func (e *engine) clear(add, del []firewall.Ban) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.wanted && e.filled && !e.owes(add) && !e.owes(del)
+}
+
+func (e *engine) owes(bans []firewall.Ban) bool {
+	if len(e.waiting)+len(e.refused) == 0 {
+		return false
+	}
+	for i := range bans {
+		_, waits := e.waiting[bans[i].Prefix]
+		_, refused := e.refused[bans[i].Prefix]
+		if waits || refused {
+			return true
+		}
+	}
+	return false
+}
+
+// idle says whether the kernel has every change.
+func (e *engine) idle() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.wanted && e.filled && len(e.waiting)+len(e.refused) == 0
+}
+
+// later queues a change. For an engine that is not wanted nothing is kept: it
+// gets the whole truth when it is.
+func (e *engine) later(add, del []firewall.Ban) {
+	if e.enf == nil {
+		return
+	}
+	e.mu.Lock()
+	if e.wanted {
+		for i := range del {
+			delete(e.refused, del[i].Prefix)
+			e.waiting[del[i].Prefix] = nil
+		}
+		for i := range add {
+			delete(e.refused, add[i].Prefix)
+			e.waiting[add[i].Prefix] = &add[i]
+		}
+	}
+	e.mu.Unlock()
+	e.nudge()
+}
+
+// setRules has the rules written, if they are others than before.
+func (e *engine) setRules(r firewall.Rules) {
+	e.mu.Lock()
+	if !sameRules(e.rules, r) {
+		e.rules, e.configure = r, true
+	}
+	e.mu.Unlock()
+	e.nudge()
+}
+
+func sameRules(a, b firewall.Rules) bool {
+	return a.Observe == b.Observe && slices.Equal(a.Interfaces, b.Interfaces) &&
+		slices.Equal(a.Ports, b.Ports) && slices.Equal(a.Allow, b.Allow)
+}
+
+// want has the engine filled, or emptied.
+func (e *engine) want(on bool) {
+	e.mu.Lock()
+	if e.wanted != on {
+		e.wanted, e.configure, e.replace, e.removed = on, on, on, false
+		e.waiting, e.refused = difference{}, difference{}
+	}
+	e.mu.Unlock()
+	e.nudge()
+}
+
+// again has everything written anew: what stood in the kernel is gone.
+func (e *engine) again() {
+	e.mu.Lock()
+	e.configure, e.replace = true, true
+	e.mu.Unlock()
+	e.nudge()
+}
+
+// run works off what waits, until ctx ends.
+func (e *engine) run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-e.wake:
+			e.settle(ctx)
+		}
+	}
+}
+
+// settle makes the kernel what it should be, as far as it lets us. Where it
+// does not, problems says so, and the next settle tries again.
+func (e *engine) settle(ctx context.Context) {
+	if e.enf == nil {
+		return
+	}
+	e.call.Lock()
+	defer e.call.Unlock()
+	e.mu.Lock()
+	wanted, removed := e.wanted, e.removed
+	e.mu.Unlock()
+	if !wanted {
+		if !removed {
+			e.remove(ctx)
+		}
+		return
+	}
+	e.writeRules(ctx)
+	e.writeAll(ctx)
+	for ctx.Err() == nil && e.writeBatch(ctx) {
+	}
+}
+
+// remove takes out too what a former process of ours left in the kernel.
+func (e *engine) remove(ctx context.Context) {
+	err := e.enf.Remove(ctx)
+	e.trouble("remove", err)
+	if err != nil {
+		return
+	}
+	e.mu.Lock()
+	e.filled, e.removed = false, true
+	e.mu.Unlock()
+	e.settled("rules", "fill", "apply", "refused")
+	e.log.Info("engine taken out of the kernel", "engine", e.name)
+}
+
+// writeRules goes on after an error: an interface that is in somebody else's
+// hands must not keep the bans from the others.
+func (e *engine) writeRules(ctx context.Context) {
+	e.mu.Lock()
+	rules, due := e.rules, e.configure
+	e.configure = false
+	e.mu.Unlock()
+	if !due {
+		return
+	}
+	err := e.enf.Configure(ctx, rules)
+	if err != nil {
+		e.mu.Lock()
+		e.configure = true
+		e.mu.Unlock()
+	}
+	e.trouble("rules", err)
+}
+
+// writeAll takes from the ledger what waits at its beginning; what is changed
+// meanwhile waits until it is done.
+func (e *engine) writeAll(ctx context.Context) {
+	e.mu.Lock()
+	due := e.replace
+	if due {
+		e.replace = false
+		e.waiting, e.refused = difference{}, difference{}
+	}
+	e.mu.Unlock()
+	if !due {
+		return
+	}
+	err := e.enf.Replace(ctx, e.full())
+	e.mu.Lock()
+	if err != nil {
+		e.replace = true
+	} else {
+		e.filled = true
+	}
+	e.mu.Unlock()
+	if err == nil {
+		e.settled("apply", "refused")
+	}
+	e.trouble("fill", err)
+}
+
+// writeBatch says whether there was something to write.
+func (e *engine) writeBatch(ctx context.Context) bool {
+	e.mu.Lock()
+	some := take(e.waiting, batch)
+	e.mu.Unlock()
+	if len(some) == 0 {
+		e.settled("apply")
+		return false
+	}
+	add, del := some.split()
+	if err := e.enf.Apply(ctx, add, del); err != nil {
+		e.refuse(some)
+		e.trouble("refused", fmt.Errorf("%d bans or pardons are not in the kernel yet: %w", e.refusedCount(), err))
+	}
+	return true
+}
+
+// refuse keeps what could not be done for later, unless it was overtaken.
+func (e *engine) refuse(some difference) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for p, b := range some {
+		if _, newer := e.waiting[p]; !newer {
+			e.refused[p] = b
+		}
+	}
+}
+
+func (e *engine) refusedCount() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.refused)
+}
+
+// retry gives what was refused another chance.
+func (e *engine) retry() {
+	e.mu.Lock()
+	for p, b := range e.refused {
+		e.waiting[p] = b
+	}
+	some := len(e.refused) > 0
+	e.refused = difference{}
+	e.mu.Unlock()
+	if some {
+		e.settled("refused")
+	}
+	e.nudge()
+}
+
+func take(d difference, most int) difference {
+	some := make(difference, min(len(d), most))
+	for p, b := range d {
+		if len(some) == most {
+			break
+		}
+		some[p] = b
+		delete(d, p)
+	}
+	return some
+}
+
+func (d difference) split() (add, del []firewall.Ban) {
+	for p, b := range d {
+		if b == nil {
+			del = append(del, firewall.Ban{Prefix: p})
+		} else {
+			add = append(add, *b)
+		}
+	}
+	return add, del
+}
+
+// intact asks whether what we wrote still stands, and has it written anew
+// where it does not. An engine that is at work is not asked.
+func (e *engine) intact(ctx context.Context) {
+	if e.enf == nil || !e.call.TryLock() {
+		return
+	}
+	defer e.call.Unlock()
+	e.mu.Lock()
+	ask := e.wanted && e.filled && !e.replace
+	e.mu.Unlock()
+	if !ask {
+		return
+	}
+	if err := e.enf.Intact(ctx); err != nil && ctx.Err() == nil {
+		e.log.Warn("engine lost what it held, it is written anew", "engine", e.name, "error", err)
+		e.again()
+	}
+}
+
+// working says whether bans are enforced by this engine.
+func (e *engine) working() bool {
+	if e.enf == nil {
+		return false
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.wanted && e.filled && e.problems["fill"] == "" && e.problems["apply"] == ""
+}
+
+// trouble remembers, and logs when it is news, what went wrong with a thing;
+// nil means that it goes well again.
+func (e *engine) trouble(thing string, err error) {
+	if err == nil {
+		e.settled(thing)
+		return
+	}
+	e.mu.Lock()
+	news := e.problems[thing] != err.Error()
+	e.problems[thing] = err.Error()
+	e.mu.Unlock()
+	if news {
+		e.log.Error("engine has a problem", "engine", e.name, "error", err)
+	}
+}
+
+func (e *engine) settled(things ...string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, thing := range things {
+		delete(e.problems, thing)
+	}
+}
+
+func (e *engine) troubles() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.err != nil {
+		return []string{e.err.Error()}
+	}
+	return slices.Sorted(maps.Values(e.problems))
+}
+
+// close lets go of the engine; with detach it is taken out of the kernel.
+func (e *engine) close(ctx context.Context, detach bool) error {
+	if e.enf == nil {
+		return nil
+	}
+	e.call.Lock()
+	defer e.call.Unlock()
+	var err error
+	if detach {
+		err = e.enf.Remove(ctx)
+	}
+	return errors.Join(err, e.enf.Close())
+}

@@ -1,0 +1,177 @@
+package guard
+
+import (
+	"context"
+	"iter"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"mailweir/firewall"
+)
+
+type banSeq = iter.Seq[firewall.Ban]
+
+// engines are all engines together. Every ban goes to each of them: to the
+// first that works before apply returns, to the others right after.
+type engines struct {
+	list   []*engine
+	ledger *firewall.Ledger
+	now    func() time.Time
+	log    *slog.Logger
+}
+
+func newEngines(list []Engine, ledger *firewall.Ledger, now func() time.Time, log *slog.Logger) *engines {
+	es := &engines{ledger: ledger, now: now, log: log}
+	for _, e := range list {
+		es.list = append(es.list, newEngine(e, log, ledger.Active))
+	}
+	return es
+}
+
+// apply says whether an engine has made the change. The caller orders changes
+// of one prefix.
+func (es *engines) apply(ctx context.Context, add, del []firewall.Ban) (done bool) {
+	if len(add)+len(del) == 0 {
+		return true
+	}
+	for _, e := range es.list {
+		if done {
+			e.later(add, del)
+		} else {
+			done = e.apply(ctx, add, del)
+		}
+	}
+	return done
+}
+
+func (es *engines) setRules(r firewall.Rules) {
+	for _, e := range es.list {
+		e.setRules(r)
+	}
+}
+
+func (es *engines) want(on bool) {
+	for _, e := range es.list {
+		e.want(on)
+	}
+}
+
+// settle makes every engine what it should be, all at once, and waits for it.
+func (es *engines) settle(ctx context.Context) {
+	es.each(func(e *engine) { e.settle(ctx) })
+}
+
+func (es *engines) each(f func(*engine)) {
+	var wg sync.WaitGroup
+	for _, e := range es.list {
+		wg.Go(func() { f(e) })
+	}
+	wg.Wait()
+}
+
+// run serves the queues until ctx ends.
+func (es *engines) run(ctx context.Context) {
+	es.each(func(e *engine) { e.run(ctx) })
+}
+
+func (es *engines) intact(ctx context.Context) {
+	es.each(func(e *engine) { e.intact(ctx) })
+}
+
+// retry tries again what went wrong.
+func (es *engines) retry() {
+	for _, e := range es.list {
+		e.retry()
+	}
+}
+
+// probe asks the engines for a sample of the bans that should stand, and puts
+// back those that are gone. What is put back is asked of the ledger again, so
+// that a ban lifted meanwhile stays lifted; order is the lock of changes.
+func (es *engines) probe(ctx context.Context, order sync.Locker, sample []firewall.Ban) {
+	prefixes := make([]netip.Prefix, len(sample))
+	for i, b := range sample {
+		prefixes[i] = b.Prefix
+	}
+	es.each(func(e *engine) {
+		if !e.working() || !e.idle() || len(sample) == 0 {
+			return
+		}
+		have, err := e.enf.Hits(ctx, prefixes)
+		if err != nil {
+			return // Status says so by itself
+		}
+		var lost []firewall.Ban
+		for _, b := range sample {
+			if _, stands := have[b.Prefix]; !stands {
+				lost = append(lost, b)
+			}
+		}
+		es.putBack(e, order, lost)
+	})
+}
+
+func (es *engines) putBack(e *engine, order sync.Locker, lost []firewall.Ban) {
+	order.Lock()
+	defer order.Unlock()
+	var add []firewall.Ban
+	for _, b := range lost {
+		// The ledger rounds ends up to seconds: one that is nearly over may be gone rightly.
+		if b, stands := es.ledger.Exactly(b.Prefix); stands && b.Until.Sub(es.now()) > 2*time.Second {
+			add = append(add, b)
+		}
+	}
+	if len(add) > 0 {
+		es.log.Warn("bans were gone from the kernel, they are put back", "engine", e.name, "bans", len(add), "one", add[0].Prefix)
+		e.later(add, nil)
+	}
+}
+
+// hits adds up what the engines counted.
+func (es *engines) hits(ctx context.Context, infos []BanInfo) {
+	prefixes := make([]netip.Prefix, len(infos))
+	for i, b := range infos {
+		prefixes[i] = b.Prefix
+	}
+	for _, e := range es.list {
+		if !e.working() {
+			continue
+		}
+		have, err := e.enf.Hits(ctx, prefixes)
+		if err != nil {
+			e.trouble("hits", err)
+			continue
+		}
+		e.settled("hits")
+		for i := range infos {
+			if h, ok := have[infos[i].Prefix]; ok {
+				infos[i].Packets += h.Packets
+				infos[i].Hits = append(infos[i].Hits, EngineHits{e.name, h.Packets, h.First})
+			}
+		}
+	}
+}
+
+func (es *engines) status(ctx context.Context) []EngineStatus {
+	list := make([]EngineStatus, len(es.list))
+	for i, e := range es.list {
+		list[i] = e.status(ctx)
+	}
+	return list
+}
+
+func (e *engine) status(ctx context.Context) EngineStatus {
+	s := EngineStatus{Engine: e.name, Working: e.working()}
+	if e.enf != nil {
+		is, err := e.enf.Status(ctx)
+		e.trouble("status", err)
+		s.Bans, s.Counters, s.Problems = is.Bans, is.Counters, is.Problems
+		for _, i := range is.Interfaces {
+			s.Interfaces = append(s.Interfaces, InterfaceStatus(i))
+		}
+	}
+	s.Problems = append(s.Problems, e.troubles()...)
+	return s
+}

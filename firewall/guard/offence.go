@@ -1,0 +1,231 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"golang.org/x/time/rate"
+
+	"mailweir/control"
+	"mailweir/firewall"
+)
+
+// maxReporters is how many connections the mail role may hold open.
+const maxReporters = 64
+
+// offencesPerSecond and offenceBurst bound how often the kernel is asked about
+// sockets. A real attack of thousands of sources fits; a mail process gone mad
+// costs no more than this.
+const (
+	offencesPerSecond = 2000
+	offenceBurst      = 4000
+)
+
+// court takes offences from the mail role and answers them.
+type court struct {
+	uid     uint32 // of the mail role
+	judge   func(ctx context.Context, fd int, req request) Result
+	now     func() time.Time
+	limit   *rate.Limiter
+	log     *slog.Logger
+	counts  [len(outcomeNames)]atomic.Uint64
+	strange sync.Map // of user ids that were turned away: each is logged once
+}
+
+func newCourt(uid uint32, now func() time.Time, log *slog.Logger, judge func(context.Context, int, request) Result) *court {
+	return &court{uid: uid, judge: judge, now: now, log: log, limit: rate.NewLimiter(offencesPerSecond, offenceBurst)}
+}
+
+// serve answers on l until ctx ends. It closes l and every connection.
+func (c *court) serve(ctx context.Context, l *net.UnixListener) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer context.AfterFunc(ctx, func() { l.Close() })()
+	places := make(chan struct{}, maxReporters)
+	for {
+		conn, err := l.AcceptUnix()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				return err
+			}
+			wait(ctx, 100*time.Millisecond) // out of descriptors, most likely: they come back
+			continue
+		}
+		select {
+		case places <- struct{}{}:
+			wg.Go(func() {
+				defer func() { <-places }()
+				c.hear(ctx, conn)
+			})
+		default:
+			conn.Close()
+		}
+	}
+}
+
+func wait(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
+// hear answers the messages of one connection, one after the other. Who sends
+// what is no message is not listened to any more.
+func (c *court) hear(ctx context.Context, conn *net.UnixConn) {
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	if !c.known(conn) {
+		return
+	}
+	for {
+		req, fd, err := receive(conn)
+		if errors.Is(err, errMalformed) {
+			c.answer(conn, Result{Outcome: Malformed})
+			return
+		}
+		if err != nil {
+			return
+		}
+		result := c.decide(ctx, fd, req)
+		if c.answer(conn, result) != nil {
+			return
+		}
+	}
+}
+
+func (c *court) decide(ctx context.Context, fd int, req request) Result {
+	defer unix.Close(fd)
+	if !c.limit.AllowN(c.now(), 1) {
+		return Result{Outcome: Busy}
+	}
+	return c.judge(ctx, fd, req)
+}
+
+func (c *court) known(conn *net.UnixConn) bool {
+	cred, err := control.PeerCredentials(conn)
+	if err != nil {
+		return false
+	}
+	if cred.Uid == c.uid {
+		return true
+	}
+	if _, seen := c.strange.LoadOrStore(cred.Uid, true); !seen {
+		c.log.Warn("a stranger came to the offence socket and was turned away", "uid", cred.Uid, "pid", cred.Pid)
+	}
+	return false
+}
+
+func (c *court) answer(conn *net.UnixConn, r Result) error {
+	c.counts[r.Outcome].Add(1)
+	_, err := conn.Write(r.append(nil))
+	return err
+}
+
+func (c *court) offences() map[string]uint64 {
+	m := map[string]uint64{}
+	for o, name := range outcomeNames {
+		if n := c.counts[o].Load(); n > 0 {
+			m[name] = n
+		}
+	}
+	return m
+}
+
+// receive reads one message with just one socket. All descriptors that came
+// with anything else are closed: there is room for two, the kernel itself
+// closes what is more (unix(7), SCM_RIGHTS).
+func receive(conn *net.UnixConn) (req request, fd int, err error) {
+	var b [requestSize + 1]byte
+	oob := make([]byte, unix.CmsgSpace(2*4))
+	n, oobn, flags, _, err := conn.ReadMsgUnix(b[:], oob)
+	if err != nil {
+		return request{}, -1, err
+	}
+	fds := descriptors(oob[:oobn])
+	req, err = parseRequest(b[:n])
+	if err == nil && (len(fds) != 1 || flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0) {
+		err = errMalformed
+	}
+	if err != nil {
+		for _, fd := range fds {
+			unix.Close(fd)
+		}
+		return request{}, -1, err
+	}
+	return req, fds[0], nil
+}
+
+func descriptors(oob []byte) (fds []int) {
+	messages, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return nil
+	}
+	for i := range messages {
+		if some, err := unix.ParseUnixRights(&messages[i]); err == nil {
+			fds = append(fds, some...)
+		}
+	}
+	return fds
+}
+
+// judge is what the server makes of an offence: it asks the kernel who the
+// socket's peer is, the ledger what that earns, and has the first engine
+// enforce it before it answers. Everything else comes after.
+func (s *Server) judge(ctx context.Context, fd int, req request) Result {
+	peer, outcome := s.witness.look(fd, s.currentPolicy().ports())
+	if outcome != 0 {
+		return Result{Outcome: outcome}
+	}
+	if !s.settledFor(peer) {
+		if peer, outcome = s.witness.source(fd, peer); outcome != 0 {
+			return Result{Outcome: outcome}
+		}
+	}
+	s.order.Lock()
+	sentence := s.ledger.Convict(peer, req.reason, req.ref)
+	enforced := sentence.New && s.engines.apply(ctx, []firewall.Ban{sentence.Ban}, nil)
+	s.order.Unlock()
+	if sentence.New {
+		s.resetSessions(sentence.Ban.Prefix)
+		s.logs.banned(sentence.Ban, enforced)
+	}
+	return answerFor(sentence, enforced)
+}
+
+// settledFor says that no new ban can come of an offence of peer: no proof is
+// needed, and none is used up.
+func (s *Server) settledFor(peer netip.Addr) bool {
+	if !peer.IsValid() {
+		return false
+	}
+	if _, banned := s.ledger.Banned(peer); banned {
+		return true
+	}
+	_, vetoed := s.ledger.Guards().Veto(netip.PrefixFrom(peer, peer.BitLen()))
+	return vetoed
+}
+
+func answerFor(sentence firewall.Sentence, enforced bool) Result {
+	switch {
+	case sentence.Guard.Guard != "":
+		return Result{Outcome: Vetoed, Guard: sentence.Guard.Guard}
+	case !sentence.New:
+		return Result{Outcome: Already, Ban: sentence.Ban}
+	case !enforced:
+		return Result{Outcome: Pending, Ban: sentence.Ban}
+	}
+	return Result{Outcome: Banned, Ban: sentence.Ban}
+}

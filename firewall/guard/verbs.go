@@ -1,0 +1,233 @@
+package guard
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"slices"
+
+	"mailweir/control"
+	"mailweir/firewall"
+)
+
+// told is how many bans an answer names one by one.
+const told = 1000
+
+// routes are the operator's verbs.
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /status", control.Handle(func(r *http.Request, _ control.None) (Status, error) {
+		return s.status(r.Context()), nil
+	}))
+	mux.Handle("GET /bans", control.Stream(s.verbBans))
+	mux.Handle("GET /why", control.Handle(s.verbWhy))
+	mux.Handle("POST /ban", control.Handle(s.verbBan))
+	mux.Handle("POST /ban-text", control.HandleText(s.verbBanText))
+	mux.Handle("POST /unban", control.Handle(s.verbUnban))
+	mux.Handle("GET /allow", control.Handle(func(*http.Request, control.None) ([]AllowEntry, error) {
+		return append([]AllowEntry{}, s.allow.list()...), nil
+	}))
+	mux.Handle("POST /allow", control.Handle(s.verbAllow))
+	mux.Handle("POST /disallow", control.Handle(s.verbDisallow))
+	mux.Handle("POST /switch", control.Handle(s.verbSwitch))
+	mux.Handle("POST /reload", control.Handle(s.verbReload))
+	return mux
+}
+
+func (s *Server) verbBan(r *http.Request, in BanRequest) (Change, error) {
+	order := firewall.Order{Prefix: in.Prefix, Why: in.Why}
+	order.For, order.Forever = in.For.order()
+	bans, wrong := s.ban(r.Context(), []firewall.Order{order})
+	if wrong != nil {
+		return Change{}, control.Refusef("%v", wrong[0].Err)
+	}
+	return s.banned(bans, in.Why), nil
+}
+
+func (s *Server) verbBanText(r *http.Request, body io.Reader) (Change, error) {
+	text, err := readBanText(body)
+	if err != nil {
+		return Change{}, fmt.Errorf("read the list: %w", err)
+	}
+	if err := text.err(); err != nil {
+		return Change{}, err
+	}
+	bans, wrong := s.ban(r.Context(), text.orders)
+	for _, w := range wrong {
+		text.fault(text.lines[w.Index], w.Err)
+	}
+	if err := text.err(); err != nil {
+		return Change{}, err
+	}
+	return s.banned(bans, ""), nil
+}
+
+// ban makes the bans of all orders or none, and has them enforced.
+func (s *Server) ban(ctx context.Context, orders []firewall.Order) ([]firewall.Ban, []firewall.OrderError) {
+	s.order.Lock()
+	bans, wrong := s.ledger.Ban(orders)
+	s.engines.apply(ctx, bans, nil)
+	s.order.Unlock()
+	prefixes := make([]netip.Prefix, len(bans))
+	for i, b := range bans {
+		prefixes[i] = b.Prefix
+	}
+	s.resetSessions(prefixes...)
+	if len(bans) > told {
+		s.cfg.Log.Info("banned by the operator", "bans", len(bans))
+		return bans, wrong
+	}
+	for _, b := range bans {
+		s.logs.banned(b, s.enforcing())
+	}
+	return bans, wrong
+}
+
+func (s *Server) banned(bans []firewall.Ban, why string) Change {
+	c := Change{Count: len(bans), Warnings: s.warnings()}
+	if len(bans) <= told {
+		for _, b := range bans {
+			c.Bans = append(c.Bans, info(firewall.Entry{Ban: b, Why: why}))
+		}
+	}
+	return c
+}
+
+// warnings say what a verb that was done does not yet mean, after a try to
+// put it on the disk.
+func (s *Server) warnings() (list []string) {
+	if err := s.ledger.Sync(); err != nil {
+		list = append(list, fmt.Sprintf("it holds now, but is not on the disk: %v (make room; it is tried again)", err))
+	}
+	if state := s.firewall(); state != "on" {
+		return append(list, fmt.Sprintf("the firewall is %s: the kernel drops nothing", state))
+	}
+	if !slices.ContainsFunc(s.engines.list, (*engine).working) {
+		list = append(list, "no engine works, the kernel drops nothing yet: see `weir status`")
+	}
+	return list
+}
+
+func (s *Server) verbUnban(r *http.Request, in prefixRequest) (Change, error) {
+	prefix, err := canonicalOrUsage(in.Prefix)
+	if err != nil {
+		return Change{}, err
+	}
+	s.order.Lock()
+	lifted, above := s.ledger.Lift(prefix)
+	s.engines.apply(r.Context(), nil, lifted)
+	s.order.Unlock()
+	if len(above) > 0 {
+		return Change{}, control.Refusef("%v lies in %v, which an operator banned: unban that, or let this one in with `weir allow %v`", prefix, above[0].Prefix, prefix)
+	}
+	if len(lifted) == 0 {
+		return Change{}, control.Refusef("%v is not banned: see `weir bans`", prefix)
+	}
+	c := Change{Count: len(lifted), Warnings: s.warnings()}
+	for _, b := range lifted {
+		s.logs.lifted(b)
+		if len(lifted) <= told {
+			c.Lifted = append(c.Lifted, info(firewall.Entry{Ban: b}))
+		}
+	}
+	return c, nil
+}
+
+func (s *Server) verbAllow(r *http.Request, in AllowRequest) (Change, error) {
+	prefix, err := canonicalOrUsage(in.Prefix)
+	if err != nil {
+		return Change{}, err
+	}
+	e := AllowEntry{Prefix: prefix, Time: s.cfg.Now(), Why: in.Why, Author: in.Author}
+	if length, forever := in.For.order(); length > 0 && !forever {
+		e.Until = e.Time.Add(length)
+	}
+	s.verbs.Lock()
+	defer s.verbs.Unlock()
+	if err := s.allow.add(e); err != nil {
+		return Change{}, err
+	}
+	s.cfg.Log.Info("allowed", "prefix", prefix, "until", e.Until, "why", e.Why, "author", e.Author)
+	return s.relook(r.Context(), prefix)
+}
+
+// relook makes a change of the lists felt before the verb answers. The bans
+// under prefix are lifted by the guards that look makes.
+func (s *Server) relook(ctx context.Context, prefix netip.Prefix) (Change, error) {
+	before, _ := s.ledger.At(prefix)
+	if err := s.look(ctx); err != nil {
+		return Change{}, err
+	}
+	s.engines.settle(ctx)
+	c := Change{Warnings: s.warnings()}
+	for _, e := range before {
+		if _, stands := s.ledger.Exactly(e.Prefix); !stands {
+			c.Count++
+			c.Lifted = append(c.Lifted, info(e))
+		}
+	}
+	if len(c.Lifted) > told {
+		c.Lifted = nil
+	}
+	return c, nil
+}
+
+func (s *Server) verbDisallow(r *http.Request, in prefixRequest) (Change, error) {
+	prefix, err := canonicalOrUsage(in.Prefix)
+	if err != nil {
+		return Change{}, err
+	}
+	s.verbs.Lock()
+	defer s.verbs.Unlock()
+	if err := s.allow.remove(prefix); err != nil {
+		return Change{}, err
+	}
+	s.cfg.Log.Info("allow entry removed", "prefix", prefix)
+	return s.relook(r.Context(), prefix)
+}
+
+func (s *Server) verbSwitch(r *http.Request, in switchRequest) (Change, error) {
+	s.verbs.Lock()
+	defer s.verbs.Unlock()
+	if in.On && !s.currentPolicy().Enabled {
+		return Change{}, control.Refusef("the firewall is disabled by the configuration: set firewall.enabled = true and reload")
+	}
+	noted := keepSwitch(s.cfg.StateDir, switched{Off: !in.On, Time: s.cfg.Now()})
+	s.off.Store(!in.On)
+	s.engines.want(s.enforcing())
+	s.engines.settle(r.Context())
+	s.cfg.Log.Info("firewall switched by the operator", "on", in.On)
+	c := Change{}
+	for _, e := range s.engines.list {
+		for _, p := range e.troubles() {
+			c.Warnings = append(c.Warnings, e.name+": "+p)
+		}
+	}
+	if noted != nil {
+		c.Warnings = append(c.Warnings, fmt.Sprintf("it holds until guard starts again: %v", noted))
+	}
+	return c, nil
+}
+
+func (s *Server) verbReload(r *http.Request, _ control.None) (Change, error) {
+	if s.cfg.Reload == nil {
+		return Change{}, control.Refusef("this guard was started without a file to read again: restart it")
+	}
+	p, err := s.cfg.Reload(r.Context())
+	if err != nil {
+		return Change{}, fmt.Errorf("nothing was changed: %w", err)
+	}
+	s.verbs.Lock()
+	defer s.verbs.Unlock()
+	s.policy.Store(&p)
+	s.ledger.SetTerms(s.terms(p))
+	s.lookup(r.Context())
+	if err := s.look(r.Context()); err != nil {
+		return Change{}, err
+	}
+	s.engines.want(s.enforcing())
+	s.engines.settle(r.Context())
+	return Change{Warnings: s.warnings()}, nil
+}
