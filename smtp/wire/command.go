@@ -56,7 +56,7 @@ func (c *Conn) nextCommand() error {
 		return c.closed()
 	}
 	line, err := c.readLine()
-	if err != nil {
+	if err != nil || line == nil {
 		return err
 	}
 	c.handle(line)
@@ -72,7 +72,7 @@ func (c *Conn) closed() error {
 }
 
 // readLine reads a line with its LF. One that is longer than MaxCommandLine is
-// read to its end, answered, and not returned.
+// read to its end and answered, and the line returned is nil.
 func (c *Conn) readLine() ([]byte, error) {
 	now := time.Now()
 	by, reason := c.commandDeadline(now)

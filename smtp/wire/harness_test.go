@@ -16,6 +16,18 @@ import (
 	"mailweir/smtp/reply"
 )
 
+// mail is a message that a backend took.
+type mail struct {
+	from string
+	to   []string
+	body string
+}
+
+// String writes m as transcripts have it.
+func (m mail) String() string {
+	return fmt.Sprintf("%s -> %s: %q", m.from, strings.Join(m.to, " "), m.body)
+}
+
 // backend is a session behind a real go-smtp server that keeps what it got. A
 // recipient whose local part is "unknown", "gone" or "busy" gets 550, 421 and
 // 451, as the session would say it; sender "nobody" is refused.
@@ -23,8 +35,8 @@ type backend struct {
 	mu    sync.Mutex
 	from  string
 	rcpts []string
-	mails []string // "from -> rcpts: body" of every message accepted
-	broke []error  // what the bodies that were not whole ended with
+	mails []mail  // accepted
+	broke []error // what the bodies that were not whole ended with
 }
 
 func (b *backend) NewSession(*smtp.Conn) (smtp.Session, error) { return b, nil }
@@ -67,9 +79,9 @@ func (b *backend) Rcpt(to string, opts *smtp.RcptOptions) error {
 
 func (b *backend) Data(r io.Reader) error {
 	b.mu.Lock()
-	head := fmt.Sprintf("%s -> %s: ", b.from, strings.Join(b.rcpts, " "))
+	m := mail{from: b.from, to: b.rcpts}
 	b.mu.Unlock()
-	if strings.HasPrefix(head, "early@") {
+	if strings.HasPrefix(m.from, "early@") {
 		return &smtp.SMTPError{Code: 554, EnhancedCode: smtp.EnhancedCode{5, 7, 1}, Message: "backend: not read"}
 	}
 	body, err := io.ReadAll(r)
@@ -79,14 +91,15 @@ func (b *backend) Data(r io.Reader) error {
 		b.broke = append(b.broke, err)
 		return err
 	}
-	b.mails = append(b.mails, head+string(body))
+	m.body = string(body)
+	b.mails = append(b.mails, m)
 	return &smtp.SMTPError{Code: 250, EnhancedCode: smtp.EnhancedCode{2, 0, 0}, Message: "backend: taken"}
 }
 
-func (b *backend) delivered() []string {
+func (b *backend) delivered() []mail {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return append([]string(nil), b.mails...)
+	return append([]mail(nil), b.mails...)
 }
 
 func (b *backend) failures() []error {

@@ -130,7 +130,7 @@ func (p *player) step(line string) {
 	case "no":
 		synctest.Wait()
 		if got := p.backend.delivered(); len(got) != p.mails {
-			p.fatalf("unexpected mail %q", got[p.mails:])
+			p.fatalf("unexpected mail %v", got[p.mails:])
 		}
 	default:
 		p.fatalf("unknown step %q", line)
@@ -231,9 +231,9 @@ func (p *player) expectMail(want string) {
 	if p.mails >= len(all) {
 		p.fatalf("no mail; bodies ended with %v", p.backend.failures())
 	}
-	head, body, _ := strings.Cut(all[p.mails], ": ")
+	got := all[p.mails].String()
 	p.mails++
-	if got := head + ": " + strconv.Quote(body); got != want {
+	if got != want {
 		p.fatalf("got  mail %s\nwant mail %s", got, want)
 	}
 }
