@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path"
@@ -83,6 +84,21 @@ func (p *Postfix) Maildir(mailbox string) string {
 func (p *Postfix) Mail(mailbox string) []string {
 	names, _ := filepath.Glob(filepath.Join(p.Maildir(mailbox), "new", "*"))
 	return names
+}
+
+// Queue returns the files of mail that Postfix has taken and not delivered yet.
+func (p *Postfix) Queue() []string {
+	var files []string
+	for _, queue := range []string{"incoming", "active", "deferred", "maildrop"} {
+		dir := p.host.Path(path.Join(p.root, "var/spool/postfix", queue))
+		_ = filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+			if err == nil && !d.IsDir() {
+				files = append(files, name)
+			}
+			return nil // a file that went meanwhile was delivered
+		})
+	}
+	return files
 }
 
 // Log is Postfix's log.

@@ -1,0 +1,232 @@
+package e2e
+
+import (
+	"context"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"regexp"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+const (
+	mails       = 1200
+	killsTapped = 104 // between the backend's 250 and ours
+	killsOther  = 104
+)
+
+// TestNoMailIsLost sends mail through the edge to Postfix while processes of
+// both are killed and an attacker is banned. What counts is what lies in the
+// mailbox: every message once, and twice only where a kill fell between an
+// answer of the backend and ours, or took the backend before it could answer.
+func TestNoMailIsLost(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes minutes: run without -short")
+	}
+	s := newSite(t)
+	tapped := s.Host("tap", "192.0.2.11")
+	p := newTap(t, tapped, netip.MustParseAddrPort("192.0.2.10:25"))
+	s.start("192.0.2.11:25")
+	s.harvest(t, s.attacker, attacker4, edge4)
+
+	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
+	defer cancel()
+	gate := watchGate(ctx, s)
+	m := &mta{host: s.sender, to: edge4, heard: p.heard}
+	sent := make(chan struct{})
+	go func() {
+		defer close(sent)
+		m.send(ctx, mails, 6)
+	}()
+	k := &killer{site: s, tap: p, mta: m, repeated: map[string]bool{}, random: rand.New(rand.NewPCG(20261122, 2))}
+	began := time.Now()
+	k.run(ctx)
+	killed := time.Since(began)
+	select {
+	case <-sent:
+	case <-ctx.Done():
+	}
+	cancel()
+
+	if k.tapped < killsTapped || k.other < killsOther {
+		t.Errorf("%d kills between the 250s and %d others: want %d and %d", k.tapped, k.other, killsTapped, killsOther)
+	}
+	for _, b := range m.bounces {
+		t.Errorf("bounced: %s", b)
+	}
+	if n := m.done.Load(); n != mails {
+		t.Errorf("%d of %d mails were answered 250 in time", n, mails)
+	}
+	if tries, open := gate(); open > 0 || tries == 0 {
+		t.Errorf("of %d connects of the banned attacker %d were answered", tries, open)
+	}
+	if b, ok := s.ban(t, attacker4); !ok || b.Packets == 0 {
+		t.Errorf("the attacker's ban: %+v, %v", b, ok)
+	}
+	k.account(t, killed)
+}
+
+// watchGate has the banned attacker connect again and again. The function it
+// returns ends that and says how often he tried, and how often he was heard.
+func watchGate(ctx context.Context, s *site) (result func() (tries, open int64)) {
+	var tries, open atomic.Int64
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil {
+			silent, _ := timesOut(ctx, s.attacker, attacker4, edge4)
+			if ctx.Err() != nil {
+				return
+			}
+			if tries.Add(1); !silent {
+				open.Add(1)
+			}
+		}
+	}()
+	return func() (int64, int64) {
+		<-done
+		return tries.Load(), open.Load()
+	}
+}
+
+// killer kills, in turns, between the two 250s and at any moment.
+type killer struct {
+	site     *site
+	tap      *tap
+	mta      *mta
+	random   *rand.Rand
+	repeated map[string]bool // messages that a kill makes the client send again
+
+	tapped, other int
+	since         int // kills since weir run was started
+}
+
+func (k *killer) run(ctx context.Context) {
+	for ctx.Err() == nil && (k.tapped < killsTapped || k.other < killsOther) && k.mta.done.Load() < mails {
+		if k.tapped <= k.other && k.tapped < killsTapped {
+			k.killBetween(ctx)
+		} else {
+			k.killAnything()
+		}
+		// The supervisor waits longer each time a role dies: rightly, but not
+		// for three minutes here. So it goes too, now and then.
+		if k.since >= 4 {
+			k.killWeir()
+		}
+	}
+}
+
+// killBetween kills mail while it waits for a 250 that the backend has given.
+func (k *killer) killBetween(ctx context.Context) {
+	k.tap.arm()
+	select {
+	case <-k.tap.held:
+	case <-time.After(10 * time.Second):
+		if k.tap.disarm() {
+			return // nobody sent anything for so long; the end of the test tells
+		}
+		<-k.tap.held
+	case <-ctx.Done():
+		return
+	}
+	k.killMail()
+	k.tap.release <- struct{}{}
+	k.tapped++
+}
+
+func (k *killer) killMail() {
+	k.await("mail")
+	k.note()
+	k.site.weir.Kill("mail")
+	k.note()
+	k.since++
+}
+
+func (k *killer) killAnything() {
+	time.Sleep(time.Duration(k.random.IntN(60)) * time.Millisecond) // any moment will do
+	switch k.random.IntN(4) {
+	case 0, 1:
+		k.killMail()
+	case 2:
+		k.await("guard")
+		k.site.weir.Kill("guard")
+		k.since++
+	case 3:
+		k.site.postfix.Kill()
+		k.site.postfix.Start()
+	}
+	k.other++
+}
+
+// killWeir kills all of ours at once.
+func (k *killer) killWeir() {
+	k.note()
+	k.site.weir.KillAll()
+	k.note()
+	k.site.weir.Start()
+	k.other++
+	k.since = 0
+}
+
+func (k *killer) await(role string) {
+	k.site.Eventually(patience, role+" runs", func() bool { return k.site.weir.PID(role) != 0 })
+}
+
+// note remembers what a kill at this moment makes the client send again.
+func (k *killer) note() {
+	for _, id := range k.tap.unheard() {
+		k.repeated[id] = true
+	}
+}
+
+var (
+	idLine    = regexp.MustCompile(`(?m)^Message-ID: (<durable-\d+@sender\.example>)`)
+	queueLine = regexp.MustCompile(`(?m)^\s+(?:by office\.lab\.example|id)?.*\bid ([0-9A-F]+)`)
+)
+
+// account counts what lies in the mailbox.
+func (k *killer) account(t *testing.T, killed time.Duration) {
+	t.Helper()
+	s := k.site
+	s.Eventually(60*time.Second, "Postfix has delivered all it took", func() bool { return len(s.postfix.Queue()) == 0 })
+	copies := map[string][]string{} // Message-ID → Postfix's queue ids
+	for _, name := range s.postfix.Mail(anna) {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		id, queue := idLine.FindSubmatch(b), queueLine.FindSubmatch(b)
+		if id == nil || queue == nil {
+			t.Fatalf("%s is none of ours:\n%s", name, b)
+		}
+		copies[string(id[1])] = append(copies[string(id[1])], string(queue[1]))
+	}
+	var lost, backends, edges, redelivered int
+	for i := range mails {
+		id := messageID(i)
+		all := copies[id]
+		taken := slices.Compact(slices.Sorted(slices.Values(all)))
+		redelivered += len(all) - len(taken) // Postfix was killed between its file and its queue
+		switch {
+		case len(all) == 0:
+			lost++
+			t.Errorf("LOST: %s", id)
+		case len(taken) == 1:
+		case k.repeated[id]:
+			edges++
+		case k.tap.doubtful[id]:
+			backends++
+		default:
+			t.Errorf("%s lies there %d times, and no kill explains it: backend took it %d times", id, len(taken), k.tap.answered[id])
+		}
+	}
+	t.Logf("%d mails, %d attempts; %d kills between the backend's 250 and ours, %d others, in %.0f s; lost %d; "+
+		"twice because ours was killed between the 250s %d, because the backend was killed before its 250 %d, because Postfix was killed while delivering %d",
+		mails, k.mta.attempts.Load(), k.tapped, k.other, killed.Seconds(), lost, edges, backends, redelivered)
+	if edges == 0 {
+		t.Error("no kill between the 250s made a second copy: the tap does not do what it says")
+	}
+}
