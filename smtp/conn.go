@@ -142,7 +142,7 @@ func (c *client) turnAway(v Verdict) {
 	if c.wire == nil {
 		c.wire = wire.New(c.nc, c.wireConfig(), c)
 	}
-	c.wire.Bye(c.session.refuseOther(v))
+	c.wire.TurnAway(c.session.refuseOther(v))
 	c.closed()
 }
 

@@ -47,7 +47,6 @@ type Conn struct {
 
 	mu     sync.Mutex
 	nc     net.Conn // raw, or TLS on top of it
-	served bool     // go-smtp has it
 	parked bool     // waits for the client, and may be woken
 	gating bool     // Gate is at work
 	woken  bool     // its context is done
@@ -106,7 +105,7 @@ func (c *Conn) advance(p []byte) (int, error) {
 
 // Write takes go-smtp's replies.
 func (c *Conn) Write(p []byte) (int, error) {
-	if !c.serve() {
+	if c.isDead() {
 		return 0, net.ErrClosed
 	}
 	c.said.write(p)
@@ -119,30 +118,20 @@ func (c *Conn) Write(p []byte) (int, error) {
 	}
 }
 
-// serve notes that go-smtp has taken over; false: the connection is dead.
-func (c *Conn) serve() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.served = true
-	return !c.dead
-}
+// TurnAway answers the connection with r in place of the greeting, and closes
+// it. Only who called New may call it, before go-smtp has the connection.
+func (c *Conn) TurnAway(r reply.Reply) { c.finish(Command{}, r) }
 
-// Bye ends the session politely: r is written when the command at hand has been
-// answered and a body received, or at once while the client is idle; then the
-// connection is closed. Before go-smtp has the connection r takes the place of
-// the greeting. Only the first Bye counts.
+// Bye ends the session politely, from any goroutine: r is written once the
+// command at hand has been answered and a body received, or at once while the
+// client is waited for; then the connection is closed. Only the first Bye
+// counts. It is the serving goroutine that writes, so that replies never mix.
 func (c *Conn) Bye(r reply.Reply) {
 	c.mu.Lock()
-	if c.bye != nil || c.dead {
-		c.mu.Unlock()
-		return
-	}
-	c.bye = &r
-	c.interrupt()
-	direct := !c.served && !c.gating
-	c.mu.Unlock()
-	if direct {
-		c.finish(Command{}, r)
+	defer c.mu.Unlock()
+	if c.bye == nil {
+		c.bye = &r
+		c.interrupt()
 	}
 }
 

@@ -173,3 +173,14 @@ func BenchmarkSession(b *testing.B) {
 		wait()
 	}
 }
+
+// A source that is turned away hears one reply, no greeting.
+func TestTurnAway(t *testing.T) {
+	client, c := connect(t, Config{}, &events{})
+	io.WriteString(client, "EHLO client.example\r\n")
+	c.TurnAway(reply.Banned.Reply())
+	all, err := io.ReadAll(client)
+	if err != nil || string(all) != reply.Banned.Reply().Line()+"\r\n" {
+		t.Errorf("the client read %q, %v", all, err)
+	}
+}
