@@ -1,0 +1,245 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// reader puts a document into a Config, by the schema.
+type reader struct {
+	doc    *document
+	config *Config
+	faults []fault
+}
+
+func (r *reader) read() {
+	for _, h := range r.doc.headers {
+		r.header(h)
+	}
+	for _, e := range r.doc.entries {
+		r.entry(e)
+	}
+	if len(r.faults) == 0 {
+		r.missing()
+	}
+}
+
+func (r *reader) fault(at int, what, hint string) {
+	r.faults = append(r.faults, fault{at: at, what: what, hint: hint})
+}
+
+// header holds a [table] against the schema, so that a misspelt one is found
+// even when it is empty; an entry of a named table begins to be with it.
+func (r *reader) header(h header) {
+	name := joinPath(h.path)
+	if with, late := comesWith(h.path); late {
+		r.fault(h.at.from, "this release does not serve ["+name+"] yet", "it comes with "+with+": take it out")
+		return
+	}
+	if h.array {
+		r.fault(h.at.from, "[["+name+"]] is a list of tables", "every table here has a name of its own: write [backend.name], or certificates = [{ … }] on one line")
+		return
+	}
+	for _, s := range schema {
+		if s.named && len(h.path) == 2 && h.path[0] == s.path {
+			r.begin(s, h)
+			return
+		}
+		if s.isTable(h.path) {
+			return
+		}
+	}
+	hint := "the tables are " + strings.Join(tableNames(), ", ")
+	if near := nearest(h.path[0], tableNames()); near != "" && near != h.path[0] {
+		hint = "did you mean [" + joinPath(append([]string{near}, h.path[1:]...)) + "]?"
+	}
+	r.fault(h.at.from, "unknown table ["+name+"]", hint)
+}
+
+// begin makes the entry that a header names, so that order and presence are
+// those of the file. Any key of it will do: place makes what is not there.
+func (r *reader) begin(s section, h header) {
+	if name, f := entryName(s, h.path[1], h.at.from); f != nil {
+		r.faults = append(r.faults, *f)
+	} else {
+		s.keys[0].place(r.config, name)
+	}
+}
+
+// entryName is the name of an entry of a named section, in the form in which
+// the Config has it.
+func entryName(s section, name string, at int) (string, *fault) {
+	if s.path == "domain" {
+		domain, err := DomainName(name)
+		if err != nil || !strings.Contains(domain, ".") && domain != "localhost" {
+			return "", &fault{at: at, what: quote(name) + " is no domain", hint: `write [domain."example.com"]`}
+		}
+		return domain, nil
+	}
+	if !bare(name) {
+		return "", &fault{at: at, what: quote(name) + " is no good name", hint: "use letters, digits, - and _"}
+	}
+	return name, nil
+}
+
+// isTable says whether path is the section, or a table that its keys live in.
+func (s section) isTable(path []string) bool {
+	own := sectionPath(s.path)
+	if s.named {
+		if len(path) == 0 || path[0] != s.path {
+			return false
+		}
+		return len(path) == 1
+	}
+	if slices.Equal(path, own) {
+		return true
+	}
+	if len(path) <= len(own) || !slices.Equal(path[:len(own)], own) {
+		return false
+	}
+	prefix := strings.Join(path[len(own):], ".") + "."
+	return slices.ContainsFunc(s.keys, func(k key) bool { return strings.HasPrefix(k.name, prefix) })
+}
+
+func sectionPath(path string) []string {
+	if path == "" {
+		return nil
+	}
+	return []string{path}
+}
+
+func tableNames() (names []string) {
+	for _, s := range schema {
+		if s.path != "" {
+			names = append(names, s.path)
+		}
+	}
+	return names
+}
+
+// entry reads one key.
+func (r *reader) entry(e entry) {
+	if with, late := comesWith(e.path); late {
+		r.fault(e.key.from, "this release does not serve "+joinPath(e.path)+" yet", "it comes with "+with+": take the line out")
+		return
+	}
+	k, name, f := r.find(e)
+	if f != nil {
+		r.faults = append(r.faults, *f)
+		return
+	}
+	to := k.place(r.config, name)
+	if f := set(to, e.value); f != nil {
+		r.faults = append(r.faults, *f)
+		return
+	}
+	if k.within != nil {
+		if what, hint := k.within(to); what != "" {
+			r.fault(e.value.at.from, what, hint)
+		}
+	}
+}
+
+// find is the key of the schema for an entry.
+func (r *reader) find(e entry) (key, string, *fault) {
+	for _, s := range schema {
+		rest, name, ok := s.below(e.path)
+		if !ok {
+			continue
+		}
+		for _, k := range s.keys {
+			if k.name == rest {
+				var f *fault
+				if s.named {
+					name, f = entryName(s, name, e.key.from)
+				}
+				return k, name, f
+			}
+		}
+	}
+	return key{}, "", &fault{at: e.key.from, what: "unknown key " + joinPath(e.path), hint: suggest(e)}
+}
+
+// below cuts the path of an entry into the name of a named section's entry and
+// the key that is left.
+func (s section) below(path []string) (rest, name string, ok bool) {
+	own := sectionPath(s.path)
+	if len(path) <= len(own) || !slices.Equal(path[:len(own)], own) {
+		return "", "", false
+	}
+	path = path[len(own):]
+	if s.named {
+		if len(path) < 2 {
+			return "", "", false
+		}
+		name, path = path[0], path[1:]
+	}
+	return strings.Join(path, "."), name, true
+}
+
+// comesWith says whether path is known, but not served by this release.
+func comesWith(path []string) (with string, late bool) {
+	for _, l := range later {
+		want := strings.Split(l.path, ".")
+		if len(path) < len(want) {
+			continue
+		}
+		fits := true
+		for i, w := range want {
+			fits = fits && (w == "*" || w == path[i])
+		}
+		if fits {
+			return l.with, true
+		}
+	}
+	return "", false
+}
+
+// missing tells of what a file cannot do without.
+func (r *reader) missing() {
+	for _, s := range schema {
+		for _, k := range s.keys {
+			if !k.must {
+				continue
+			}
+			for _, at := range r.entriesOf(s) {
+				path := append(at, strings.Split(k.name, ".")...)
+				if !r.doc.has(path) {
+					r.fault(r.doc.place(path), joinPath(path)+" is missing", fmt.Sprintf("write %s = %s", k.name, example(k)))
+				}
+			}
+		}
+	}
+}
+
+// entriesOf is the tables of a section that the file has: itself, or each of
+// its names as the file writes them.
+func (r *reader) entriesOf(s section) (paths [][]string) {
+	if !s.named {
+		return [][]string{sectionPath(s.path)}
+	}
+	add := func(path []string) {
+		if len(path) >= 2 && path[0] == s.path && !slices.ContainsFunc(paths, func(p []string) bool { return p[1] == path[1] }) {
+			paths = append(paths, path[:2:2])
+		}
+	}
+	for _, h := range r.doc.headers {
+		add(h.path)
+	}
+	for _, e := range r.doc.entries {
+		add(e.path)
+	}
+	return paths
+}
+
+func (d *document) has(path []string) bool {
+	return slices.ContainsFunc(d.entries, func(e entry) bool { return slices.Equal(e.path, path) })
+}
+
+func example(k key) string {
+	return map[string]string{
+		"hostname": `"mx1.example.net"`, "url": `"smtp://mail.example.com:25"`,
+		"backends": `["office"]`, "target": `"tls://collector.example.net:6514"`,
+	}[k.name]
+}

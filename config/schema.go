@@ -1,0 +1,202 @@
+package config
+
+import "time"
+
+// section is one table of the file. A named section is a table of tables, such
+// as backend: [backend.office].
+type section struct {
+	path  string // "" is the top of the file
+	named bool
+	doc   string
+	keys  []key
+}
+
+// key is one key of a section: where its value goes, and what the manual says.
+// The type of what place returns decides what may be written; within narrows it.
+type key struct {
+	name   string
+	place  func(c *Config, name string) any // name: of the entry of a named section
+	within func(value any) (what, hint string)
+	must   bool // without it a file cannot be used
+	doc    string
+}
+
+// schema is every key that this release acts on, in the order of the manual.
+// The names are a contract: none is ever renamed.
+var schema = []section{
+	{doc: "The machine, and what holds for all of it.", keys: []key{
+		{name: "hostname", must: true, place: func(c *Config, _ string) any { return &c.Hostname }, within: fullName,
+			doc: "The name of this machine in the greeting, in EHLO and in Received headers. It is fully qualified, resolves to this machine's address, and that address resolves back to it: the servers you send to check both."},
+		{name: "observe", place: func(c *Config, _ string) any { return &c.Observe },
+			doc: "`true`: everything is judged and recorded with what would have happened, but nothing is refused by policy and the kernel drops nothing. What cannot be delivered anyway (unknown recipients, foreign domains, messages over the limit) is refused all the same."},
+		{name: "state_dir", place: func(c *Config, _ string) any { return &c.StateDir }, within: absolute,
+			doc: "What outlives a restart: bans, lists, records, the self-signed certificate, the last good configuration. Read at start only."},
+		{name: "run_dir", place: func(c *Config, _ string) any { return &c.RunDir }, within: absolute,
+			doc: "The sockets by which commands find the running system; see `--run-dir`. Read at start only."},
+		{name: "users.mail", place: func(c *Config, _ string) any { return &c.Users.Mail }, within: notEmpty,
+			doc: "The unprivileged system user that the mail role runs as. `weir run` makes nobody: `useradd --system --no-create-home --shell /usr/sbin/nologin weir-mail`. Read at start only."},
+	}},
+	{path: "smtp", doc: "How the edge talks to clients.", keys: []key{
+		{name: "listen", place: func(c *Config, _ string) any { return &c.SMTP.Listen }, within: someListeners,
+			doc: "Addresses and ports to listen on; IPv6 addresses stand in brackets. Read at start only."},
+		{name: "max_message_size", place: func(c *Config, _ string) any { return &c.SMTP.MaxMessageSize }, within: between(64*KiB, 2*GiB),
+			doc: "The largest message that is taken, as announced by SIZE (RFC 1870). A domain may have its own."},
+		{name: "max_recipients", place: func(c *Config, _ string) any { return &c.SMTP.MaxRecipients }, within: between(1, 10000),
+			doc: "Recipients in one transaction; more hear 452 and come again. RFC 5321 section 4.5.3.1.8 asks for at least 100."},
+		{name: "max_connections", place: func(c *Config, _ string) any { return &c.SMTP.MaxConnections }, within: between(1, 1000000),
+			doc: "Connections open at once, from everywhere."},
+		{name: "per_source.open", place: func(c *Config, _ string) any { return &c.SMTP.PerSource.Open }, within: between(1, 100000),
+			doc: "Connections that one IPv4 address or IPv6 /64 may have open at once. Its /24 or /48 may have three times as many, forwarders five times."},
+		{name: "per_source.new_per_minute", place: func(c *Config, _ string) any { return &c.SMTP.PerSource.NewPerMinute }, within: between(1, 1000000),
+			doc: "New connections that one IPv4 address or IPv6 /64 may make in a minute."},
+		{name: "timeouts.command", place: func(c *Config, _ string) any { return &c.SMTP.Timeouts.Command }, within: between(time.Second, time.Hour),
+			doc: "How long a client may think about its next command. RFC 5321 section 4.5.3.2.7 asks for 5 minutes."},
+		{name: "timeouts.data_idle", place: func(c *Config, _ string) any { return &c.SMTP.Timeouts.DataIdle }, within: between(time.Second, time.Hour),
+			doc: "How long a client may pause within a message."},
+		{name: "timeouts.session", place: func(c *Config, _ string) any { return &c.SMTP.Timeouts.Session }, within: between(time.Second, day),
+			doc: "How long a connection may last in all."},
+		{name: "greet_wait", place: func(c *Config, _ string) any { return &c.SMTP.GreetWait }, within: between(time.Duration(0), 10*time.Second),
+			doc: "The longest wait of a stranger before the greeting. Who talks meanwhile is no mail server."},
+		{name: "forwarders", place: func(c *Config, _ string) any { return &c.SMTP.Forwarders },
+			doc: "Prefixes of your own backup MX and of known forwarders: not judged by address, never counted for harvest, never banned."},
+	}},
+	{path: "tls", doc: "What STARTTLS offers to clients.", keys: []key{
+		{name: "certificates", place: func(c *Config, _ string) any { return &c.TLS.Certificates },
+			doc: "Pairs of PEM files, `[{ cert = \"/etc/mailweir/mx.pem\", key = \"/etc/mailweir/mx.key\" }]`. The user of the mail role reads both; the client's SNI picks. Empty: a self-signed certificate, made at the first start and renewed in time."},
+		{name: "min_version", place: func(c *Config, _ string) any { return &c.TLS.MinVersion }, within: oneOf("1.2", "1.3"),
+			doc: "The oldest version of TLS that is spoken. Who speaks only older ones sends in clear."},
+	}},
+	{path: "dns", doc: "Who is asked for names. A caching, validating resolver on this machine is best: block lists refuse the big public ones.", keys: []key{
+		{name: "servers", place: func(c *Config, _ string) any { return &c.DNS.Servers }, within: noUnspecified,
+			doc: "Addresses of resolvers, with port 53 where none is given. Empty: those of /etc/resolv.conf."},
+		{name: "timeout", place: func(c *Config, _ string) any { return &c.DNS.Timeout }, within: between(100*time.Millisecond, time.Minute),
+			doc: "How long one look-up may take."},
+	}},
+	{path: "firewall", doc: "What the kernel drops.", keys: []key{
+		{name: "enabled", place: func(c *Config, _ string) any { return &c.Firewall.Enabled },
+			doc: "`false`: bans are kept, but the kernel is left alone."},
+		{name: "engine", place: func(c *Config, _ string) any { return &c.Firewall.Engine }, within: oneOf("auto", "xdp", "nft"),
+			doc: "What enforces: `xdp`, `nft` (nftables), or `auto`: both, each as far as it works here. Read at start only."},
+		{name: "xdp_mode", place: func(c *Config, _ string) any { return &c.Firewall.XDPMode }, within: oneOf("auto", "native", "generic"),
+			doc: "`native` runs in the network driver, `generic` behind it on any card; `auto` takes native where the driver can. Read at start only."},
+		{name: "interfaces", place: func(c *Config, _ string) any { return &c.Firewall.Interfaces }, within: interfaceNames,
+			doc: "Where the packet program stands. Empty: on the interfaces that carry an address of smtp.listen."},
+		{name: "ports", place: func(c *Config, _ string) any { return &c.Firewall.Ports },
+			doc: "Protected TCP ports; packets to others are never dropped. Empty: those of smtp.listen."},
+		{name: "ban_ttl", place: func(c *Config, _ string) any { return &c.Firewall.BanTTL }, within: between(time.Hour, 30*day),
+			doc: "How long a first ban lasts. It doubles each time a source comes back to it within 30 days."},
+		{name: "ban_max", place: func(c *Config, _ string) any { return &c.Firewall.BanMax }, within: between(time.Hour, 14*day),
+			doc: "No automatic ban is longer. `weir ban` may be."},
+		{name: "never_ban", place: func(c *Config, _ string) any { return &c.Firewall.NeverBan },
+			doc: "Prefixes that no ban hits. This machine's own addresses, its gateways, resolvers and backends are always among them."},
+		{name: "detach_on_stop", place: func(c *Config, _ string) any { return &c.Firewall.DetachOnStop },
+			doc: "`true`: stopping takes the firewall out of the kernel. Otherwise bans hold while nothing of ours runs."},
+	}},
+	{path: "geo", doc: "Where addresses are.", keys: []key{
+		{name: "database", place: func(c *Config, _ string) any { return &c.Geo.Database }, within: emptyOrAbsolute,
+			doc: "A database of countries in MaxMind's format (GeoLite2-Country, DB-IP lite, …). Empty: none."},
+		{name: "asn", place: func(c *Config, _ string) any { return &c.Geo.ASN }, within: emptyOrAbsolute,
+			doc: "A database of autonomous systems in MaxMind's format. Empty: none."},
+	}},
+	{path: "harvest", doc: "The detection of directory harvest (\"rumplestiltskin\") attacks: who guesses addresses is banned.", keys: []key{
+		{name: "enabled", place: func(c *Config, _ string) any { return &c.Harvest.Enabled },
+			doc: "`false`: nobody is convicted of guessing."},
+		{name: "unknown_per_hour", place: func(c *Config, _ string) any { return &c.Harvest.UnknownPerHour }, within: between(2, 100000),
+			doc: "Distinct unknown recipients within an hour that convict a source …"},
+		{name: "share_per_hour", place: func(c *Config, _ string) any { return &c.Harvest.SharePerHour }, within: between(0.1, 1.0),
+			doc: "… when at least this share of its distinct recipients is unknown. A low share bans senders of old lists."},
+		{name: "unknown_per_day", place: func(c *Config, _ string) any { return &c.Harvest.UnknownPerDay }, within: between(2, 100000),
+			doc: "Distinct unknown recipients within a day that convict a source …"},
+		{name: "share_per_day", place: func(c *Config, _ string) any { return &c.Harvest.SharePerDay }, within: between(0.1, 1.0),
+			doc: "… when at least this share of its distinct recipients is unknown."},
+		{name: "absolute_per_day", place: func(c *Config, _ string) any { return &c.Harvest.AbsolutePerDay }, within: between(2, 1000000),
+			doc: "Distinct unknown recipients within a day that convict whatever the share."},
+	}},
+	{path: "backend", named: true, doc: "A mail server that is protected, under a name of your own.", keys: []key{
+		{name: "url", must: true, place: func(c *Config, n string) any { return &c.backend(n).URL }, within: notEmpty,
+			doc: "`smtp://host:25`, `smtps://host:465`, `lmtp://host:24`, `lmtp+unix:///path`, or `maildir:/path` for trying it out."},
+		{name: "tls", place: func(c *Config, n string) any { return &c.backend(n).TLS }, within: oneOf("off", "opportunistic", "required"),
+			doc: "`opportunistic`: with any certificate where STARTTLS is offered. `required`: with a valid one, or the backend counts as away."},
+	}},
+	{path: "domain", named: true, doc: "A domain that mail is taken for: `[domain.\"example.com\"]`. Mail for any other is refused as relaying.", keys: []key{
+		{name: "backends", must: true, place: func(c *Config, n string) any { return &c.domain(n).Backends }, within: notEmpty,
+			doc: "Names of [backend] tables, tried in order."},
+		{name: "recipients", place: func(c *Config, n string) any { return &c.domain(n).Recipients },
+			doc: "How it is known who exists: `backend` (asked live, and remembered), `file:PATH` (one address a line), or `any` (everybody: guessers cannot be told then)."},
+		{name: "max_message_size", place: func(c *Config, n string) any { return &c.domain(n).MaxMessageSize }, within: between(64*KiB, 2*GiB),
+			doc: "The largest message for this domain, in place of smtp.max_message_size."},
+	}},
+	{path: "records", doc: "What is kept of each transaction, for `weir records` and `weir why`.", keys: []key{
+		{name: "keep", place: func(c *Config, _ string) any { return &c.Records.Keep }, within: between(time.Hour, 3650*day),
+			doc: "How long."},
+		{name: "max_size", place: func(c *Config, _ string) any { return &c.Records.MaxSize }, within: between(16*MiB, 1024*GiB),
+			doc: "How much on disk at the most; the oldest go first."},
+	}},
+	{path: "syslog", named: true, doc: "A collector that is told of every transaction, ban and alarm (RFC 5424). Without any, events go to standard error.", keys: []key{
+		{name: "target", must: true, place: func(c *Config, n string) any { return &c.syslog(n).Target }, within: syslogTarget,
+			doc: "`tcp://host:601` or `tls://host:6514` (octet counting: RFC 6587, RFC 5425), or `unix:///dev/log`."},
+		{name: "ca", place: func(c *Config, n string) any { return &c.syslog(n).CA }, within: emptyOrAbsolute,
+			doc: "A PEM file of the authorities that may vouch for a tls:// target. Empty: those of the system."},
+		{name: "facility", place: func(c *Config, n string) any { return &c.syslog(n).Facility }, within: oneOf(facilities...),
+			doc: "The syslog facility of the events."},
+	}},
+}
+
+// later is every key of the contract that this release does not act on, with
+// what it comes with. A * stands for one name; a path stands for all below it.
+var later = []struct{ path, with string }{
+	{"users.web", "the pages for refused senders"},
+	{"smtp.proxy_protocol", "balancers that speak PROXY"},
+	{"smtp.relay_networks", "relaying outwards"},
+	{"firewall.explain_per_hour", "the explaining of bans to the banned"},
+	{"geo.drop", "the country rules"},
+	{"geo.ban", "the country rules"},
+	{"geo.reject", "the checks"},
+	{"geo.score", "the checks"},
+	{"harvest.traps", "spamtraps"},
+	{"harvest.trap_hits", "spamtraps"},
+	{"harvest.complaints", "complaints"},
+	{"checks", "the checks"},
+	{"dnsbl", "the checks"},
+	{"greylist", "the greylist"},
+	{"domain.*.contacts", "the pages for refused senders"},
+	{"domain.*.checks", "the checks"},
+	{"domain.*.profile", "the checks"},
+	{"domain.*.reject_score", "the checks"},
+	{"domain.*.set", "the checks"},
+	{"domain.*.greylist", "the greylist"},
+	{"domain.*.geo", "the checks"},
+	{"metrics", "metrics"},
+	{"web", "the pages for refused senders"},
+	{"system", "the appliance image"},
+}
+
+// facilities are the names of RFC 5424 section 6.2.1.
+var facilities = []string{
+	"kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp",
+	"local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
+}
+
+// backend returns the entry of that name, made if need be.
+func (c *Config) backend(name string) *Backend {
+	return entryNamed(&c.Backends, name, func(b *Backend) *string { return &b.Name }, defaultBackend)
+}
+
+func (c *Config) domain(name string) *Domain {
+	return entryNamed(&c.Domains, name, func(d *Domain) *string { return &d.Name }, defaultDomain)
+}
+
+func (c *Config) syslog(name string) *Syslog {
+	return entryNamed(&c.Syslog, name, func(s *Syslog) *string { return &s.Name }, defaultSyslog)
+}
+
+func entryNamed[T any](list *[]T, name string, nameOf func(*T) *string, fresh T) *T {
+	for i := range *list {
+		if e := &(*list)[i]; *nameOf(e) == name {
+			return e
+		}
+	}
+	*nameOf(&fresh) = name
+	*list = append(*list, fresh)
+	return &(*list)[len(*list)-1]
+}
