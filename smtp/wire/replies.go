@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"mailweir/smtp/reply"
 )
 
@@ -196,5 +198,20 @@ func (c *Conn) linger() {
 
 // sending says whether the client has sent, or will send, more than was read.
 func (c *Conn) sending() bool {
-	return c.in.clear() > 0 || c.phase == data || c.phase == chunk
+	return c.in.clear() > 0 || c.phase == data || c.phase == chunk || c.unread() > 0
+}
+
+// unread is how much the kernel holds that was never read.
+func (c *Conn) unread() int {
+	tc := c.Raw()
+	if tc == nil {
+		return 0
+	}
+	rc, err := tc.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	n := 0
+	rc.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
+	return n
 }
