@@ -34,6 +34,9 @@ var accounts = []struct {
 	{"nobody", 65534, "/nonexistent"},
 }
 
+// UserID is the id of one of the host's users.
+func (h *Host) UserID(name string) int { return userID(name) }
+
 // userID is the id of one of the accounts, and of the group of its name.
 func userID(name string) int {
 	for _, a := range accounts {

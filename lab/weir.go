@@ -18,23 +18,44 @@ import (
 // A Weir is the appliance, running on a host of the lab as `weir run` does:
 // every role a process with its own user.
 type Weir struct {
-	host   *Host
-	binary string // the same path here and on the host
-	config string // as the host sees it
-	proc   *Process
+	host    *Host
+	command string // "run", or one role
+	binary  string // the same path here and on the host
+	config  string // as the host sees it
+	proc    *Process
 }
 
 // Weir writes the configuration, starts the appliance and waits until it
 // greets.
 func (h *Host) Weir(config string) *Weir {
 	h.lab.t.Helper()
+	w := h.newWeir("run", config)
+	w.Start()
+	return w
+}
+
+// WeirRole starts one role alone, as a service manager does that has the others
+// elsewhere, and waits until it says that it is ready.
+func (h *Host) WeirRole(role, config string) *Weir {
+	h.lab.t.Helper()
+	w := h.newWeir(role, config)
+	w.start()
+	h.lab.Eventually(30*time.Second, "weir "+role+" is ready", func() bool {
+		w.mustLive()
+		_, err := w.Cmd(h.lab.ctx, "bans")
+		return err == nil
+	})
+	return w
+}
+
+func (h *Host) newWeir(command, config string) *Weir {
+	h.lab.t.Helper()
 	binary, err := h.lab.weirBinary()
 	if err != nil {
 		h.lab.t.Fatalf("build weir: %v", err)
 	}
-	w := &Weir{host: h, binary: binary, config: "/etc/mailweir/weir.toml"}
+	w := &Weir{host: h, command: command, binary: binary, config: "/etc/mailweir/weir.toml"}
 	w.Configure(config)
-	w.Start()
 	return w
 }
 
@@ -116,19 +137,30 @@ func (w *Weir) Configure(config string) {
 // greets.
 func (w *Weir) Start() {
 	w.host.lab.t.Helper()
-	proc, err := w.host.Start("weir", w.host.Command(w.binary, "run", "-c", w.config))
+	w.start()
+	w.host.lab.Eventually(30*time.Second, "weir greets", func() bool {
+		w.mustLive()
+		return w.host.greets()
+	})
+}
+
+func (w *Weir) start() {
+	w.host.lab.t.Helper()
+	var err error
+	w.proc, err = w.host.Start("weir", w.host.Command(w.binary, w.command, "-c", w.config))
 	if err != nil {
 		w.host.lab.t.Fatalf("start weir: %v", err)
 	}
-	w.proc = proc
-	w.host.lab.Eventually(30*time.Second, "weir greets", func() bool {
-		select {
-		case <-proc.Done():
-			w.host.lab.t.Fatalf("weir ended at once, exit code %d: %s", proc.ExitCode(), proc.Log())
-		default:
-		}
-		return w.host.greets()
-	})
+}
+
+// mustLive ends the test when the process has ended.
+func (w *Weir) mustLive() {
+	w.host.lab.t.Helper()
+	select {
+	case <-w.proc.Done():
+		w.host.lab.t.Fatalf("weir ended at once, exit code %d: %s", w.proc.ExitCode(), w.proc.Log())
+	default:
+	}
 }
 
 // Stop ends the appliance as an operator would, and returns its exit code.
