@@ -5,7 +5,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"path"
 	"slices"
 	"strings"
 	"time"
@@ -15,7 +14,7 @@ import (
 // else.
 type DNS struct {
 	host *Host
-	root string
+	root *Root
 	proc *Process
 }
 
@@ -25,11 +24,7 @@ type DNS struct {
 // other. Names that no record has are NXDOMAIN.
 func (h *Host) DNS(records ...string) *DNS {
 	h.lab.t.Helper()
-	root, _, err := h.addRoot("unbound", "unbound")
-	if err != nil {
-		h.lab.t.Fatalf("unpack unbound: %v", err)
-	}
-	d := &DNS{host: h, root: root}
+	d := &DNS{host: h, root: h.Root("unbound", "unbound")}
 	d.Serve(records...)
 	for _, a := range []netip.Addr{h.Addr(), h.Addr6()} {
 		if a.IsValid() {
@@ -46,12 +41,11 @@ func (d *DNS) Serve(records ...string) {
 	if d.proc != nil {
 		d.proc.Stop(5 * time.Second)
 	}
-	conf := path.Join(d.root, "etc/unbound.conf")
-	if err := os.WriteFile(d.host.Path(conf), []byte(unboundConf(records)), 0o644); err != nil {
+	if err := os.WriteFile(d.root.Path("/etc/unbound.conf"), []byte(unboundConf(records)), 0o644); err != nil {
 		d.host.lab.t.Fatalf("configure unbound: %v", err)
 	}
 	var err error
-	d.proc, err = d.host.Start("unbound", d.host.CommandIn(d.root, "/usr/sbin/unbound", "-d", "-p", "-c", "/etc/unbound.conf"))
+	d.proc, err = d.host.Start("unbound", d.root.Command("/usr/sbin/unbound", "-d", "-p", "-c", "/etc/unbound.conf"))
 	if err != nil {
 		d.host.lab.t.Fatalf("start unbound: %v", err)
 	}

@@ -25,7 +25,7 @@ type PostfixOptions struct {
 // A Postfix is a real mail server, delivering to maildirs.
 type Postfix struct {
 	host *Host
-	root string // as the host sees it
+	root *Root
 	proc *Process
 }
 
@@ -33,12 +33,8 @@ type Postfix struct {
 // port 25 of every address of the host.
 func (h *Host) Postfix(o PostfixOptions) *Postfix {
 	h.lab.t.Helper()
-	root, dir, err := h.addRoot("postfix", "postfix")
-	if err != nil {
-		h.lab.t.Fatalf("unpack Postfix: %v", err)
-	}
-	p := &Postfix{host: h, root: root}
-	if err := p.configure(dir, o); err != nil {
+	p := &Postfix{host: h, root: h.Root("postfix", "postfix")}
+	if err := p.configure(o); err != nil {
 		h.lab.t.Fatalf("configure Postfix: %v", err)
 	}
 	p.Start()
@@ -50,7 +46,7 @@ func (h *Host) Postfix(o PostfixOptions) *Postfix {
 // find an installation wanting, and takes longer than all the rest.
 func (p *Postfix) Start() {
 	p.host.lab.t.Helper()
-	cmd := p.host.CommandIn(p.root, "/usr/lib/postfix/sbin/master", "-s", "-c", "/etc/postfix")
+	cmd := p.root.Command("/usr/lib/postfix/sbin/master", "-s", "-c", "/etc/postfix")
 	cmd.Env = append(cmd.Env, "MAIL_CONFIG=/etc/postfix", "MAIL_LOGTAG=postfix")
 	proc, err := p.host.Start("postfix", cmd)
 	if err != nil {
@@ -77,7 +73,7 @@ func (p *Postfix) Kill() {
 // Maildir is the maildir of a mailbox, as this process sees it.
 func (p *Postfix) Maildir(mailbox string) string {
 	user, domain, _ := strings.Cut(mailbox, "@")
-	return p.host.Path(path.Join(p.root, "var/mail", domain, user))
+	return p.root.Path(path.Join("/var/mail", domain, user))
 }
 
 // Mail returns the files of all mail delivered to a mailbox.
@@ -90,7 +86,7 @@ func (p *Postfix) Mail(mailbox string) []string {
 func (p *Postfix) Queue() []string {
 	var files []string
 	for _, queue := range []string{"incoming", "active", "deferred", "maildrop"} {
-		dir := p.host.Path(path.Join(p.root, "var/spool/postfix", queue))
+		dir := p.root.Path(path.Join("/var/spool/postfix", queue))
 		_ = filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
 			if err == nil && !d.IsDir() {
 				files = append(files, name)
@@ -103,12 +99,12 @@ func (p *Postfix) Queue() []string {
 
 // Log is Postfix's log.
 func (p *Postfix) Log() string {
-	b, _ := os.ReadFile(p.host.Path(path.Join(p.root, "var/log/postfix.log")))
+	b, _ := os.ReadFile(p.root.Path("/var/log/postfix.log"))
 	return string(b)
 }
 
 // configure writes what the package's installation would have asked for.
-func (p *Postfix) configure(dir string, o PostfixOptions) error {
+func (p *Postfix) configure(o PostfixOptions) error {
 	var domains, boxes []string
 	for _, u := range o.Users {
 		user, domain, ok := strings.Cut(u, "@")
@@ -134,10 +130,10 @@ func (p *Postfix) configure(dir string, o PostfixOptions) error {
 		fmt.Sprintf("virtual_gid_maps = static:%d", userID("vmail")),
 		"maillog_file = /var/log/postfix.log",
 	}, o.Main...)
-	if err := copyPostfixFiles(p.host.Path(p.root), dir); err != nil {
+	if err := p.copyFiles(); err != nil {
 		return err
 	}
-	etc := p.host.Path(path.Join(p.root, "etc/postfix"))
+	etc := p.root.Path("/etc/postfix")
 	files := map[string]string{
 		"main.cf":  strings.Join(main, "\n") + "\n",
 		"vmailbox": strings.Join(boxes, ""),
@@ -147,19 +143,19 @@ func (p *Postfix) configure(dir string, o PostfixOptions) error {
 			return err
 		}
 	}
-	return makePostfixDirs(p.host.Path(p.root))
+	return p.makeDirs()
 }
 
-// makePostfixDirs makes the directories of postfix-files(5).
-func makePostfixDirs(root string) error {
-	const spool = "var/spool/postfix/"
+// makeDirs makes the directories of postfix-files(5).
+func (p *Postfix) makeDirs() error {
+	const spool = "/var/spool/postfix/"
 	for _, d := range []struct {
 		name         string
 		owner, group string
 		mode         os.FileMode
 	}{
-		{"var/mail", "vmail", "vmail", 0o755},
-		{"var/lib/postfix", "postfix", "postfix", 0o700},
+		{"/var/mail", "vmail", "vmail", 0o755},
+		{"/var/lib/postfix", "postfix", "postfix", 0o700},
 		{spool, "root", "root", 0o755},
 		{spool + "active", "postfix", "root", 0o700},
 		{spool + "bounce", "postfix", "root", 0o700},
@@ -176,7 +172,7 @@ func makePostfixDirs(root string) error {
 		{spool + "public", "postfix", "postdrop", 0o710},
 		{spool + "pid", "root", "root", 0o755},
 	} {
-		path := filepath.Join(root, d.name)
+		path := p.root.Path(d.name)
 		if err := os.MkdirAll(path, d.mode); err != nil {
 			return err
 		}
@@ -193,17 +189,17 @@ func makePostfixDirs(root string) error {
 // chrooted is the fifth column of master.cf (master(5)) where it says yes.
 var chrooted = regexp.MustCompile(`(?m)^(\w\S*\s+\S+\s+\S+\s+\S+\s+)y`)
 
-// copyPostfixFiles puts the package's own files where its installation does,
-// with services that stay in the root they have instead of one below it.
-func copyPostfixFiles(root, dir string) error {
-	etc := filepath.Join(root, "etc/postfix")
-	if err := os.CopyFS(etc, os.DirFS(filepath.Join(dir, "etc/postfix"))); err != nil {
+// copyFiles puts the package's own files where its installation does, with
+// services that stay in the root they have instead of one below it.
+func (p *Postfix) copyFiles() error {
+	etc := p.root.Path("/etc/postfix")
+	if err := os.CopyFS(etc, os.DirFS(p.root.Packages("etc/postfix"))); err != nil {
 		return err
 	}
 	for from, to := range map[string]string{
 		"master.cf.dist": "master.cf", "dynamicmaps.cf": "dynamicmaps.cf", "makedefs.out": "makedefs.out",
 	} {
-		b, err := os.ReadFile(filepath.Join(dir, "usr/share/postfix", from))
+		b, err := os.ReadFile(p.root.Packages(path.Join("usr/share/postfix", from)))
 		if err != nil {
 			return err
 		}

@@ -23,13 +23,7 @@ type Process struct {
 // Command prepares a program as the host would see it: its path, its files and
 // its network are the host's. Run it in Do, or let Start do that.
 func (h *Host) Command(name string, args ...string) *exec.Cmd {
-	return h.CommandIn("/", name, args...)
-}
-
-// CommandIn prepares a program of another root of the host, such as one with
-// unpacked packages.
-func (h *Host) CommandIn(root, name string, args ...string) *exec.Cmd {
-	cmd := &exec.Cmd{
+	return &exec.Cmd{
 		Path: name,
 		Args: append([]string{name}, args...),
 		Dir:  "/",
@@ -43,10 +37,6 @@ func (h *Host) CommandIn(root, name string, args ...string) *exec.Cmd {
 			CgroupFD:    int(h.cgroup.dir.Fd()),
 		},
 	}
-	if root != "/" {
-		cmd.SysProcAttr.Chroot = root
-	}
-	return cmd
 }
 
 // Start starts a command in the background; what it prints goes to a log of

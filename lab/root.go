@@ -221,25 +221,6 @@ func pivot(root string) error {
 	return unix.Chdir("/")
 }
 
-// addRoot makes a second root on the host, with the programs of packages. It
-// returns its path there, for CommandIn, and where the packages are unpacked.
-func (h *Host) addRoot(name string, packages ...string) (root, dir string, err error) {
-	dir, err = unpacked(h.lab.ctx, packages...)
-	if err != nil {
-		return "", "", err
-	}
-	usr := filepath.Join(packagesAt, filepath.Base(dir), "usr")
-	root = filepath.Join("/srv", name)
-	if err := layRoot(h.Path(root), usr); err != nil {
-		return "", "", err
-	}
-	if err := h.Do(func() error { return mountShared(root, usr) }); err != nil {
-		return "", "", err
-	}
-	h.roots = append(h.roots, root)
-	return root, dir, h.writeResolver(h.lab.resolver)
-}
-
 // writeResolver names the host's resolver in all its roots; without one, a
 // look-up fails at once.
 func (h *Host) writeResolver(server netip.Addr) error {
