@@ -58,6 +58,7 @@ const (
 	BounceRecipients     Reason = "bounce_recipients" // a second recipient of the null sender
 	OracleAway           Reason = "oracle_away"       // nobody can say whether the recipient exists
 	RecipientForNow      Reason = "recipient_for_now" // the backend refuses the recipient for the time being
+	MailboxDisabled      Reason = "mailbox_disabled"  // the backend knows the recipient and takes nothing for it
 	NoRecipients         Reason = "no_recipients"
 )
 

@@ -122,6 +122,8 @@ var table = []Row{
 		"The backend that knows the recipients does not answer."},
 	{"oracle", RecipientForNow, "", Defer, say(450, 4, 2, 1, "Recipient takes no mail right now, try again later"),
 		"The backend refuses this recipient for the time being; its own code is passed on."},
+	{"oracle", MailboxDisabled, "", Reject, say(550, 5, 2, 1, "Mailbox is disabled"),
+		"The backend knows the recipient and takes no mail for it; counts nothing."},
 	{"no_recipients", NoRecipients, "DENIED_ZERO_RECIPIENTS", Reject, say(554, 5, 5, 1, "No valid recipients"),
 		"DATA or BDAT after every recipient was refused."},
 	{"size", Size, "", Reject, say(552, 5, 3, 4, "Message too big"),

@@ -1,0 +1,137 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+)
+
+// pool keeps the connections to one backend that serve one purpose.
+//
+// A connection is renewed after maxNoes refused recipients, before the server
+// punishes it: Postfix answers slowly after 10 errors and closes after 20. It
+// is renewed after maxUses in any case: Postfix counts each RSET without a
+// message as junk up to 100, and Exim limits the messages of a connection.
+type pool struct {
+	dial    func(context.Context) (*client, error)
+	maxUses int
+
+	all       chan struct{} // a token for each connection in use
+	strangers chan struct{} // and for those that serve the patient lane
+
+	mu     sync.Mutex
+	idle   []*client // last used last
+	closed bool
+	going  sync.WaitGroup // connections taking leave
+}
+
+const (
+	maxNoes = 8
+	maxIdle = 30 * time.Second
+)
+
+func newPool(size, maxUses int, dial func(context.Context) (*client, error)) *pool {
+	return &pool{
+		dial: dial, maxUses: maxUses,
+		all:       make(chan struct{}, size),
+		strangers: make(chan struct{}, max(size-size/5, 1)),
+	}
+}
+
+var errBusy = errors.New("all connections that this backend is given are in use")
+
+// lane takes part of the pool for one question. Those that may wait long leave
+// a fifth of it to those that may not.
+func (p *pool) lane(ctx context.Context, patient bool) (release func(), err error) {
+	if patient {
+		select {
+		case p.strangers <- struct{}{}:
+		case <-ctx.Done():
+			return nil, errBusy
+		}
+	}
+	select {
+	case p.all <- struct{}{}:
+	case <-ctx.Done():
+		if patient {
+			<-p.strangers
+		}
+		return nil, errBusy
+	}
+	return func() {
+		<-p.all
+		if patient {
+			<-p.strangers
+		}
+	}, nil
+}
+
+// get returns an idle connection (reused) or a new one. It must be put back.
+func (p *pool) get(ctx context.Context) (c *client, reused bool, err error) {
+	if c := p.takeIdle(); c != nil {
+		return c, true, nil
+	}
+	c, err = p.dial(ctx)
+	return c, false, err
+}
+
+func (p *pool) takeIdle() *client {
+	p.expire(time.Now())
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := len(p.idle)
+	if n == 0 {
+		return nil
+	}
+	c := p.idle[n-1]
+	p.idle = p.idle[:n-1]
+	return c
+}
+
+// put takes a connection back, or leave of it.
+func (p *pool) put(c *client) {
+	c.uses++
+	c.idle = time.Now()
+	p.mu.Lock()
+	keep := !p.closed && !c.broken && c.noes < maxNoes && c.uses < p.maxUses
+	if keep {
+		p.idle = append(p.idle, c)
+	}
+	p.mu.Unlock()
+	if !keep {
+		p.leave(c)
+	}
+}
+
+// expire takes leave of connections that were idle for long: they cost the
+// server a process each.
+func (p *pool) expire(now time.Time) {
+	p.mu.Lock()
+	var old []*client
+	for len(p.idle) > 0 && now.Sub(p.idle[0].idle) >= maxIdle {
+		old = append(old, p.idle[0])
+		p.idle = p.idle[1:]
+	}
+	p.mu.Unlock()
+	for _, c := range old {
+		p.leave(c)
+	}
+}
+
+// leave says QUIT without making anybody wait for it.
+func (p *pool) leave(c *client) { p.going.Go(c.quit) }
+
+// close takes leave of all; connections in use follow when they are put back.
+func (p *pool) close() {
+	p.mu.Lock()
+	idle := p.idle
+	p.idle, p.closed = nil, true
+	p.mu.Unlock()
+	for _, c := range idle {
+		p.leave(c)
+	}
+	p.going.Wait()
+}
+
+func (p *pool) inUse() int { return len(p.all) }

@@ -1,0 +1,135 @@
+package relay
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+)
+
+// Status is what weir status shows of the routes. Its keys are stable.
+type Status struct {
+	Backends   []BackendStatus `json:"backends"`
+	Domains    []DomainStatus  `json:"domains"`
+	Recipients int             `json:"known_recipients"`
+	Unheard    int             `json:"unheard_outcomes"`
+	Alarms     []Alarm         `json:"alarms,omitempty"`
+}
+
+// BackendStatus is one backend as its last answers tell.
+type BackendStatus struct {
+	Name      string            `json:"name"`
+	URL       string            `json:"url"`
+	State     State             `json:"state"`
+	Since     time.Time         `json:"since,omitzero"`
+	Reason    string            `json:"reason,omitempty"` // why it is not up, with what to do
+	Answer    string            `json:"last_answer,omitempty"`
+	At        time.Time         `json:"last_answer_at,omitzero"`
+	LatencyMs float64           `json:"latency_ms"`
+	Verifying int               `json:"verifying"`  // questions under way
+	Sending   int               `json:"delivering"` // messages under way
+	TLS       string            `json:"tls,omitempty"`
+	InClear   string            `json:"in_clear,omitempty"` // why TLS is not used for a while
+	Answers   map[string]uint64 `json:"answers"`            // by meaning, since the start
+}
+
+// DomainStatus is one route.
+type DomainStatus struct {
+	Name       string    `json:"name"`
+	Backends   []string  `json:"backends"`
+	Recipients string    `json:"recipients"`
+	Listed     int       `json:"listed,omitempty"` // in the file
+	AcceptAll  bool      `json:"accept_all"`       // its backend takes every recipient: no yes means anything
+	AllSince   time.Time `json:"accept_all_since,omitzero"`
+	Problem    string    `json:"problem,omitempty"`
+}
+
+// Alarm is something that an operator has to see to.
+type Alarm struct {
+	Name  string    `json:"name"` // misconfigured_backend, backend_away, accept_all, recipients_file
+	About string    `json:"about"`
+	Since time.Time `json:"since,omitzero"`
+	Text  string    `json:"text"`
+}
+
+// awayAlarm is how long a backend may be away before somebody has to know.
+const awayAlarm = time.Minute
+
+// Status tells how the routes are now.
+func (r *Router) Status(m *Memory) Status {
+	s := Status{Recipients: m.cache.size(), Unheard: m.outcomes.size()}
+	for _, b := range r.backends {
+		s.Backends = append(s.Backends, b.Status())
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.routes)) {
+		s.Domains = append(s.Domains, r.routes[name].status())
+	}
+	slices.SortFunc(s.Backends, func(a, b BackendStatus) int { return cmp.Compare(a.Name, b.Name) })
+	s.Alarms = s.alarms(time.Now())
+	return s
+}
+
+// Status tells how the backend is.
+func (b *Backend) Status() BackendStatus {
+	s := b.health.status(time.Now())
+	s.Name, s.URL = b.name, b.url.String()
+	s.Verifying, s.Sending = b.asking.inUse(), b.sending.inUse()
+	return s
+}
+
+func (h *health) status(now time.Time) BackendStatus {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := BackendStatus{
+		State: h.state, Since: h.since, Reason: h.trouble, Answer: h.words, At: h.at,
+		LatencyMs: float64(h.latency.Microseconds()) / 1000, TLS: h.tls,
+		Answers: make(map[string]uint64, len(h.answers)),
+	}
+	if now.Before(h.clearUntil) {
+		s.InClear = h.clearWhy
+	}
+	for m, n := range h.answers {
+		s.Answers[string(m)] = n
+	}
+	return s
+}
+
+func (t *route) status() DomainStatus {
+	s := DomainStatus{Name: t.domain.Name, Recipients: cmp.Or(t.domain.Recipients, "backend")}
+	for _, b := range t.domain.Backends {
+		s.Backends = append(s.Backends, b.name)
+	}
+	t.directory.mu.Lock()
+	s.AcceptAll, s.AllSince = t.directory.all.on, t.directory.all.since
+	t.directory.mu.Unlock()
+	if !s.AcceptAll {
+		s.AllSince = time.Time{}
+	}
+	if t.list != nil {
+		s.Listed, s.Problem = t.list.Len(), t.list.Problem()
+	}
+	return s
+}
+
+func (s Status) alarms(now time.Time) []Alarm {
+	var all []Alarm
+	for _, b := range s.Backends {
+		switch {
+		case b.State == StateMisconfigured:
+			all = append(all, Alarm{"misconfigured_backend", b.Name, b.Since, "it refuses us, so its mail waits at the senders: " + b.Reason})
+		case b.State == StateAway && now.Sub(b.Since) >= awayAlarm:
+			all = append(all, Alarm{"backend_away", b.Name, b.Since, b.Reason})
+		}
+	}
+	for _, d := range s.Domains {
+		if d.AcceptAll {
+			all = append(all, Alarm{"accept_all", d.Name, d.AllSince, fmt.Sprintf(
+				"%v takes every recipient, so guessed addresses cannot be told from real ones; have it verify recipients at RCPT, or list them: recipients = \"file:PATH\"", d.Backends)})
+		}
+		if d.Problem != "" {
+			all = append(all, Alarm{"recipients_file", d.Name, time.Time{}, d.Problem})
+		}
+	}
+	return all
+}
