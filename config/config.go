@@ -15,15 +15,13 @@
 //
 // A command changes the file by File.Set and File.Delete, which splice the text
 // and leave comments and order alone, and writes it by File.Commit. The last
-// file that was good is kept by Keep, for a start with a bad one.
+// file that was good is kept for a start with a bad one.
 package config
 
 import (
 	"net/netip"
 	"time"
 )
-
-//go:generate go run ./manual ../docs/configuration.md
 
 // Config is the whole configuration, with defaults in place of what the file
 // leaves out.

@@ -18,7 +18,9 @@ type key struct {
 	place  func(c *Config, name string) any // name: of the entry of a named section
 	within func(value any) (what, hint string)
 	must   bool // without it a file cannot be used
-	doc    string
+	// atStart: a reload leaves the value that is in force as it is.
+	atStart bool
+	doc     string
 }
 
 // schema is every key that this release acts on, in the order of the manual.
@@ -29,16 +31,16 @@ var schema = []section{
 			doc: "The name of this machine in the greeting, in EHLO and in Received headers. It is fully qualified, resolves to this machine's address, and that address resolves back to it: the servers you send to check both."},
 		{name: "observe", place: func(c *Config, _ string) any { return &c.Observe },
 			doc: "`true`: everything is judged and recorded with what would have happened, but nothing is refused by policy and the kernel drops nothing. What cannot be delivered anyway (unknown recipients, foreign domains, messages over the limit) is refused all the same."},
-		{name: "state_dir", place: func(c *Config, _ string) any { return &c.StateDir }, within: absolute,
-			doc: "What outlives a restart: bans, lists, records, the self-signed certificate, the last good configuration. Read at start only."},
-		{name: "run_dir", place: func(c *Config, _ string) any { return &c.RunDir }, within: absolute,
-			doc: "The sockets by which commands find the running system; see `--run-dir`. Read at start only."},
-		{name: "users.mail", place: func(c *Config, _ string) any { return &c.Users.Mail }, within: notEmpty,
-			doc: "The unprivileged system user that the mail role runs as. `weir run` makes nobody: `useradd --system --no-create-home --shell /usr/sbin/nologin weir-mail`. Read at start only."},
+		{name: "state_dir", atStart: true, place: func(c *Config, _ string) any { return &c.StateDir }, within: absolute,
+			doc: "What outlives a restart: bans, lists, records, the self-signed certificate, the last good configuration."},
+		{name: "run_dir", atStart: true, place: func(c *Config, _ string) any { return &c.RunDir }, within: absolute,
+			doc: "The sockets by which commands find the running system; see `--run-dir`."},
+		{name: "users.mail", atStart: true, place: func(c *Config, _ string) any { return &c.Users.Mail }, within: notEmpty,
+			doc: "The unprivileged system user that the mail role runs as. `weir run` makes nobody: `useradd --system --no-create-home --shell /usr/sbin/nologin weir-mail`."},
 	}},
 	{path: "smtp", doc: "How the edge talks to clients.", keys: []key{
-		{name: "listen", place: func(c *Config, _ string) any { return &c.SMTP.Listen }, within: someListeners,
-			doc: "Addresses and ports to listen on; IPv6 addresses stand in brackets. Read at start only."},
+		{name: "listen", atStart: true, place: func(c *Config, _ string) any { return &c.SMTP.Listen }, within: someListeners,
+			doc: "Addresses and ports to listen on; IPv6 addresses stand in brackets."},
 		{name: "max_message_size", place: func(c *Config, _ string) any { return &c.SMTP.MaxMessageSize }, within: between(64*KiB, 2*GiB),
 			doc: "The largest message that is taken, as announced by SIZE (RFC 1870). A domain may have its own."},
 		{name: "max_recipients", place: func(c *Config, _ string) any { return &c.SMTP.MaxRecipients }, within: between(1, 10000),
@@ -75,10 +77,10 @@ var schema = []section{
 	{path: "firewall", doc: "What the kernel drops.", keys: []key{
 		{name: "enabled", place: func(c *Config, _ string) any { return &c.Firewall.Enabled },
 			doc: "`false`: bans are kept, but the kernel is left alone."},
-		{name: "engine", place: func(c *Config, _ string) any { return &c.Firewall.Engine }, within: oneOf("auto", "xdp", "nft"),
-			doc: "What enforces: `xdp`, `nft` (nftables), or `auto`: both, each as far as it works here. Read at start only."},
-		{name: "xdp_mode", place: func(c *Config, _ string) any { return &c.Firewall.XDPMode }, within: oneOf("auto", "native", "generic"),
-			doc: "`native` runs in the network driver, `generic` behind it on any card; `auto` takes native where the driver can. Read at start only."},
+		{name: "engine", atStart: true, place: func(c *Config, _ string) any { return &c.Firewall.Engine }, within: oneOf("auto", "xdp", "nft"),
+			doc: "What enforces: `xdp`, `nft` (nftables), or `auto`: both, each as far as it works here."},
+		{name: "xdp_mode", atStart: true, place: func(c *Config, _ string) any { return &c.Firewall.XDPMode }, within: oneOf("auto", "native", "generic"),
+			doc: "`native` runs in the network driver, `generic` behind it on any card; `auto` takes native where the driver can."},
 		{name: "interfaces", place: func(c *Config, _ string) any { return &c.Firewall.Interfaces }, within: interfaceNames,
 			doc: "Where the packet program stands. Empty: on the interfaces that carry an address of smtp.listen."},
 		{name: "ports", place: func(c *Config, _ string) any { return &c.Firewall.Ports },

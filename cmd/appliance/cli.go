@@ -26,8 +26,9 @@ type cli struct {
 	out, err io.Writer
 	now      func() time.Time
 
-	runDir string
-	json   bool
+	runDir      string
+	runDirGiven bool // by the command line or the environment
+	json        bool
 }
 
 // root is the command tree. The order is that of the help and of the manual.
@@ -50,6 +51,9 @@ func (c *cli) root() *cobra.Command {
 	flags := root.PersistentFlags()
 	flags.StringVar(&c.runDir, "run-dir", envOr("WEIR_RUN_DIR", defaultRunDir), "where the running system has its sockets (or $WEIR_RUN_DIR)")
 	flags.BoolVar(&c.json, "json", false, "print JSON: one object a line")
+	root.PersistentPreRun = func(cmd *cobra.Command, _ []string) {
+		c.runDirGiven = flags.Changed("run-dir") || os.Getenv("WEIR_RUN_DIR") != ""
+	}
 	return group(root, c.commands()...)
 }
 

@@ -1,0 +1,74 @@
+package config
+
+import (
+	"reflect"
+	"slices"
+)
+
+// Diff names the keys whose values differ between two configurations, in the
+// order of the manual. Those that are read at start only are named in later:
+// the old value stays in force until then.
+func Diff(old, next Config) (now, later []string) {
+	for _, s := range schema {
+		for _, name := range s.names(&old, &next) {
+			for _, k := range s.keys {
+				if k.same(&old, &next, name) {
+					continue
+				}
+				path := s.example(k, []string{s.path, name})
+				if k.atStart {
+					later = append(later, path)
+				} else {
+					now = append(now, path)
+				}
+			}
+		}
+	}
+	return now, later
+}
+
+// names are the entries of a named section that either has; one "" for others.
+func (s section) names(old, next *Config) (names []string) {
+	if !s.named {
+		return []string{""}
+	}
+	for _, c := range []*Config{old, next} {
+		for _, name := range c.names(s.path) {
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}
+
+func (c *Config) names(section string) (names []string) {
+	switch section {
+	case "backend":
+		for _, b := range c.Backends {
+			names = append(names, b.Name)
+		}
+	case "domain":
+		for _, d := range c.Domains {
+			names = append(names, d.Name)
+		}
+	case "syslog":
+		for _, s := range c.Syslog {
+			names = append(names, s.Name)
+		}
+	}
+	return names
+}
+
+// same compares one key. place makes entries that are not there, so it gets
+// copies; an entry that only one of them has differs by its name in the other.
+func (k key) same(old, next *Config, name string) bool {
+	a, b := old.clone(), next.clone()
+	return reflect.DeepEqual(k.place(&a, name), k.place(&b, name))
+}
+
+func (c *Config) clone() Config {
+	d := *c
+	d.Backends, d.Domains, d.Syslog = slices.Clone(c.Backends), slices.Clone(c.Domains), slices.Clone(c.Syslog)
+	return d
+}
