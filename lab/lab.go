@@ -32,6 +32,7 @@
 package lab
 
 import (
+	"bytes"
 	"context"
 	"net/netip"
 	"os"
@@ -96,9 +97,17 @@ func (l *Lab) Dir() string { return filepath.Join(l.dir.path, "share") }
 
 // close takes everything away, the newest host first.
 func (l *Lab) close() {
-	if l.t.Failed() {
+	raced := l.raced()
+	if raced || l.t.Failed() {
 		l.showLogs()
 	}
+	l.takeDown()
+	if raced {
+		l.t.Fatalf("the race detector found something: see the log above")
+	}
+}
+
+func (l *Lab) takeDown() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i := len(l.hosts) - 1; i >= 0; i-- {
@@ -109,15 +118,30 @@ func (l *Lab) close() {
 	}
 }
 
+// raced says whether a program that was built with the race detector has
+// something to tell.
+func (l *Lab) raced() bool {
+	for _, name := range l.logs() {
+		if b, err := os.ReadFile(name); err == nil && bytes.Contains(b, []byte("WARNING: DATA RACE")) {
+			return true
+		}
+	}
+	return false
+}
+
+func (l *Lab) logs() []string {
+	names, _ := filepath.Glob(filepath.Join(l.dir.path, "*", "log", "*.log"))
+	return names
+}
+
 // showLogs prints the end of every server's log, for the reader of a failure.
 func (l *Lab) showLogs() {
-	logs, _ := filepath.Glob(filepath.Join(l.dir.path, "*", "log", "*.log"))
-	for _, name := range logs {
+	for _, name := range l.logs() {
 		b, err := os.ReadFile(name)
 		if err != nil || len(b) == 0 {
 			continue
 		}
-		const most = 4000
+		const most = 20_000
 		if len(b) > most {
 			b = b[len(b)-most:]
 		}
