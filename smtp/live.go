@@ -91,11 +91,11 @@ func (r *registry) len() int {
 	return n
 }
 
-// resetOthers ends the other live connections of the source of a session that
-// was convicted; its own ends with the convicting reply.
+// resetOthers ends the other live connections of the address that a session was
+// convicted for; its own ends with the convicting reply. Guard may ban more
+// than the address (an IPv6 /64), and ends what is left of that.
 func (s *Server) resetOthers(convicted *session) {
-	source, _ := sourceOf(convicted.peer)
-	for _, c := range s.live.within(source) {
+	for _, c := range s.live.within(netip.PrefixFrom(convicted.peer, convicted.peer.BitLen())) {
 		if c.session != convicted {
 			c.reset()
 		}

@@ -55,7 +55,6 @@ type Policy struct {
 	Observe        bool
 	Maintenance    string // not "": everyone gets 421 4.3.2 with this text
 	MaxMessageSize int64  // bytes; 0: 50 MiB
-	MaxRecipients  int    // a transaction; 0: 100
 	MaxConnections int    // in all; 0: 10000
 	PerSource      PerSource
 	Timeouts       Timeouts
@@ -143,7 +142,6 @@ func (p Policy) withDefaults() Policy {
 			*v = d
 		}
 	}
-	orInt(&p.MaxRecipients, 100)
 	orInt(&p.MaxConnections, 10_000)
 	orInt(&p.PerSource.Open, 10)
 	orInt(&p.PerSource.NewPerMinute, 30)
