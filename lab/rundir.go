@@ -84,7 +84,7 @@ func sweep(base string) {
 			continue // its owner lives
 		}
 		_ = removeTree(path)
-		sweepGroup(e.Name())
 		lock.Close()
 	}
+	sweepGroups(base)
 }
