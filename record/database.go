@@ -150,7 +150,7 @@ func (d *database) open() error {
 func (d *database) connect(mode string, conns int) (*sql.DB, error) {
 	q := url.Values{"mode": {mode}, "_txlock": {"immediate"}, "_pragma": {
 		"busy_timeout(5000)", "auto_vacuum(incremental)", "journal_mode(wal)",
-		"synchronous(full)", "journal_size_limit(4194304)", "cache_size(-8192)",
+		"synchronous(full)", "wal_autocheckpoint(512)", "journal_size_limit(2097152)", "cache_size(-8192)",
 	}}
 	if mode == "ro" {
 		q["_pragma"] = []string{"busy_timeout(5000)", "query_only(1)"}

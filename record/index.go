@@ -24,7 +24,9 @@ type index struct {
 	weight  int64 // of ready
 	failing bool  // the last commit failed
 	ticks   int
-	lost    uint64 // counters.dropped when prune last looked
+
+	unpruned bool   // the last prune failed
+	lost     uint64 // counters.dropped when prune last looked
 }
 
 // take sorts a batch in, and says whether it is time to commit.
@@ -86,6 +88,8 @@ func (ix *index) restore(k kind, body []byte) {
 		}
 	case convicted:
 		err = json.Unmarshal(body, &e.conv)
+	case probe:
+		return
 	default:
 		err = fmt.Errorf("entry of unknown kind %q", k)
 	}
@@ -128,7 +132,7 @@ func (ix *index) committed() {
 }
 
 func (ix *index) insertAll(tx *sql.Tx) error {
-	in, err := prepare(tx)
+	in, err := prepareInsert(tx)
 	if err != nil {
 		return err
 	}
@@ -151,22 +155,14 @@ type inserter struct {
 	record, rcpt, reason, convicted *sql.Stmt
 }
 
-func prepare(tx *sql.Tx) (in inserter, err error) {
+func prepareInsert(tx *sql.Tx) (in inserter, err error) {
 	in.tx = tx
-	for _, p := range []struct {
-		to  **sql.Stmt
-		sql string
-	}{
+	return in, prepareAll(tx, []statement{
 		{&in.record, "INSERT INTO records (id, ref, peer, sender, line) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"},
 		{&in.rcpt, "INSERT OR IGNORE INTO rcpts (rcpt, record) VALUES (?, ?)"},
 		{&in.reason, "INSERT OR IGNORE INTO reasons (reason, record) VALUES (?, ?)"},
 		{&in.convicted, "INSERT OR REPLACE INTO convictions (ref, peer, time, body) VALUES (?, ?, ?, ?)"},
-	} {
-		if *p.to, err = tx.Prepare(p.sql); err != nil {
-			return in, err
-		}
-	}
-	return in, nil
+	})
 }
 
 // line inserts a record. One with the same ref is replaced, unless e is only
@@ -191,7 +187,8 @@ func (in *inserter) line(e *entry) error {
 		case e.kind == announced:
 			return nil
 		default:
-			if err := deleteRecord(in.tx, old); err != nil {
+			del, err := prepareDelete(in.tx)
+			if err := errors.Join(err, del.delete(old)); err != nil {
 				return err
 			}
 		}

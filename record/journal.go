@@ -39,6 +39,7 @@ const (
 	announced kind = 'a' // a Line as far as it was known when its ref was said
 	recorded  kind = 'r' // a Line
 	convicted kind = 'c' // a Conviction
+	probe     kind = 'p' // nothing: tried whether the disk takes it again
 )
 
 const journalName = "journal."
@@ -139,7 +140,7 @@ func (j *journal) segments() ([]string, error) {
 // readSegment gives the whole entries of a segment to use, in order, and
 // returns how many lines were none.
 func readSegment(path string, use func(kind, []byte)) (damaged int, err error) {
-	b, err := os.ReadFile(path) // at most segmentSize and one batch
+	b, err := os.ReadFile(path) // at most maxSegment and one batch
 	if err != nil {
 		return 0, fmt.Errorf("read journal: %w", err)
 	}

@@ -2,7 +2,6 @@ package record
 
 import (
 	"database/sql"
-	"encoding/json"
 	"net/netip"
 	"slices"
 	"strings"
@@ -56,27 +55,4 @@ func reasonKeys(l *Line) []string {
 func distinct(s []string) []string {
 	slices.Sort(s)
 	return slices.Compact(s)
-}
-
-// deleteRecord removes a record with its keys.
-func deleteRecord(tx *sql.Tx, id int64) error {
-	var text string
-	if err := tx.QueryRow("DELETE FROM records WHERE id = ? RETURNING line", id).Scan(&text); err != nil {
-		return err
-	}
-	var l Line
-	if json.Unmarshal([]byte(text), (*plain)(&l)) != nil {
-		return nil // its keys stay and lead nowhere: no reason to keep everything
-	}
-	for _, k := range rcptKeys(&l) {
-		if _, err := tx.Exec("DELETE FROM rcpts WHERE rcpt = ? AND record = ?", k, id); err != nil {
-			return err
-		}
-	}
-	for _, k := range reasonKeys(&l) {
-		if _, err := tx.Exec("DELETE FROM reasons WHERE reason = ? AND record = ?", k, id); err != nil {
-			return err
-		}
-	}
-	return nil
 }

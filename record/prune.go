@@ -1,14 +1,10 @@
 package record
 
 import (
-	"cmp"
 	"database/sql"
 	"fmt"
-	"maps"
 	"math"
 	"os"
-	"slices"
-	"sync"
 	"time"
 )
 
@@ -24,7 +20,7 @@ func (ix *index) tick() {
 	if !ix.failing || ix.ticks%retryEvery == 0 {
 		ix.commit()
 	}
-	if ix.ticks%pruneEvery == 0 {
+	if ix.ticks%pruneEvery == 0 || ix.unpruned && ix.ticks%retryEvery == 0 {
 		ix.prune()
 	}
 }
@@ -40,6 +36,7 @@ func (ix *index) prune() {
 		return s.pruneSize(write)
 	})
 	s.ills.report("prune", err)
+	ix.unpruned = err != nil
 	if lost := s.count.dropped.Load(); lost == ix.lost {
 		s.alarms.Clear(AlarmLost, fmt.Sprintf("%d records were lost since the start", lost))
 	} else {
@@ -114,8 +111,12 @@ func deleteOldest(write *sql.DB, limit int64) (n int, err error) {
 			return err
 		}
 		n = len(ids)
+		del, err := prepareDelete(tx)
+		if err != nil {
+			return err
+		}
 		for _, id := range ids {
-			if err := deleteRecord(tx, id); err != nil {
+			if err := del.delete(id); err != nil {
 				return err
 			}
 		}
@@ -182,40 +183,4 @@ func drainQuery(db *sql.DB, q string) error {
 	for rows.Next() {
 	}
 	return rows.Err()
-}
-
-// illnesses joins what is wrong in several places into AlarmStore, which is
-// cleared when the last of them is well again.
-type illnesses struct {
-	alarms Alarms
-	mu     sync.Mutex
-	ill    map[string]error
-}
-
-// report says that place failed, or with nil that it works.
-func (i *illnesses) report(place string, err error) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	_, was := i.ill[place]
-	switch {
-	case err == nil && was:
-		delete(i.ill, place)
-		if len(i.ill) == 0 {
-			i.alarms.Clear(AlarmStore, "records are written again")
-		}
-	case err != nil && !was:
-		if i.ill == nil {
-			i.ill = map[string]error{}
-		}
-		i.ill[place] = err
-		i.alarms.Alarm(AlarmStore, i.detail())
-	}
-}
-
-func (i *illnesses) detail() string {
-	var text string
-	for _, place := range slices.SortedFunc(maps.Keys(i.ill), cmp.Compare) {
-		text += i.ill[place].Error() + "; "
-	}
-	return text + "records wait, then are lost, and mail goes on: make room, or mend the disk"
 }

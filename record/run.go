@@ -27,10 +27,16 @@ func (s *Store) Run(ctx context.Context) error {
 // keepJournal takes entries from the sessions, appends them to the journal in
 // groups, lets go of those who wait, and hands the group on.
 func (s *Store) keepJournal(ctx context.Context) {
+	tick := time.NewTicker(retryEvery * commitEvery)
+	defer tick.Stop()
 	for {
 		select {
 		case e := <-s.in:
 			s.journalBatch(s.collect(e))
+		case <-tick.C:
+			if s.ills.has("journal") {
+				s.write(appendEntry(nil, probe, nil), true)
+			}
 		case <-ctx.Done():
 			s.lastBatches()
 			return
@@ -82,7 +88,7 @@ func (s *Store) journalBatch(batch []*entry) {
 	}
 	s.release(batch, s.write(b, wanted))
 	s.staged <- batch
-	if s.journal.size > segmentSize {
+	if s.journal.size > min(maxSegment, s.max.Load()/16) {
 		s.retireSegment()
 	}
 }
@@ -107,7 +113,9 @@ func (s *Store) write(b []byte, sync bool) error {
 	}
 	err := s.journal.append(b)
 	if err == nil && sync {
-		err = s.journal.sync()
+		if err = s.journal.sync(); err != nil {
+			s.retireSegment() // after a failed sync nobody knows what the file holds
+		}
 	}
 	s.ills.report("journal", err)
 	return err

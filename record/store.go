@@ -16,7 +16,7 @@ type Options struct {
 	Dir     string        // made if missing; nobody else writes there
 	Node    string        // this machine's name in the records
 	Keep    time.Duration // how long a record is kept; 0: for ever
-	MaxSize int64         // bytes of all files in Dir, oldest records first out; 0: 4 GiB, never under 8 MiB
+	MaxSize int64         // bytes of all files in Dir, oldest records first out; 0: 4 GiB, never under 16 MiB
 	BanMax  time.Duration // the longest ban, whose evidence is kept Keep longer; 0: 14 days
 	Alarms  Alarms        // nil: nobody hears them
 	Clock   func() time.Time
@@ -41,8 +41,8 @@ const (
 	maxBatch     = 1024                   // entries appended, and entries committed, at once
 	commitEvery  = 250 * time.Millisecond // between two commits to SQLite
 	announceWait = 100 * time.Millisecond // longest that a reply waits for the journal
-	segmentSize  = 4 << 20                // bytes of a journal segment
-	minSize      = 8 << 20
+	maxSegment   = 4 << 20                // bytes of a journal segment
+	minSize      = 16 << 20
 )
 
 // Store keeps records and the evidence of convictions in SQLite. Its methods
