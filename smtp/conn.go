@@ -76,10 +76,11 @@ func ends(nc net.Conn) (peer netip.Addr, listener netip.AddrPort) {
 // holds the kernel. false: the connection is over.
 func (c *client) standing() bool {
 	v, b := c.session.standing()
-	if v.passes() {
+	switch {
+	case c.session.fileAgain():
+	case v.passes():
 		return true
-	}
-	if b.Explain {
+	case b.Explain:
 		c.turnAway(v)
 		return false
 	}
@@ -205,7 +206,8 @@ func (c *client) wireConfig() wire.Config {
 
 // Refuse gives a refusal of the wire's own making its ref, and keeps it.
 func (c *client) Refuse(reason reply.Reason, cmd wire.Command, r reply.Reply) reply.Reply {
-	v := Verdict{Action: reply.Of(reason).Action, Reason: reason, Reply: r, Detail: cmd.Verb}
+	v := Verdict{Action: reply.Of(reason).Action, Reason: reason, Reply: r}
+	v.Detail = strings.TrimSpace(fmt.Sprintf("%s %d", cmd.Verb, r.Code))
 	switch {
 	case reason == reply.Order || r.Code == 421: // not about the envelope
 	case cmd.Verb == "MAIL":

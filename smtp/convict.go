@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"mailweir/ref"
 	"mailweir/smtp/reply"
 )
 
@@ -40,7 +41,9 @@ func (s *session) convict(t *transaction, now time.Time, c Conviction) {
 	if s.policy.Observe || s.tier == Protected {
 		v.Action = reply.Log
 	} else {
-		enforced = s.offend(t, c)
+		if enforced = s.offend(c.Reason, t.Facts.Ref); !enforced {
+			s.server.unfiled.put(s.peer, offence{c.Reason, t.Facts.Ref, now})
+		}
 		s.server.resetOthers(s)
 	}
 	s.server.opts.Recorder.Convicted(t.Facts.Ref, s.peer, now, c, enforced)
@@ -56,16 +59,16 @@ func (s *session) convict(t *transaction, now time.Time, c Conviction) {
 
 // offend has guard ban the peer of this connection, and says whether the ban
 // stands.
-func (s *session) offend(t *transaction, c Conviction) bool {
+func (s *session) offend(reason reply.Reason, r ref.Ref) bool {
 	o := s.server.opts.Offender
 	if o == nil || s.conn == nil {
 		return false
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), offendWait)
 	defer cancel()
-	if err := o.Offend(ctx, s.conn, c.Reason, t.Facts.Ref); err != nil {
-		s.server.log.Error("offence was not taken, the source stays unbanned; see weir status",
-			"peer", s.peer.String(), "reason", string(c.Reason), "ref", t.Facts.Ref.String(), "error", err)
+	if err := o.Offend(ctx, s.conn, reason, r); err != nil {
+		s.server.log.Error("offence was not taken, it is filed again when the source comes back; see weir status",
+			"peer", s.peer.String(), "reason", string(reason), "ref", r.String(), "error", err)
 		return false
 	}
 	return true

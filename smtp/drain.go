@@ -71,6 +71,6 @@ func (s *session) saidFarewell(w reply.Reply) {
 		t.Facts.Ref, t.spoken = s.byeRef, true
 	}
 	s.count(reply.Shutdown)
-	t.check(reply.Of(reply.Shutdown).Check, Verdict{Action: reply.Defer, Reason: reply.Shutdown}, 0)
+	t.check(reply.Of(reply.Shutdown).Check, Verdict{Action: reply.Defer, Reason: reply.Shutdown, Detail: "421"}, 0)
 	t.last = refusal{reply.Shutdown, w}
 }

@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -83,13 +84,14 @@ type Timeouts struct {
 
 // Server is the SMTP side of the appliance.
 type Server struct {
-	opts   Options
-	policy atomic.Pointer[Policy]
-	limits *limits
-	live   *registry
-	stats  *counters
-	now    func() time.Time
-	log    *slog.Logger
+	opts    Options
+	policy  atomic.Pointer[Policy]
+	limits  *limits
+	live    *registry
+	stats   *counters
+	unfiled *unfiled
+	now     func() time.Time
+	log     *slog.Logger
 
 	cut    context.Context // ends when deliveries must, at the end of the drain
 	cutNow context.CancelFunc
@@ -115,6 +117,7 @@ func NewServer(o Options) (*Server, error) {
 	s := &Server{
 		opts: o, now: o.Clock, log: o.Log,
 		limits: newLimits(), live: newRegistry(), stats: newCounters(),
+		unfiled: &unfiled{sources: map[netip.Addr]offence{}},
 	}
 	s.cut, s.cutNow = context.WithCancel(context.Background())
 	return s, s.SetPolicy(o.Policy)
