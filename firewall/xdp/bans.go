@@ -1,0 +1,189 @@
+package xdp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"mailweir/bpf"
+	"mailweir/firewall"
+)
+
+// place says which table holds a prefix, and the bit of cfg that makes the
+// packet program ask it.
+func place(p netip.Prefix) (table int, flag uint64) {
+	if p.Addr().Is4() {
+		if p.Bits() == 32 {
+			return inBan4, cfgBan4
+		}
+		return inPrefix4, cfgPrefix4
+	}
+	switch p.Bits() {
+	case 128:
+		return inBan6, cfgBan128
+	case 64:
+		return inBan6, cfgBan64
+	case 56:
+		return inBan6, cfgBan56
+	case 48:
+		return inBan6, cfgBan48
+	}
+	return inPrefix6, cfgPrefix6
+}
+
+// Apply adds and lifts bans. A prefix that is in both lists stands; one whose
+// ban is already over is lifted.
+func (t *Table) Apply(ctx context.Context, add, del []firewall.Ban) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := t.ready(ctx); err != nil {
+		return err
+	}
+	now, err := t.moment()
+	if err != nil {
+		return err
+	}
+	tx, err := t.plan(now, add, del)
+	if err != nil {
+		return err
+	}
+	return t.commit(tx)
+}
+
+// transaction is what is to happen to the tables, and how to take it back.
+type transaction struct {
+	flags uint64 // of cfg that the new bans need
+	table [tableCount]struct {
+		put    []entry
+		remove []netip.Prefix
+		was    []entry        // what put and remove found
+		added  []netip.Prefix // what put did not find
+	}
+}
+
+func (t *Table) plan(now moment, add, del []firewall.Ban) (*transaction, error) {
+	tx := new(transaction)
+	stays := make(map[netip.Prefix]bool, min(len(add), len(add)*len(del)))
+	for _, b := range add {
+		p, err := canonical(b.Prefix)
+		if err != nil {
+			return nil, err
+		}
+		until := now.toKernel(b.Until)
+		if until <= now.kernel {
+			del = append(del[:len(del):len(del)], b)
+			continue
+		}
+		if len(del) > 0 {
+			stays[p] = true
+		}
+		if err := t.planBan(tx, now, p, until); err != nil {
+			return nil, err
+		}
+	}
+	for _, b := range del {
+		p, err := canonical(b.Prefix)
+		if err != nil {
+			return nil, err
+		}
+		if stays[p] {
+			continue
+		}
+		if err := t.planRemoval(tx, p); err != nil {
+			return nil, err
+		}
+	}
+	return tx, nil
+}
+
+func canonical(p netip.Prefix) (netip.Prefix, error) {
+	c := firewall.Canonical(p)
+	if !c.IsValid() {
+		return c, fmt.Errorf("ban %q: not a prefix of IPv4 or IPv6", p)
+	}
+	return c, nil
+}
+
+func (t *Table) planBan(tx *transaction, now moment, p netip.Prefix, until uint64) error {
+	n, flag := place(p)
+	old, found, err := t.tables[n].get(p)
+	if err != nil {
+		return err
+	}
+	tx.put(n, flag, entry{p, renewed(old, now, p, until)})
+	if found {
+		tx.table[n].was = append(tx.table[n].was, entry{p, old})
+	} else {
+		tx.table[n].added = append(tx.table[n].added, p)
+	}
+	return nil
+}
+
+func (tx *transaction) put(n int, flag uint64, e entry) {
+	tx.flags |= flag
+	tx.table[n].put = append(tx.table[n].put, e)
+}
+
+func (t *Table) planRemoval(tx *transaction, p netip.Prefix) error {
+	n, _ := place(p)
+	old, found, err := t.tables[n].get(p)
+	if err != nil || !found {
+		return err
+	}
+	tx.table[n].remove = append(tx.table[n].remove, p)
+	tx.table[n].was = append(tx.table[n].was, entry{p, old})
+	return nil
+}
+
+// renewed is the ban that takes the place of old. What stands goes on
+// counting; what was over starts anew.
+func renewed(old bpf.FilterBan, now moment, p netip.Prefix, until uint64) bpf.FilterBan {
+	b := bpf.FilterBan{Until: until, Bits: uint32(p.Bits())}
+	if old.Until > now.kernel {
+		b.Hits, b.First = old.Hits, old.First
+	}
+	return b
+}
+
+// commit writes tx, or takes back what it has written. Flags go first: a ban
+// in a table that is not asked would not be one. Removals make room for what
+// is added, and never touch what is to stand.
+func (t *Table) commit(tx *transaction) error {
+	if err := t.setWord(t.word | tx.flags); err != nil {
+		return err
+	}
+	if err := t.write(tx); err != nil {
+		return errors.Join(err, t.takeBack(tx))
+	}
+	return nil
+}
+
+func (t *Table) write(tx *transaction) error {
+	for n := range tx.table {
+		for _, p := range tx.table[n].remove {
+			if err := t.tables[n].remove(p); err != nil {
+				return err
+			}
+		}
+		if err := t.tables[n].put(tx.table[n].put); err != nil {
+			return full(err, t.tables[n].capacity())
+		}
+	}
+	return nil
+}
+
+// takeBack restores the tables; hits of the moments between are lost.
+func (t *Table) takeBack(tx *transaction) error {
+	var errs error
+	for n := range tx.table {
+		for _, p := range tx.table[n].added {
+			errs = errors.Join(errs, t.tables[n].remove(p))
+		}
+		errs = errors.Join(errs, t.tables[n].put(tx.table[n].was))
+	}
+	if errs != nil {
+		return fmt.Errorf("take back a half-written change (call Replace): %w", errs)
+	}
+	return nil
+}

@@ -1,0 +1,220 @@
+package xdp
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+
+	"mailweir/bpf"
+)
+
+// pins is the directory in the BPF file system that keeps what is ours alive:
+//
+//	gen_7/ban4, gen_7/cfg, …   the maps of the seventh program, pinned again
+//	                           from the sixth where they are the same
+//	gen_7/prog                 the program, so that its id can be told
+//	link_2                     the link on the interface with index 2
+//
+// A generation is written whole before a link is updated to its program, and
+// the older ones go after all links were. So whenever a process dies between,
+// the generation in force is the one whose program the links name.
+type pins string
+
+const (
+	genPrefix  = "gen_"
+	linkPrefix = "link_"
+	progPin    = "prog"
+)
+
+func (t *Table) pins() pins { return pins(t.opt.PinDir) }
+
+func (p pins) generation(n int) string {
+	return filepath.Join(string(p), genPrefix+strconv.Itoa(n))
+}
+
+func (p pins) link(index int) string {
+	return filepath.Join(string(p), linkPrefix+strconv.Itoa(index))
+}
+
+// numbered lists the numbers of the entries that begin with prefix, ascending.
+// A directory that is not there has none.
+func (p pins) numbered(prefix string) ([]int, error) {
+	entries, err := os.ReadDir(string(p))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("list pins: %w", err)
+	}
+	var list []int
+	for _, e := range entries {
+		rest, ok := strings.CutPrefix(e.Name(), prefix)
+		if n, err := strconv.Atoi(rest); ok && err == nil {
+			list = append(list, n)
+		}
+	}
+	slices.Sort(list)
+	return list, nil
+}
+
+// inForce says which generation the links run; without links the newest.
+func (p pins) inForce() (n int, found bool, err error) {
+	generations, err := p.numbered(genPrefix)
+	if err != nil || len(generations) == 0 {
+		return 0, false, err
+	}
+	running, err := p.running()
+	if err != nil {
+		return 0, false, err
+	}
+	slices.Reverse(generations)
+	for _, n := range generations {
+		if id, err := p.programID(n); err == nil && running[id] {
+			return n, true, nil
+		}
+	}
+	return generations[0], true, nil
+}
+
+// running is the set of programs that our links name.
+func (p pins) running() (map[ebpf.ProgramID]bool, error) {
+	indexes, err := p.numbered(linkPrefix)
+	if err != nil {
+		return nil, err
+	}
+	ids := make(map[ebpf.ProgramID]bool)
+	for _, index := range indexes {
+		l, err := link.LoadPinnedLink(p.link(index), nil)
+		if err != nil {
+			return nil, fmt.Errorf("open our link on interface %d: %w", index, err)
+		}
+		info, err := l.Info()
+		l.Close()
+		if err == nil && info.XDP().Ifindex != 0 {
+			ids[info.Program] = true
+		}
+	}
+	return ids, nil
+}
+
+func (p pins) programID(n int) (ebpf.ProgramID, error) {
+	prog, err := ebpf.LoadPinnedProgram(filepath.Join(p.generation(n), progPin), nil)
+	if err != nil {
+		return 0, fmt.Errorf("open pinned program: %w", err)
+	}
+	defer prog.Close()
+	info, err := prog.Info()
+	if err != nil {
+		return 0, fmt.Errorf("ask for the pinned program's id: %w", err)
+	}
+	id, _ := info.ID()
+	return id, nil
+}
+
+// load loads spec, with the maps in force where they fit. displaces says that
+// they do not: then what is in force has to stay until new maps are filled.
+func (p pins) load(spec *ebpf.CollectionSpec) (obj *bpf.FilterObjects, displaces bool, err error) {
+	n, found, err := p.inForce()
+	if err != nil {
+		return nil, false, err
+	}
+	obj = new(bpf.FilterObjects)
+	if found {
+		old := p.openMaps(n, spec)
+		defer closeMaps(old)
+		err := spec.LoadAndAssign(obj, &ebpf.CollectionOptions{MapReplacements: old})
+		if len(old) == len(spec.Maps) && !errors.Is(err, ebpf.ErrMapIncompatible) {
+			return obj, false, explain("load the packet program beside the one in force", err)
+		}
+		if err == nil {
+			obj.Close() // some maps were missing: half old, half new is neither
+		}
+	}
+	if err := spec.LoadAndAssign(obj, nil); err != nil {
+		return nil, false, explain("load the packet program", err)
+	}
+	running, err := p.running()
+	return obj, len(running) > 0, err
+}
+
+// openMaps opens what there is of a generation.
+func (p pins) openMaps(n int, spec *ebpf.CollectionSpec) map[string]*ebpf.Map {
+	maps := make(map[string]*ebpf.Map)
+	for name := range spec.Maps {
+		if m, err := ebpf.LoadPinnedMap(filepath.Join(p.generation(n), name), nil); err == nil {
+			maps[name] = m
+		}
+	}
+	return maps
+}
+
+func closeMaps(maps map[string]*ebpf.Map) {
+	for _, m := range maps {
+		m.Close()
+	}
+}
+
+// pinned is what maps, programs and links have in common here.
+type pinned interface {
+	Pin(path string) error
+	Unpin() error
+}
+
+// keep pins obj at path, also when it was pinned there before and somebody has
+// removed the file.
+func keep(obj pinned, path string) error {
+	if _, err := os.Lstat(path); err == nil {
+		return nil
+	}
+	if err := obj.Unpin(); err != nil {
+		return fmt.Errorf("pin %s: %w", path, err)
+	}
+	if err := obj.Pin(path); err != nil {
+		return fmt.Errorf("pin %s: %w", path, err)
+	}
+	return nil
+}
+
+// write pins obj as generation n.
+func (p pins) write(n int, obj *bpf.FilterObjects) error {
+	dir := p.generation(n)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("pin maps: %w", err)
+	}
+	for name, m := range map[string]pinned{
+		bpf.FilterMapAllow: obj.Allow, bpf.FilterMapBan4: obj.Ban4, bpf.FilterMapBan6: obj.Ban6,
+		bpf.FilterMapCfg: obj.Cfg, bpf.FilterMapCounters: obj.Counters, bpf.FilterMapPorts: obj.Ports,
+		bpf.FilterMapPrefix4: obj.Prefix4, bpf.FilterMapPrefix6: obj.Prefix6,
+	} {
+		if err := keep(m, filepath.Join(dir, name)); err != nil {
+			return err
+		}
+	}
+	// Last: a generation without its program is none.
+	return keep(obj.Mailweir, filepath.Join(dir, progPin))
+}
+
+// next is a number no generation has.
+func (p pins) next() (int, error) {
+	generations, err := p.numbered(genPrefix)
+	if err != nil || len(generations) == 0 {
+		return 1, err
+	}
+	return generations[len(generations)-1] + 1, nil
+}
+
+// removeOthers removes all generations but n.
+func (p pins) removeOthers(n int) error {
+	generations, err := p.numbered(genPrefix)
+	for _, other := range generations {
+		if other != n {
+			err = errors.Join(err, os.RemoveAll(p.generation(other)))
+		}
+	}
+	return err
+}

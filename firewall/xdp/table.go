@@ -1,0 +1,230 @@
+// Package xdp enforces bans with the packet program of package bpf, attached
+// to interfaces by XDP: the first place where a packet can be dropped.
+//
+// A Table loads the program and its maps, and pins both, and the links that
+// attach them, under PinDir. What is pinned stays in force when the process
+// ends, however it ends. The next Table adopts the pinned maps with their bans
+// and counters, tests its own program on packets, and puts it in the place of
+// the old one by updating the links: at every moment one of the two filters.
+// Where the pinned maps do not fit (an upgrade that changed their size), the
+// old program stays in force until Configure and Replace have filled new maps.
+//
+// On an interface the program runs in the driver (native) where the driver can,
+// else behind it (generic); Status says which and why. A program of somebody
+// else on the interface is an error that names it.
+//
+// The process needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, and write access to
+// PinDir; mounting the BPF file system, where nobody has, needs CAP_SYS_ADMIN.
+// The kernel has to be Linux 6.1 or later; its BTF is not needed.
+package xdp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"math"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+
+	"mailweir/bpf"
+	"mailweir/firewall"
+)
+
+var _ firewall.Enforcer = (*Table)(nil)
+
+// DefaultPinDir is where the maps, the program and the links are pinned. Its
+// last part is the version of the maps' layout.
+const DefaultPinDir = "/sys/fs/bpf/mailweir/v1"
+
+// The bits of the map cfg, as filter.c has them.
+const (
+	cfgGeneration uint64 = 1 << 0
+	cfgObserve    uint64 = 1 << 1
+	cfgBan4       uint64 = 1 << 8
+	cfgBan128     uint64 = 1 << 9
+	cfgBan64      uint64 = 1 << 10
+	cfgBan56      uint64 = 1 << 11
+	cfgBan48      uint64 = 1 << 12
+	cfgPrefix4    uint64 = 1 << 13
+	cfgPrefix6    uint64 = 1 << 14
+
+	cfgTables = cfgBan4 | cfgBan128 | cfgBan64 | cfgBan56 | cfgBan48 | cfgPrefix4 | cfgPrefix6
+)
+
+// Options say how a Table works. The zero value is the appliance's.
+type Options struct {
+	PinDir  string           // DefaultPinDir
+	Mode    Mode             // Auto
+	MaxBans int              // single addresses of each family; 1,048,576
+	Clock   func() time.Time // time.Now; the clock that Ban.Until is in
+}
+
+func (o Options) withDefaults() Options {
+	if o.PinDir == "" {
+		o.PinDir = DefaultPinDir
+	}
+	if o.Mode == "" {
+		o.Mode = Auto
+	}
+	if o.MaxBans == 0 {
+		o.MaxBans = 1 << 20
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	return o
+}
+
+func (o Options) check() error {
+	if o.Mode != Auto && o.Mode != Native && o.Mode != Generic {
+		return fmt.Errorf("xdp mode %q: must be auto, native or generic", o.Mode)
+	}
+	if o.MaxBans < 1 || o.MaxBans > math.MaxInt32 {
+		return fmt.Errorf("%d bans at most: out of range", o.MaxBans)
+	}
+	return nil
+}
+
+// Table is the packet program with its maps. Its methods may be called from
+// several goroutines.
+type Table struct {
+	opt Options
+
+	mu     sync.Mutex
+	obj    *bpf.FilterObjects // nil after Remove, until it is needed again
+	tables [tableCount]banTable
+	word   uint64 // what the map cfg holds
+	progID ebpf.ProgramID
+	links  map[int]link.Link // by interface index
+
+	rules      firewall.Rules
+	configured bool              // rules were set since the maps were loaded
+	filled     bool              // Replace was called since
+	displaces  bool              // other maps are in force until ours are filled
+	generation int               // of our pins; 0 until they are written
+	notes      map[string]string // of interfaces: why not native, what is in the way
+}
+
+// Open loads the program, after a test of it on packets, beside what is in
+// force. Nothing changes for packets before Configure.
+func Open(opt Options) (*Table, error) {
+	opt = opt.withDefaults()
+	if err := opt.check(); err != nil {
+		return nil, err
+	}
+	t := &Table{opt: opt}
+	if err := t.load(); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// ready loads the maps again after Remove.
+func (t *Table) ready(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if t.links == nil {
+		return errors.New("use the XDP table: it is closed")
+	}
+	if t.obj != nil {
+		return nil
+	}
+	return t.load()
+}
+
+// load prepares the maps and the program; Table is unchanged when it fails.
+func (t *Table) load() error {
+	if err := checkSystem(t.opt.PinDir); err != nil {
+		return err
+	}
+	spec, err := t.spec()
+	if err != nil {
+		return err
+	}
+	if err := selfTest(spec); err != nil {
+		return err
+	}
+	obj, displaces, err := t.pins().load(spec)
+	if err != nil {
+		return err
+	}
+	return t.adopt(obj, displaces)
+}
+
+func (t *Table) adopt(obj *bpf.FilterObjects, displaces bool) error {
+	info, err := obj.Mailweir.Info()
+	if err != nil {
+		return errors.Join(fmt.Errorf("ask for the packet program's id: %w", err), obj.Close())
+	}
+	var word uint64
+	if err := obj.Cfg.Lookup(uint32(0), &word); err != nil {
+		return errors.Join(fmt.Errorf("read the map cfg: %w", err), obj.Close())
+	}
+	t.progID, _ = info.ID()
+	t.obj, t.tables, t.word, t.displaces = obj, newTables(&obj.FilterMaps), word, displaces
+	t.links = make(map[int]link.Link)
+	t.notes = make(map[string]string)
+	t.configured, t.filled, t.generation = false, false, 0
+	return nil
+}
+
+// spec is the program and maps to load, sized and named for these options.
+func (t *Table) spec() (*ebpf.CollectionSpec, error) {
+	spec, err := bpf.LoadFilter()
+	if err != nil {
+		return nil, fmt.Errorf("read the packet program: %w", err)
+	}
+	for _, name := range []string{bpf.FilterMapBan4, bpf.FilterMapBan6} {
+		spec.Maps[name].MaxEntries = uint32(t.opt.MaxBans)
+	}
+	spec.Programs[bpf.FilterProgMailweir].Name = programName(t.opt.PinDir)
+	return spec, nil
+}
+
+// programName is what others see on the interface: ours, and which of ours, so
+// that Remove can find it when its pin is gone, and finds no other.
+func programName(pinDir string) string {
+	h := fnv.New32a()
+	h.Write([]byte(filepath.Clean(pinDir)))
+	return fmt.Sprintf("mailweir_%06x", h.Sum32()&0xffffff)
+}
+
+// setWord writes the map cfg. Packets see all its bits change at once.
+func (t *Table) setWord(word uint64) error {
+	if word == t.word {
+		return nil
+	}
+	if err := t.obj.Cfg.Put(uint32(0), word); err != nil {
+		return fmt.Errorf("write the map cfg: %w", err)
+	}
+	t.word = word
+	return nil
+}
+
+// Close lets go of maps and links. Bans stay in force, and end by themselves.
+func (t *Table) Close() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	err := t.release()
+	t.links = nil
+	return err
+}
+
+func (t *Table) release() error {
+	var errs error
+	for index, l := range t.links {
+		errs = errors.Join(errs, l.Close())
+		delete(t.links, index)
+	}
+	if t.obj != nil {
+		errs = errors.Join(errs, t.obj.Close())
+		t.obj = nil
+	}
+	return errs
+}
