@@ -211,6 +211,16 @@ func TestParseUnquoted(t *testing.T) {
 	}
 }
 
+func TestLongestDomain(t *testing.T) {
+	longest := strings.Repeat("d.", 127) + "d"
+	if d, err := ParseDomain(longest, false); err != nil || d != longest {
+		t.Errorf("%d octets: got %q, %v", len(longest), d, err)
+	}
+	if d, err := ParseDomain(longest+"d", false); err == nil {
+		t.Errorf("%d octets parse as %q", len(longest)+1, d)
+	}
+}
+
 func TestLiteral(t *testing.T) {
 	for in, want := range map[string]string{"a@[192.0.2.1]": "192.0.2.1", "a@[IPv6:2001:db8::1]": "2001:db8::1"} {
 		m, err := ParseMailbox(in, false)

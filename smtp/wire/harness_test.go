@@ -30,7 +30,8 @@ func (m mail) String() string {
 
 // backend is a session behind a real go-smtp server that keeps what it got. A
 // recipient whose local part is "unknown", "gone" or "busy" gets 550, 421 and
-// 451, as the session would say it; sender "nobody" is refused.
+// 451, as the session would say it, "slow" takes a minute; sender "nobody" is
+// refused.
 type backend struct {
 	mu    sync.Mutex
 	from  string
@@ -68,6 +69,8 @@ func (b *backend) Rcpt(to string, opts *smtp.RcptOptions) error {
 		return &smtp.SMTPError{Code: 550, EnhancedCode: smtp.EnhancedCode{5, 1, 1}, Message: "backend: unknown"}
 	case "busy":
 		return &smtp.SMTPError{Code: 451, EnhancedCode: smtp.EnhancedCode{4, 3, 0}, Message: "backend: two\nlines"}
+	case "slow":
+		time.Sleep(time.Minute)
 	case "gone":
 		return &smtp.SMTPError{Code: 421, EnhancedCode: smtp.EnhancedCode{4, 7, 0}, Message: "backend: go away"}
 	}

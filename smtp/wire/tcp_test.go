@@ -90,6 +90,7 @@ func TestByeWhileBusy(t *testing.T) {
 		})
 		all.Go(func() { c.Bye(reply.Shutdown.Reply()) })
 		got, _ := io.ReadAll(client)
+		client.Close()
 		lines := strings.Split(strings.TrimSuffix(string(got), "\r\n"), "\r\n")
 		if last := lines[len(lines)-1]; last != reply.Shutdown.Reply().Line() {
 			t.Fatalf("the last reply is %q", last)
@@ -100,22 +101,27 @@ func TestByeWhileBusy(t *testing.T) {
 }
 
 // Gate ends early when its context is done: the look-ups that it waited for
-// are there.
+// are there. It may be done before the wait begins, and what comes after the
+// gate is not disturbed.
 func TestGateEndsWithContext(t *testing.T) {
-	_, c := connect(t, Config{}, &events{})
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if early, err := c.Gate(ctx, time.Hour); early || err != nil {
-		t.Errorf("got %v, %v", early, err)
+	client, c := connect(t, Config{}, &events{})
+	c.setGating(true)
+	c.wake()
+	if err := c.fill(time.Now().Add(time.Hour), true); err != errInterrupted {
+		t.Errorf("woken before its wait, Gate would wait: %v", err)
 	}
-	ctx, cancel = context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancel(t.Context())
 	go cancel()
 	if early, err := c.Gate(ctx, time.Hour); early || err != nil {
 		t.Errorf("got %v, %v", early, err)
 	}
-	if c.Cause() != nil {
-		t.Errorf("the connection is dead: %v", c.Cause())
+	c.wake() // late
+	wait := serve(t, c, &backend{})
+	io.WriteString(client, "QUIT\r\n")
+	if all, err := io.ReadAll(client); err != nil || strings.Count(string(all), "\r\n") != 2 {
+		t.Errorf("read %q, %v", all, err)
 	}
+	wait()
 }
 
 func TestGateClientLeaves(t *testing.T) {

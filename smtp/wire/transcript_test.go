@@ -157,6 +157,8 @@ func (p *player) configure(settings string) {
 			p.cfg.MaxJunk = n
 		case "session":
 			p.cfg.Timeouts.Session = d
+		case "data_total":
+			p.cfg.Timeouts.DataTotal = d
 		case "gate":
 			p.gate = d
 		case "tease":
