@@ -31,15 +31,14 @@ func (c *Conn) greet(cmd Command) {
 		return
 	}
 	lines := append([]string{c.cfg.Hostname}, c.extensions()...)
-	var b strings.Builder
 	for i, line := range lines {
 		sep := '-'
 		if i == len(lines)-1 {
 			sep = ' '
 		}
-		fmt.Fprintf(&b, "250%c%s\r\n", sep, line)
+		c.out = fmt.Appendf(c.out, "250%c%s\r\n", sep, line)
 	}
-	c.queue(cmd, first, b.String())
+	c.ev.Replied(cmd, first)
 	c.flush()
 }
 

@@ -68,7 +68,7 @@ func (b *backend) Rcpt(to string, opts *smtp.RcptOptions) error {
 	case "unknown":
 		return &smtp.SMTPError{Code: 550, EnhancedCode: smtp.EnhancedCode{5, 1, 1}, Message: "backend: unknown"}
 	case "busy":
-		return &smtp.SMTPError{Code: 451, EnhancedCode: smtp.EnhancedCode{4, 3, 0}, Message: "backend: two\nlines"}
+		return &smtp.SMTPError{Code: 451, EnhancedCode: smtp.EnhancedCode{4, 3, 0}, Message: "backend: two\nlines\r\x00é"}
 	case "slow":
 		time.Sleep(time.Minute)
 	case "gone":

@@ -68,17 +68,17 @@ func (c *Conn) handleReset(cmd Command) {
 func (c *Conn) handleQuit(cmd Command) { c.forward(cmd, "QUIT") }
 
 func (c *Conn) handleNoop(cmd Command) {
-	c.answer(cmd, reply.Reply{Code: 250, Enhanced: reply.Enhanced{2, 0, 0}, Text: "Ok"})
+	c.say(cmd, reply.Reply{Code: 250, Enhanced: reply.Enhanced{2, 0, 0}, Text: "Ok"})
 }
 
 // handleVerify neither confirms nor denies (RFC 5321 section 3.5.3): VRFY is
 // the harvester's first tool.
 func (c *Conn) handleVerify(cmd Command) {
-	c.answer(cmd, reply.Reply{Code: 252, Enhanced: reply.Enhanced{2, 5, 0}, Text: "Cannot verify the user, send it mail and see"})
+	c.say(cmd, reply.Reply{Code: 252, Enhanced: reply.Enhanced{2, 5, 0}, Text: "Cannot verify the user, send it mail and see"})
 }
 
 func (c *Conn) handleHelp(cmd Command) {
-	c.answer(cmd, reply.Reply{Code: 214, Enhanced: reply.Enhanced{2, 0, 0}, Text: "See RFC 5321"})
+	c.say(cmd, reply.Reply{Code: 214, Enhanced: reply.Enhanced{2, 0, 0}, Text: "See RFC 5321"})
 }
 
 // handleAuth answers what is not offered. A first response is a guess at a

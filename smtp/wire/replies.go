@@ -107,9 +107,6 @@ func (c *Conn) settle(cmd Command, r reply.Reply) {
 	c.say(cmd, r)
 }
 
-// answer writes a reply of wire's own that is no refusal.
-func (c *Conn) answer(cmd Command, r reply.Reply) { c.say(cmd, r) }
-
 // refuse writes a refusal of wire's own, after the session had its say.
 func (c *Conn) refuse(reason reply.Reason, cmd Command, r reply.Reply) {
 	c.seen.errors++
@@ -126,15 +123,28 @@ func (c *Conn) say(cmd Command, r reply.Reply) {
 		c.finish(cmd, r)
 		return
 	}
-	c.queue(cmd, r, r.Line()+"\r\n")
+	c.queue(cmd, r)
 	if !c.mayHold(cmd.Verb) {
 		c.flush()
 	}
 }
 
-func (c *Conn) queue(cmd Command, r reply.Reply, wire string) {
-	c.out = append(c.out, wire...)
+// queue puts a reply on its way. Its text may come from afar, from a backend or
+// out of a command, and must neither begin a line of its own nor leave ASCII.
+func (c *Conn) queue(cmd Command, r reply.Reply) {
+	r.Text = strings.Map(plain, r.Text)
+	c.out = append(c.out, r.Line()+"\r\n"...)
 	c.ev.Replied(cmd, r)
+}
+
+func plain(r rune) rune {
+	switch {
+	case r < ' ' || r == 0x7f:
+		return ' '
+	case r > '~':
+		return '?'
+	}
+	return r
 }
 
 // mayHold says whether a reply may wait for those to the commands that the
@@ -174,7 +184,7 @@ func (c *Conn) Flush() error { return c.flush() }
 
 // finish writes a last reply and closes.
 func (c *Conn) finish(cmd Command, r reply.Reply) {
-	c.queue(cmd, r, r.Line()+"\r\n")
+	c.queue(cmd, r)
 	if c.flush() != nil {
 		return
 	}
