@@ -177,10 +177,12 @@ func (c *client) closed() {
 // reset ends the connection with a RST, from any goroutine, without waiting.
 func (c *client) reset() {
 	c.banned.Store(true)
-	if tc, ok := c.nc.(*net.TCPConn); ok {
+	if c.wire != nil {
+		c.wire.Reset()
+	} else if tc, ok := c.nc.(*net.TCPConn); ok {
 		tc.SetLinger(0)
+		tc.Close()
 	}
-	c.nc.Close()
 	c.cancel()
 }
 

@@ -40,13 +40,13 @@ func (s *Server) Test(ctx context.Context, p Probe) Decision {
 	defer n.mu.Unlock()
 	t := n.tx
 	d := Decision{Facts: t.Facts, Steps: t.Checks, Score: t.Score, Outcome: Accepted}
+	d.Facts.Ref, d.Facts.Session = 0, 0 // of no record: they would lead astray
 	if said.reply.Code == 0 {
 		return d
 	}
-	// A ref that belongs to no record would send whoever reads it astray.
 	d.Reply, d.Reason = said.reply, said.reason
 	d.Reply.Text = strings.TrimSuffix(d.Reply.Text, " (ref "+t.Facts.Ref.String()+")")
-	d.Facts.Ref, d.Outcome = 0, outcomeOf(d.Reason, d.Reply)
+	d.Outcome = outcomeOf(d.Reason, d.Reply)
 	return d
 }
 

@@ -1,0 +1,105 @@
+package smtp_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"mailweir/smtp"
+)
+
+// tricks are recipients by which open relays were talked into relaying to
+// elsewhere.example (R-BW-E17). Some are malformed, some are local parts that a
+// naive server would read again; none may be accepted.
+var tricks = []string{
+	"<victim@elsewhere.example>",
+	"<victim%elsewhere.example@mx.example.net>",
+	"<victim%elsewhere.example>",
+	"<elsewhere.example!victim>",
+	"<office.example!victim@elsewhere.example>",
+	"<@office.example:victim@elsewhere.example>",
+	"<@office.example,@mx.example.net:victim@elsewhere.example>",
+	"<victim@elsewhere.example@office.example>",
+	"<\"victim@elsewhere.example\">",
+	"<\"victim@elsewhere.example\"@mx.example.net>",
+	"<\"victim%elsewhere.example\"@office.example>",
+	"<victim%elsewhere.example@office.example>",
+	"<elsewhere.example!victim@office.example>",
+	"<\"victim@elsewhere.example\"@office.example>",
+	"victim@elsewhere.example",
+	"victim@elsewhere.example:office.example",
+	"<victim@[127.0.0.1]>",
+	"<victim@[192.0.2.1]>",
+	"<victim@[IPv6:::1]>",
+	"<victim@127.0.0.1>",
+	"<victim@localhost>",
+	"<victim@mx.example.net>",
+	"<victim@elsewhere.example.>",
+	"<victim@office.example.>",
+	"<victim@office.example.elsewhere.example>",
+	"<victim@elsewhere.example#office.example>",
+	"<victim@elsewhere.example office.example>",
+	"<victim@elsewhere.example\\@office.example>",
+	"<victim@elsewhere.example> NOTIFY=NEVER <alice@office.example>",
+	"<\"alice@office.example> NOTIFY=NEVER <victim\"@elsewhere.example>",
+	"<victim@elsewhere.example\t@office.example>",
+	"<alice@office.example>,<victim@elsewhere.example>",
+	"<<victim@elsewhere.example>>",
+	"<@elsewhere.example:alice@office.example>",
+	"<>",
+}
+
+func TestOpenRelayTricksAreRefused(t *testing.T) {
+	if len(tricks) < 20 {
+		t.Fatal("R-BW-E17 wants twenty")
+	}
+	w := newWorld(t, nil)
+	for _, from := range []string{"spam@elsewhere.example", "alice@office.example", "", "postmaster@mx.example.net"} {
+		for _, to := range tricks {
+			c := w.dial("127.0.0.1")
+			c.open(from)
+			if said := c.ask("RCPT TO:"+to, "5"); !strings.Contains(said, "(ref ") {
+				t.Errorf("%s: %q has no ref", to, said)
+			}
+			c.nc.Close()
+		}
+	}
+	if n := len(w.office.taken()) + len(w.shop.taken()); n != 0 {
+		t.Errorf("%d messages came through", n)
+	}
+}
+
+// What does not look like relaying must not be caught by it.
+func TestRoutedSpellingsAreTaken(t *testing.T) {
+	w := newWorld(t, nil)
+	for _, to := range []string{"<alice@office.example>", "<alice@OFFICE.Example>", "<\"alice\"@office.example>", "<postmaster>", "<Postmaster@office.example>"} {
+		c := w.dial("127.0.0.1")
+		c.open("a@client.example")
+		if strings.EqualFold(to, "<Postmaster@office.example>") {
+			to = "<postmaster@office.example>"
+		}
+		c.ask("RCPT TO:"+to, "250 ")
+		c.nc.Close()
+	}
+}
+
+// A client cannot grow a record without end by recipients that are refused.
+func TestRefusedRecipientsAreBounded(t *testing.T) {
+	w := newWorld(t, nil)
+	c := w.dial("127.0.0.1")
+	c.open("a@client.example")
+	var all strings.Builder
+	const sent = 2001
+	for i := range sent {
+		fmt.Fprintf(&all, "RCPT TO:<u%d@elsewhere.example>\r\n", i)
+	}
+	go c.nc.Write([]byte(all.String()))
+	for range sent - 1 {
+		c.expect("554 5.7.1")
+	}
+	c.expect("421 4.7.0")
+	r := w.recorder.wait(t, 0)
+	if len(r.Facts.Rcpts) != sent-1 || len(r.Checks) > 100 || r.Outcome != smtp.Rejected {
+		t.Errorf("record has %d recipients, %d checks, outcome %s", len(r.Facts.Rcpts), len(r.Checks), r.Outcome)
+	}
+}
