@@ -135,7 +135,9 @@ func (c *Client) Close() error {
 
 // SaveSYN asks the kernel to keep the opening packet of every connection that
 // l accepts. Guard wants to see it before it believes that a stranger opened
-// the connection, and not we.
+// the connection, and not we. l must be plain TCP: Go's listeners speak MPTCP
+// unless net.ListenConfig.SetMultipathTCP(false) was called, and with that a
+// source could come by addresses that no ban names.
 func SaveSYN(l *net.TCPListener) error {
 	raw, err := l.SyscallConn()
 	if err != nil {
@@ -146,7 +148,7 @@ func SaveSYN(l *net.TCPListener) error {
 		inner = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_SAVE_SYN, 1)
 	})
 	if err = errors.Join(err, inner); err != nil {
-		return fmt.Errorf("keep opening packets (TCP_SAVE_SYN) on %v: %w", l.Addr(), err)
+		return fmt.Errorf("keep opening packets (TCP_SAVE_SYN) on %v: %w (a listener of Go has to be made with SetMultipathTCP(false))", l.Addr(), err)
 	}
 	return nil
 }

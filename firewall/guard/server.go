@@ -172,7 +172,9 @@ func (s *Server) Run(ctx context.Context) error {
 			s.cfg.Log.Error("engine could not be closed", "engine", e.name, "error", stop)
 		}
 	})
-	return errors.Join(err, s.offences.Close(), s.operator.Close(), s.ledger.Close())
+	s.offences.Close() // closed already where they were served
+	s.operator.Close()
+	return errors.Join(err, s.ledger.Close())
 }
 
 func (s *Server) serve(ctx context.Context) error {

@@ -1,0 +1,483 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"mailweir/firewall"
+	"mailweir/ref"
+)
+
+func offend(t testing.TB, c *Client, conn *net.TCPConn) Result {
+	t.Helper()
+	var r Result
+	eventually(t, "an answer of guard", func() (done bool) { // 50 ms may pass on a busy machine
+		var err error
+		r, err = c.Offend(context.Background(), conn, firewall.Harvest, ref.New())
+		return err == nil
+	})
+	return r
+}
+
+func TestOffenceIsEnforcedBeforeTheAnswer(t *testing.T) {
+	w := newWorld(t)
+	f := newFake()
+	g := newRig(t, one(f), nil)
+	c := g.client()
+	dual := w.listen("") // one socket for both families: IPv4 peers come mapped
+	for from, want := range map[string]string{"203.0.113.7": "203.0.113.7/32", "2001:db8:bad:7::9": "2001:db8:bad:7::/64"} {
+		_, ours := w.visit(dual, from)
+		r := offend(t, c, ours)
+		if !f.has(want) {
+			t.Errorf("%s: guard answers %+v, but the engine holds %v", from, r, f.all())
+		}
+		if r.Ban.Prefix.String() != want || r.Ban.Reason != firewall.Harvest || time.Until(r.Ban.Until) < 47*time.Hour {
+			t.Errorf("%s: answer %+v, want a ban of %s for two days", from, r, want)
+		}
+	}
+}
+
+func TestSecondOffenceOfAConnection(t *testing.T) {
+	w := newWorld(t)
+	g := newRig(t, one(newFake()), func(c *Config) { c.Policy.Observe = true }) // sessions live on
+	_, ours := w.visit(w.listen(edge4), "203.0.113.7")
+	first, second := offend(t, g.client(), ours), offend(t, g.client(), ours)
+	if first.Outcome != Banned || second.Outcome != Already || !second.Ban.Until.Round(time.Second).Equal(first.Ban.Until.Round(time.Second).Add(0)) && second.Ban.Until.Sub(first.Ban.Until).Abs() > time.Second {
+		t.Errorf("got %+v, then %+v", first, second)
+	}
+}
+
+// A guesser may reset his connection in the moment he is convicted.
+func TestOffenderWhoResetHisConnection(t *testing.T) {
+	w := newWorld(t)
+	f := newFake()
+	g := newRig(t, one(f), nil)
+	theirs, ours := w.visit(w.listen(edge4), "203.0.113.7")
+	check(t, theirs.SetLinger(0))
+	check(t, theirs.Close())
+	eventually(t, "the reset", func() bool {
+		_, err := ours.Write([]byte("x"))
+		return err != nil
+	})
+	if r := offend(t, g.client(), ours); r.Outcome != Banned || !f.has("203.0.113.7/32") {
+		t.Errorf("got %+v, engine %v", r, f.all())
+	}
+}
+
+func TestVetoIsNamed(t *testing.T) {
+	w := newWorld(t)
+	f := newFake()
+	g := newRig(t, one(f), func(c *Config) {
+		c.Policy.Protect = []Protection{{Name: firewall.GuardForwarder, Prefixes: []netip.Prefix{netip.MustParsePrefix("203.0.113.26/32")}}}
+	})
+	_, ours := w.visit(w.listen(edge4), "203.0.113.26")
+	for range 2 {
+		if r := offend(t, g.client(), ours); r.Outcome != Vetoed || r.Guard != firewall.GuardForwarder || len(f.all()) > 0 {
+			t.Errorf("got %+v, engine %v", r, f.all())
+		}
+	}
+}
+
+// Whatever a mail process hands over that was taken over by an attacker: nobody
+// is banned who did not connect to a protected port and send something.
+func TestLyingMail(t *testing.T) {
+	w := newWorld(t)
+	f := newFake()
+	g := newRig(t, one(f), nil)
+	l := w.listen(edge4)
+	var innocent net.Listener // 203.0.113.99, listens on ports 25 and 4711
+	w.inside(func() { innocent = must(net.Listen("tcp4", "203.0.113.99:4711"))(t) })
+	t.Cleanup(func() { innocent.Close() })
+
+	for name, lie := range map[string]struct {
+		make func(t *testing.T) int
+		want Outcome
+	}{
+		"not connected":         {func(t *testing.T) int { return socket(t, unix.AF_INET, unix.SOCK_STREAM) }, WrongPort},
+		"not connected, bound":  {func(t *testing.T) int { return boundSocket(t) }, NoData},
+		"listening":             {func(t *testing.T) int { return descriptor(t, l) }, NotAccepted},
+		"UDP":                   {func(t *testing.T) int { return udpSocket(t) }, NotTCP},
+		"raw":                   {func(t *testing.T) int { return socket(t, unix.AF_INET, unix.SOCK_RAW) }, NotTCP},
+		"unix":                  {func(t *testing.T) int { return socket(t, unix.AF_UNIX, unix.SOCK_STREAM) }, NotTCP},
+		"no socket":             {func(t *testing.T) int { return file(t) }, NotTCP},
+		"outbound":              {func(t *testing.T) int { return outbound(t, innocent, ":0") }, WrongPort},
+		"outbound from port 25": {func(t *testing.T) int { return outbound(t, innocent, "198.51.100.3:25") }, NotAccepted},
+		"listener turned":       {func(t *testing.T) int { return turnedListener(t, innocent) }, NotAccepted},
+		"accepted, turned":      {func(t *testing.T) int { return turnedSession(t, w, l, innocent) }, NotAccepted},
+		"accepted, unbound":     {func(t *testing.T) int { return disconnected(t, w, l) }, NoData},
+		"sent nothing":          {func(t *testing.T) int { return silent(t, w, l) }, NoData},
+		"sent nothing but FIN":  {func(t *testing.T) int { return silentEnd(t, w, l) }, NoData},
+		"another port":          {func(t *testing.T) int { return otherPort(t, w) }, WrongPort},
+		"another namespace":     {func(t *testing.T) int { return otherNamespace(t) }, NotTCP},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var r Result
+			fd := lie.make(t)
+			eventually(t, "an answer", func() bool {
+				var err error
+				r, err = g.client().offend(context.Background(), fd, request{reason: firewall.Harvest, ref: 1})
+				return err == nil
+			})
+			if r.Outcome != lie.want {
+				t.Errorf("guard answers %v, want %v", r.Outcome, lie.want)
+			}
+			if n := g.s.ledger.Len(); n != 0 || len(f.all()) != 0 {
+				t.Fatalf("an innocent is banned: %v", f.all())
+			}
+		})
+	}
+}
+
+func socket(t *testing.T, domain, kind int) int {
+	t.Helper()
+	protocol := 0
+	if kind == unix.SOCK_RAW {
+		protocol = unix.IPPROTO_TCP
+	}
+	fd := must(unix.Socket(domain, kind|unix.SOCK_CLOEXEC, protocol))(t)
+	t.Cleanup(func() { unix.Close(fd) })
+	return fd
+}
+
+func boundSocket(t *testing.T) int {
+	fd := socket(t, unix.AF_INET, unix.SOCK_STREAM)
+	check(t, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1))
+	check(t, unix.Bind(fd, &unix.SockaddrInet4{Port: 25, Addr: [4]byte{127, 0, 0, 5}}))
+	return fd
+}
+
+func udpSocket(t *testing.T) int {
+	fd := socket(t, unix.AF_INET, unix.SOCK_DGRAM)
+	check(t, unix.Connect(fd, &unix.SockaddrInet4{Port: 25, Addr: [4]byte{203, 0, 113, 99}}))
+	return fd
+}
+
+func file(t *testing.T) int {
+	f := must(os.Open("/dev/null"))(t)
+	t.Cleanup(func() { f.Close() })
+	return int(f.Fd())
+}
+
+// descriptor is a duplicate of c's, as a plain number.
+func descriptor(t *testing.T, c syscall.Conn) int {
+	t.Helper()
+	raw := must(c.SyscallConn())(t)
+	var fd int
+	var inner error
+	check(t, raw.Control(func(have uintptr) { fd, inner = unix.FcntlInt(have, unix.F_DUPFD_CLOEXEC, 0) }))
+	check(t, inner)
+	t.Cleanup(func() { unix.Close(fd) })
+	return fd
+}
+
+// answered has the innocent accept a connection and say something.
+func answered(t *testing.T, innocent net.Listener) {
+	t.Helper()
+	c := must(innocent.Accept())(t)
+	t.Cleanup(func() { c.Close() })
+	must(c.Write([]byte("220 hello\r\n")))(t)
+}
+
+// heard waits for what answered wrote.
+func heard(t *testing.T, fd int) {
+	t.Helper()
+	var b [11]byte
+	n, _, err := unix.Recvfrom(fd, b[:], unix.MSG_WAITALL)
+	if n != len(b) || err != nil {
+		t.Fatalf("the innocent said %d bytes, %v", n, err)
+	}
+}
+
+func outbound(t *testing.T, innocent net.Listener, local string) int {
+	fd := socket(t, unix.AF_INET, unix.SOCK_STREAM)
+	check(t, unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_SAVE_SYN, 1))
+	if local != ":0" {
+		check(t, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1))
+		check(t, unix.Bind(fd, &unix.SockaddrInet4{Port: 25, Addr: [4]byte{198, 51, 100, 3}}))
+	}
+	return toInnocent(t, fd, innocent)
+}
+
+func toInnocent(t *testing.T, fd int, innocent net.Listener) int {
+	t.Helper()
+	check(t, unix.Connect(fd, &unix.SockaddrInet4{Port: 4711, Addr: [4]byte{203, 0, 113, 99}}))
+	answered(t, innocent)
+	heard(t, fd)
+	return fd
+}
+
+// turnedListener is the attack that needs no privilege: a listener on port 25
+// that mail holds is shut down and connected to an innocent host.
+func turnedListener(t *testing.T, innocent net.Listener) int {
+	l := listen(t, "198.51.100.4:25", nil)
+	fd := descriptor(t, l)
+	check(t, unix.SetNonblock(fd, false))
+	check(t, unix.Shutdown(fd, unix.SHUT_RDWR))
+	return toInnocent(t, fd, innocent)
+}
+
+// turnedSession is a connection that an accomplice opened, disconnected and
+// connected to an innocent host, from the same port.
+func turnedSession(t *testing.T, w *world, l *net.TCPListener, innocent net.Listener) int {
+	fd := disconnected(t, w, l)
+	check(t, unix.SetNonblock(fd, false))
+	return toInnocent(t, fd, innocent)
+}
+
+func disconnected(t *testing.T, w *world, l *net.TCPListener) int {
+	_, ours := w.visit(l, "203.0.113.66")
+	fd := descriptor(t, ours)
+	unspec := unix.RawSockaddrAny{Addr: unix.RawSockaddr{Family: unix.AF_UNSPEC}}
+	check(t, connectRaw(fd, &unspec))
+	check(t, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1))
+	check(t, unix.Bind(fd, &unix.SockaddrInet4{Port: 25, Addr: [4]byte{198, 51, 100, 5}}))
+	return fd
+}
+
+func silent(t *testing.T, w *world, l *net.TCPListener) int {
+	w.dial("203.0.113.7", edge4, "25")
+	ours := must(l.AcceptTCP())(t)
+	t.Cleanup(func() { ours.Close() })
+	return descriptor(t, ours)
+}
+
+func silentEnd(t *testing.T, w *world, l *net.TCPListener) int {
+	theirs := w.dial("203.0.113.7", edge4, "25")
+	ours := must(l.AcceptTCP())(t)
+	t.Cleanup(func() { ours.Close() })
+	check(t, theirs.CloseWrite())
+	ours.Read(make([]byte, 1))
+	return descriptor(t, ours)
+}
+
+func otherPort(t *testing.T, w *world) int {
+	l := listen(t, "198.51.100.1:2525", nil)
+	theirs := w.dial("203.0.113.7", edge4, "2525")
+	ours := must(l.AcceptTCP())(t)
+	t.Cleanup(func() { ours.Close() })
+	say(t, theirs, ours)
+	return descriptor(t, ours)
+}
+
+// otherNamespace is what any user can make who may make user namespaces: a
+// network of his own where he has the innocent's address and ours.
+func otherNamespace(t *testing.T) (fd int) {
+	onThread(t, func() {
+		check(t, unix.Unshare(unix.CLONE_NEWNET))
+		addAddr(t, "lo", "198.51.100.1/32")
+		addAddr(t, "lo", "203.0.113.99/32")
+		check(t, upLoopback())
+		l := listen(t, "198.51.100.1:25", nil)
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP("203.0.113.99")}}
+		theirs := must(d.Dial("tcp4", "198.51.100.1:25"))(t).(*net.TCPConn)
+		defer theirs.Close()
+		ours := must(l.AcceptTCP())(t)
+		t.Cleanup(func() { ours.Close() })
+		say(t, theirs, ours)
+		fd = descriptor(t, ours)
+	})
+	return fd
+}
+
+// What is no message of the protocol is answered once, and leaves nothing
+// open.
+func TestGarbage(t *testing.T) {
+	needRoot(t)
+	f := newFake()
+	g := newRig(t, one(f), nil)
+	good := request{reason: firewall.Harvest, ref: 1}.append(nil)
+	version, reason, operator, reserved, bigRef := slices.Clone(good), slices.Clone(good), slices.Clone(good), slices.Clone(good), slices.Clone(good)
+	version[0], reason[1], operator[1], reserved[5], bigRef[15] = 9, 200, byte(firewall.Operator), 1, 0xff
+	for name, m := range map[string]struct {
+		body []byte
+		fds  int
+	}{
+		"no socket": {good, 0}, "two sockets": {good, 2}, "three": {good, 3}, "253 sockets": {good, 253},
+		"long": {append(slices.Clone(good), 0), 1}, "very long": {make([]byte, 60_000), 1}, "short": {good[:15], 1},
+		"garbage": {[]byte("GET / HTTP/1.1\r\n"), 1}, "version": {version, 1}, "reason": {reason, 1},
+		"the operator's reason": {operator, 1}, "reserved bytes": {reserved, 1}, "no ref": {bigRef, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := openDescriptors(t)
+			c := must(net.Dial("unixpacket", OffencePath(g.cfg.RunDir)))(t).(*net.UnixConn)
+			fds := make([]int, m.fds)
+			for i := range fds {
+				fds[i] = 0
+			}
+			var oob []byte
+			if m.fds > 0 {
+				oob = unix.UnixRights(fds...)
+			}
+			_, _, err := c.WriteMsgUnix(m.body, oob, nil)
+			check(t, err)
+			b := make([]byte, 100)
+			n := must(c.Read(b))(t)
+			if r, err := parseResult(b[:n]); err != nil || r.Outcome != Malformed {
+				t.Errorf("answer %+v, %v", r, err)
+			}
+			c.Close()
+			eventually(t, "all descriptors closed", func() bool { return openDescriptors(t) <= before })
+		})
+	}
+	if n := g.s.ledger.Len(); n != 0 {
+		t.Errorf("%d bans", n)
+	}
+}
+
+func openDescriptors(t *testing.T) int {
+	list, err := os.ReadDir("/proc/self/fd")
+	check(t, err)
+	return len(list)
+}
+
+func TestStrangersAreNotHeard(t *testing.T) {
+	w := newWorld(t)
+	const mail, other = 60001, 60002
+	f := newFake()
+	g := newRig(t, one(f), func(c *Config) { c.MailUID = mail })
+	openUp(t, g.cfg.RunDir)
+	_, ours := w.visit(w.listen(edge4), "203.0.113.7")
+	asUser(t, other, func() {
+		if _, err := g.client().Offend(context.Background(), ours, firewall.Harvest, 1); err == nil {
+			t.Error("user 60002 was heard")
+		}
+	})
+	if _, err := g.client().Offend(context.Background(), ours, firewall.Harvest, 1); err == nil { // root connects, and is no mail
+		t.Error("root was heard")
+	}
+	if n := g.s.ledger.Len(); n != 0 {
+		t.Errorf("%d bans", n)
+	}
+	asUser(t, mail, func() {
+		if r := offend(t, g.client(), ours); r.Outcome != Banned {
+			t.Errorf("the mail user: %+v", r)
+		}
+	})
+	asUser(t, mail, func() {
+		if _, err := net.Dial("unix", OperatorPath(g.cfg.RunDir)); !errors.Is(err, fs.ErrPermission) {
+			t.Errorf("the mail user reaches the operator's socket: %v", err)
+		}
+	})
+}
+
+// openUp lets every user through the folders that testing makes for root.
+func openUp(t *testing.T, dir string) {
+	for ; dir != "/" && dir != os.TempDir(); dir = dir[:max(1, strings.LastIndexByte(dir, '/'))] {
+		check(t, os.Chmod(dir, 0o755))
+	}
+}
+
+func TestFloodOfOffences(t *testing.T) {
+	needRoot(t)
+	stopped := time.Now()
+	g := newRig(t, one(newFake()), func(c *Config) { c.Now = func() time.Time { return stopped } })
+	c := g.client()
+	fd := socket(t, unix.AF_INET, unix.SOCK_DGRAM)
+	outcomes := map[Outcome]int{}
+	for range offenceBurst + 100 {
+		if r, err := c.offend(context.Background(), fd, request{reason: firewall.Harvest, ref: 1}); err == nil {
+			outcomes[r.Outcome]++
+		}
+	}
+	if outcomes[Busy] < 50 || outcomes[NotTCP] > offenceBurst {
+		t.Errorf("answers: %v", outcomes)
+	}
+}
+
+func TestClientFindsARestartedGuard(t *testing.T) {
+	w := newWorld(t)
+	g := newRig(t, one(newFake()), nil)
+	c := g.client()
+	l := w.listen(edge4)
+	_, first := w.visit(l, "203.0.113.1")
+	offend(t, c, first)
+	g.end()
+	_, second := w.visit(l, "203.0.113.2")
+	if r, err := c.Offend(context.Background(), second, firewall.Harvest, 1); err == nil {
+		t.Errorf("a guard that is gone answers %+v", r)
+	}
+	f := newFake()
+	g.restart(one(f))
+	if r := offend(t, c, second); r.Outcome != Banned || !f.has("203.0.113.2/32") || !f.has("203.0.113.1/32") {
+		t.Errorf("got %+v, engine %v", r, f.all())
+	}
+}
+
+// A guard that hangs costs a session 50 ms, not more.
+func TestGuardThatHangs(t *testing.T) {
+	w := newWorld(t)
+	dir := t.TempDir()
+	check(t, os.MkdirAll(dir+"/guard", 0o755))
+	l := must(net.Listen("unixpacket", OffencePath(dir)))(t)
+	defer l.Close()
+	_, ours := w.visit(w.listen(edge4), "203.0.113.1")
+	c := NewClient(dir)
+	if r, err := c.Offend(context.Background(), ours, firewall.Harvest, 1); !isTimeout(err) {
+		t.Errorf("got %+v, %v, want a timeout", r, err)
+	}
+}
+
+func isTimeout(err error) bool {
+	var ne net.Error
+	return err != nil && asNetError(err, &ne) && ne.Timeout()
+}
+
+func TestManyOffendersAtOnce(t *testing.T) {
+	w := newWorld(t)
+	front, back := newFake(), newFake()
+	g := newRig(t, []Engine{{Name: "front", Enforcer: front}, {Name: "back", Enforcer: back}}, nil)
+	c := g.client()
+	l := w.listen(edge4)
+	var wg sync.WaitGroup
+	for i := range 100 {
+		_, ours := w.visit(l, netip.AddrFrom4([4]byte{203, 0, 113, byte(i)}).String())
+		wg.Go(func() { offend(t, c, ours) })
+	}
+	wg.Wait()
+	if n := len(front.all()); n != 100 {
+		t.Errorf("the first engine holds %d bans, want 100", n)
+	}
+	eventually(t, "all bans in the second engine", func() bool { return len(back.all()) == 100 })
+}
+
+// The sessions of a banned source end (R-BX-15); those of others go on.
+func TestSessionsAreReset(t *testing.T) {
+	w := newWorld(t)
+	g := newRig(t, one(newFake()), nil)
+	l4, l6 := w.listen(edge4), w.listen(edge6)
+	_, offender := w.visit(l4, "203.0.113.7")
+	_, same := w.visit(l4, "203.0.113.7")
+	_, other := w.visit(l4, "203.0.113.8")
+	_, six := w.visit(l6, "2001:db8:bad:1::5")
+	must(g.op.Allow(context.Background(), AllowRequest{Prefix: netip.MustParsePrefix("2001:db8:bad:1::6/128")}))(t)
+	_, allowed := w.visit(l6, "2001:db8:bad:1::6")
+	offend(t, g.client(), offender)
+	must(g.op.Ban(context.Background(), BanRequest{Prefix: netip.MustParsePrefix("2001:db8:bad::/48"), Why: "test"}))(t)
+	for _, c := range []*net.TCPConn{offender, same, six} {
+		eventually(t, "the end of the session of "+c.RemoteAddr().String(), func() bool { return dead(c) })
+	}
+	for _, c := range []*net.TCPConn{other, allowed} {
+		if dead(c) {
+			t.Errorf("the session of %v was reset", c.RemoteAddr())
+		}
+	}
+}
+
+// dead says whether the kernel ended c.
+func dead(c *net.TCPConn) bool {
+	c.SetReadDeadline(time.Now().Add(time.Millisecond))
+	_, err := c.Read(make([]byte, 1))
+	return err != nil && !isTimeout(err)
+}
