@@ -2,21 +2,12 @@ package config
 
 import (
 	"fmt"
-	"net/netip"
 )
 
-// dnsPort is where resolvers listen.
-const dnsPort = 53
-
 // check finds what contradicts itself, in a configuration whose single values
-// are all right, and fills in what follows from others.
+// are all right.
 func check(d *document, c *Config) (faults []fault) {
 	at := func(parts ...string) int { return d.place(parts) }
-	for i, s := range c.DNS.Servers {
-		if s.Port() == 0 {
-			c.DNS.Servers[i] = netip.AddrPortFrom(s.Addr(), dnsPort)
-		}
-	}
 	if c.Firewall.BanMax < c.Firewall.BanTTL {
 		faults = append(faults, fault{at: at("firewall", "ban_max"),
 			what: fmt.Sprintf("firewall.ban_max (%s) is shorter than firewall.ban_ttl (%s)", show(c.Firewall.BanMax), show(c.Firewall.BanTTL)),
@@ -35,6 +26,7 @@ func check(d *document, c *Config) (faults []fault) {
 }
 
 func checkDomains(d *document, c *Config) (faults []fault) {
+	faults = d.sameDomains()
 	used := map[string]bool{}
 	for _, dom := range c.Domains {
 		for _, name := range dom.Backends {
@@ -80,4 +72,25 @@ func (d *document) domainPlace(domain, key string) int {
 		}
 	}
 	return 0
+}
+
+// sameDomains finds domains that two tables stand for, such as [domain."a.org"]
+// and [domain."A.org"]: their keys would mix.
+func (d *document) sameDomains() (faults []fault) {
+	written := map[string]string{}
+	for _, e := range d.entries {
+		if len(e.path) < 2 || e.path[0] != "domain" {
+			continue
+		}
+		name, err := DomainName(e.path[1])
+		if err != nil {
+			continue
+		}
+		if first, ok := written[name]; ok && first != e.path[1] {
+			faults = append(faults, fault{at: e.key.from, what: Path("domain", e.path[1]) + " and " + Path("domain", first) + " are one domain",
+				hint: "write all its keys in one table"})
+		}
+		written[name] = e.path[1]
+	}
+	return faults
 }

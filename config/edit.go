@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -15,6 +16,9 @@ import (
 // table that is not there to the end of the file. The problems are those of
 // the new text; nothing is written to disk.
 func (f *File) Set(path, value string) (*File, Config, Problems, error) {
+	if f.doc == nil {
+		return nil, Config{}, nil, errBroken
+	}
 	text, err := f.doc.set(splitPath(path), value)
 	if err != nil {
 		return nil, Config{}, nil, err
@@ -26,6 +30,9 @@ func (f *File) Set(path, value string) (*File, Config, Problems, error) {
 // Delete returns the file without the key or the table at path. The comment
 // behind a value goes with it; comments above stay.
 func (f *File) Delete(path string) (*File, Config, Problems, error) {
+	if f.doc == nil {
+		return nil, Config{}, nil, errBroken
+	}
 	text, err := f.doc.delete(splitPath(path))
 	if err != nil {
 		return nil, Config{}, nil, err
@@ -34,8 +41,14 @@ func (f *File) Delete(path string) (*File, Config, Problems, error) {
 	return next, c, problems, nil
 }
 
+// errBroken is a text in which nothing has a place.
+var errBroken = errors.New("the file is not TOML: mend it by hand, weir check says where")
+
 // Get is the text of the value at path, as the file has it.
 func (f *File) Get(path string) (value string, ok bool) {
+	if f.doc == nil {
+		return "", false
+	}
 	parts := splitPath(path)
 	for _, e := range f.doc.entries {
 		if slices.Equal(e.path, parts) {

@@ -11,14 +11,21 @@ type reader struct {
 	doc    *document
 	config *Config
 	faults []fault
+	broken []span // tables with a fault in their header: their keys would only repeat it
 }
 
 func (r *reader) read() {
-	for _, h := range r.doc.headers {
+	for i, h := range r.doc.headers {
+		before := len(r.faults)
 		r.header(h)
+		if len(r.faults) > before {
+			r.broken = append(r.broken, span{h.at.from, r.doc.endOfTable(i)})
+		}
 	}
 	for _, e := range r.doc.entries {
-		r.entry(e)
+		if !slices.ContainsFunc(r.broken, func(s span) bool { return s.from < e.key.from && e.key.from < s.to }) {
+			r.entry(e)
+		}
 	}
 	if len(r.faults) == 0 {
 		r.missing()
@@ -37,10 +44,6 @@ func (r *reader) header(h header) {
 		r.fault(h.at.from, "this release does not serve ["+name+"] yet", "it comes with "+with+": take it out")
 		return
 	}
-	if h.array {
-		r.fault(h.at.from, "[["+name+"]] is a list of tables", "every table here has a name of its own: write [backend.name], or certificates = [{ … }] on one line")
-		return
-	}
 	for _, s := range schema {
 		if s.named && len(h.path) == 2 && h.path[0] == s.path {
 			r.begin(s, h)
@@ -50,11 +53,37 @@ func (r *reader) header(h header) {
 			return
 		}
 	}
-	hint := "the tables are " + strings.Join(tableNames(), ", ")
-	if near := nearest(h.path[0], tableNames()); near != "" && near != h.path[0] {
-		hint = "did you mean [" + joinPath(append([]string{near}, h.path[1:]...)) + "]?"
+	r.fault(h.at.from, "unknown table ["+name+"]", tableHint(h.path))
+}
+
+// tableHint says what an unknown table was perhaps meant to be.
+func tableHint(path []string) string {
+	if near := nearest(path[0], tableNames()); near != "" && near != path[0] {
+		return "did you mean [" + joinPath(append([]string{near}, path[1:]...)) + "]?"
 	}
-	r.fault(h.at.from, "unknown table ["+name+"]", hint)
+	var below []string
+	for _, s := range schema {
+		if s.named && s.path == path[0] {
+			return "write key = value below [" + joinPath(path[:min(2, len(path))]) + "]"
+		}
+		for _, k := range s.keys {
+			if table, _, ok := strings.Cut(k.name, "."); ok && s.path == path[0] {
+				below = append(below, s.path+"."+table)
+			}
+		}
+	}
+	if near := nearest(joinPath(path), below); near != "" {
+		return "did you mean [" + near + "]?"
+	}
+	return "the tables are " + strings.Join(tableNames(), ", ")
+}
+
+// endOfTable is where the next header stands.
+func (d *document) endOfTable(i int) int {
+	if i+1 < len(d.headers) {
+		return d.headers[i+1].at.from
+	}
+	return len(d.text)
 }
 
 // begin makes the entry that a header names, so that order and presence are
@@ -121,7 +150,7 @@ func tableNames() (names []string) {
 // entry reads one key.
 func (r *reader) entry(e entry) {
 	if with, late := comesWith(e.path); late {
-		r.fault(e.key.from, "this release does not serve "+joinPath(e.path)+" yet", "it comes with "+with+": take the line out")
+		r.fault(e.key.from, "this release does not serve "+joinPath(e.path)+" yet", "it comes with "+with+": take it out")
 		return
 	}
 	k, name, f := r.find(e)

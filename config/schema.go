@@ -69,7 +69,7 @@ var schema = []section{
 			doc: "The oldest version of TLS that is spoken. Who speaks only older ones sends in clear."},
 	}},
 	{path: "dns", doc: "Who is asked for names. A caching, validating resolver on this machine is best: block lists refuse the big public ones.", keys: []key{
-		{name: "servers", place: func(c *Config, _ string) any { return &c.DNS.Servers }, within: noUnspecified,
+		{name: "servers", place: func(c *Config, _ string) any { return &c.DNS.Servers }, within: resolvers,
 			doc: "Addresses of resolvers, with port 53 where none is given. Empty: those of /etc/resolv.conf."},
 		{name: "timeout", place: func(c *Config, _ string) any { return &c.DNS.Timeout }, within: between(100*time.Millisecond, time.Minute),
 			doc: "How long one look-up may take."},

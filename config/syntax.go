@@ -26,6 +26,8 @@ func syntaxFault(p *unstable.Parser, err error) fault {
 		f.what, f.hint = "a string does not end", `put a " at its end`
 	case strings.HasPrefix(strings.TrimSpace(string(key)), "["):
 		f.what, f.hint = "a table's name is malformed", `write [name], or [name."part.with.dots"]`
+	case hasEqual && strings.Contains(pe.Message, "at start of value") && beforeEqual(text, f.at):
+		f.what, f.hint = "a list or table above does not end", "put a ] or } behind its last value"
 	case !hasEqual && pe.Message == "expected '=' after key":
 		f.what, f.hint = "a key without a value", "write key = value"
 	case hasEqual && v == "":
@@ -34,6 +36,12 @@ func syntaxFault(p *unstable.Parser, err error) fault {
 		f.what, f.hint = wordFault(v)
 	}
 	return f
+}
+
+// beforeEqual says whether an offset lies in the key of its line.
+func beforeEqual(text []byte, at int) bool {
+	from := bytes.LastIndexByte(text[:min(at, len(text))], '\n') + 1
+	return !bytes.Contains(text[from:at], []byte("="))
 }
 
 // lineAt is the line in which an offset lies, without its end.

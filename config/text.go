@@ -58,8 +58,8 @@ type fault struct {
 	warning    bool
 }
 
-// parse takes the text apart. It stops at the first fault of syntax, because
-// what follows one means nothing.
+// parse takes the text apart; there is no document when it is no good TOML. It
+// stops at the first fault of syntax: what follows one means nothing.
 func parse(text []byte) (*document, []fault) {
 	if len(text) > maxText {
 		return nil, []fault{{what: "the file is larger than 1 MiB", hint: "lists of addresses are read by weir allow and weir ban -, they do not belong here"}}
@@ -83,11 +83,12 @@ func parse(text []byte) (*document, []fault) {
 	if err := p.Error(); err != nil {
 		return nil, []fault{syntaxFault(&p, err)}
 	}
-	faults := d.duplicates()
-	if len(faults) == 0 {
-		faults = d.libraryFault()
+	for _, find := range []func() []fault{d.lists, d.duplicates, d.libraryFault} {
+		if faults := find(); len(faults) > 0 {
+			return nil, faults
+		}
 	}
-	return d, faults
+	return d, nil
 }
 
 // keyOf reads a dotted key and where its last part stands.
@@ -175,26 +176,24 @@ func (d *document) duplicates() (faults []fault) {
 		first[name] = at
 	}
 	for _, h := range d.headers {
-		if !h.array {
-			twice("table ", h.path, h.at.from)
-		}
+		twice("table ", h.path, h.at.from)
 	}
 	for _, e := range d.entries {
 		twice("key ", e.path, e.key.from)
 	}
-	if d.hasArrayTable() {
-		return nil // their keys repeat; the schema knows no such table and says so
-	}
 	return faults
 }
 
-func (d *document) hasArrayTable() bool {
+// lists finds [[lists]] of tables. There are none in the schema: every table
+// has a name, so that every value has a path.
+func (d *document) lists() (faults []fault) {
 	for _, h := range d.headers {
 		if h.array {
-			return true
+			faults = append(faults, fault{at: h.at.from, what: "[[" + joinPath(h.path) + "]] is a list of tables",
+				hint: "every table here has a name of its own: write [backend.name], or certificates = [{ … }] on one line"})
 		}
 	}
-	return false
+	return faults
 }
 
 // libraryFault has the library read the text as well: it knows the rarer rules

@@ -42,7 +42,7 @@ func oneOf(words ...string) func(any) (string, string) {
 		}
 		hint = "write " + list(words)
 		if near := nearest(s, words); near != "" {
-			hint = fmt.Sprintf("did you mean %q? There are %s", near, list(words))
+			hint = fmt.Sprintf("did you mean %q?", near)
 		}
 		return fmt.Sprintf("%q is none of the words that may stand here", s), hint
 	}
@@ -117,16 +117,23 @@ func someListeners(v any) (what, hint string) {
 			return fmt.Sprintf("%v is there twice", l), "keep one of them"
 		}
 		if l.Port() == 0 {
-			return fmt.Sprintf("%v has no port", l), "mail comes to port 25"
+			return fmt.Sprintf("%v has no port", l.Addr()), fmt.Sprintf("write %q", netip.AddrPortFrom(l.Addr(), 25))
 		}
 	}
 	return "", ""
 }
 
-func noUnspecified(v any) (what, hint string) {
-	for _, a := range *v.(*[]netip.AddrPort) {
-		if a.Addr().IsUnspecified() || a.Port() == 0 {
-			return fmt.Sprintf("%v is nobody's address", a), "write the address of a resolver, such as 127.0.0.1"
+// dnsPort is where resolvers listen.
+const dnsPort = 53
+
+// resolvers gives those without a port the usual one.
+func resolvers(v any) (what, hint string) {
+	for i, a := range *v.(*[]netip.AddrPort) {
+		if a.Addr().IsUnspecified() {
+			return fmt.Sprintf("%v is nobody's address", a.Addr()), "write the address of a resolver, such as 127.0.0.1"
+		}
+		if a.Port() == 0 {
+			(*v.(*[]netip.AddrPort))[i] = netip.AddrPortFrom(a.Addr(), dnsPort)
 		}
 	}
 	return "", ""

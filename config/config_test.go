@@ -1,0 +1,228 @@
+package config
+
+import (
+	"net/netip"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// minimal is the shortest file there is.
+const minimal = `hostname = "mx1.example.net"
+[backend.office]
+url = "smtp://mail.example.com:25"
+[domain."example.com"]
+backends = ["office"]
+`
+
+func TestMinimalFileHasDefaults(t *testing.T) {
+	_, got, problems := Parse("weir.toml", []byte(minimal))
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	want := Default()
+	want.Hostname = "mx1.example.net"
+	want.Backends = []Backend{{Name: "office", URL: "smtp://mail.example.com:25", TLS: "opportunistic"}}
+	want.Domains = []Domain{{Name: "example.com", Backends: []string{"office"}, Recipients: Recipients{From: FromBackend}}}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+// samples has a value other than the default for every key of the schema.
+var samples = map[string]struct {
+	text string
+	want any
+}{
+	"hostname":                              {`"MX9.example.org."`, "mx9.example.org"},
+	"observe":                               {`true`, true},
+	"state_dir":                             {`"/srv/weir"`, "/srv/weir"},
+	"run_dir":                               {`"/run/weir9"`, "/run/weir9"},
+	"users.mail":                            {`"nobody"`, "nobody"},
+	"smtp.listen":                           {`["192.0.2.1:2525", "[2001:db8::1]:26"]`, addrPorts("192.0.2.1:2525", "[2001:db8::1]:26")},
+	"smtp.max_message_size":                 {`"1GiB"`, GiB},
+	"smtp.max_recipients":                   {`1_000`, nil},
+	"smtp.max_connections":                  {`7`, 7},
+	"smtp.per_source.open":                  {`3`, 3},
+	"smtp.per_source.new_per_minute":        {`4`, 4},
+	"smtp.timeouts.command":                 {`"90s"`, 90 * time.Second},
+	"smtp.timeouts.data_idle":               {`"1m30s"`, 90 * time.Second},
+	"smtp.timeouts.session":                 {`"1d"`, 24 * time.Hour},
+	"smtp.greet_wait":                       {`"0s"`, time.Duration(0)},
+	"smtp.forwarders":                       {`["192.0.2.0/24", "2001:db8::9"]`, prefixes("192.0.2.0/24", "2001:db8::9/128")},
+	"tls.certificates":                      {`[{ cert = "/a.pem", key = "/a.key" }]`, []Certificate{{"/a.pem", "/a.key"}}},
+	"tls.min_version":                       {`"1.3"`, "1.3"},
+	"dns.servers":                           {`["127.0.0.1", "[::1]:5353"]`, addrPorts("127.0.0.1:53", "[::1]:5353")},
+	"dns.timeout":                           {`"250ms"`, 250 * time.Millisecond},
+	"firewall.enabled":                      {`false`, false},
+	"firewall.engine":                       {`"nft"`, "nft"},
+	"firewall.xdp_mode":                     {`"generic"`, "generic"},
+	"firewall.interfaces":                   {`["eth0", "eth1.20"]`, []string{"eth0", "eth1.20"}},
+	"firewall.ports":                        {`[25, 465]`, []uint16{25, 465}},
+	"firewall.ban_ttl":                      {`"1d12h"`, 36 * time.Hour},
+	"firewall.ban_max":                      {`"7d"`, 7 * day},
+	"firewall.never_ban":                    {`["::ffff:192.0.2.7"]`, prefixes("192.0.2.7/32")},
+	"firewall.detach_on_stop":               {`true`, true},
+	"geo.database":                          {`"/var/lib/c.mmdb"`, "/var/lib/c.mmdb"},
+	"geo.asn":                               {`"/var/lib/a.mmdb"`, "/var/lib/a.mmdb"},
+	"harvest.enabled":                       {`false`, false},
+	"harvest.unknown_per_hour":              {`5`, 5},
+	"harvest.share_per_hour":                {`0.5`, 0.5},
+	"harvest.unknown_per_day":               {`40`, 40},
+	"harvest.share_per_day":                 {`1`, 1.0},
+	"harvest.absolute_per_day":              {`9`, 9},
+	"backend.office.url":                    {`"lmtp+unix:///run/lmtp"`, "lmtp+unix:///run/lmtp"},
+	"backend.office.tls":                    {`"required"`, "required"},
+	`domain."example.com".backends`:         {`["office", "office"]`, []string{"office", "office"}},
+	`domain."example.com".recipients`:       {`"file:/etc/r"`, Recipients{From: FromFile, Path: "/etc/r"}},
+	`domain."example.com".max_message_size`: {`"100KiB"`, 100 * KiB},
+	"records.keep":                          {`"90d"`, 90 * day},
+	"records.max_size":                      {`"16MiB"`, 16 * MiB},
+	"syslog.siem.target":                    {`"tls://[2001:db8::5]:6514"`, "tls://[2001:db8::5]:6514"},
+	"syslog.siem.ca":                        {`"/etc/ca.pem"`, "/etc/ca.pem"},
+	"syslog.siem.facility":                  {`"local3"`, "local3"},
+}
+
+func addrPorts(s ...string) (list []netip.AddrPort) {
+	for _, a := range s {
+		list = append(list, netip.MustParseAddrPort(a))
+	}
+	return list
+}
+
+func prefixes(s ...string) (list []netip.Prefix) {
+	for _, p := range s {
+		list = append(list, netip.MustParsePrefix(p))
+	}
+	return list
+}
+
+// TestEveryKeyIsRead sets each key of the schema by an edit, in a file that has
+// the tables that it needs, and finds it in the Config.
+func TestEveryKeyIsRead(t *testing.T) {
+	base := minimal + "[syslog.siem]\ntarget = \"unix:///dev/log\"\n"
+	for _, s := range schema {
+		for _, k := range s.keys {
+			path := map[string]string{
+				"backend": "backend.office." + k.name, "domain": `domain."example.com".` + k.name, "syslog": "syslog.siem." + k.name,
+				"": k.name,
+			}[s.path]
+			if path == "" {
+				path = s.path + "." + k.name
+			}
+			t.Run(path, func(t *testing.T) {
+				sample, ok := samples[path]
+				if !ok {
+					t.Fatal("the key has no sample in this test")
+				}
+				f, old, problems := Parse("weir.toml", []byte(base))
+				if problems.Bad() {
+					t.Fatal(problems)
+				}
+				f, c, problems, err := f.Set(path, sample.text)
+				if err != nil || problems.Bad() {
+					t.Fatalf("%v\n%v\n%s", err, problems, f.Text)
+				}
+				place := k.place(&c, map[string]string{"backend": "office", "domain": "example.com", "syslog": "siem"}[s.path])
+				if got := reflect.ValueOf(place).Elem().Interface(); sample.want != nil && !reflect.DeepEqual(got, sample.want) {
+					t.Errorf("got %v, want %v", got, sample.want)
+				}
+				now, later := Diff(old, c)
+				if changed := append(now, later...); !slices.Equal(changed, []string{path}) || (len(later) == 1) != k.atStart {
+					t.Errorf("Diff says now %q, later %q", now, later)
+				}
+			})
+		}
+	}
+}
+
+// TestContract holds that every key of the product's contract is known: acted
+// on, or refused by name. The example is the contract's own.
+func TestContract(t *testing.T) {
+	text, err := os.ReadFile("testdata/contract.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _, problems := Parse("contract.toml", text)
+	served := 0
+	for _, p := range problems {
+		if strings.HasPrefix(p.What, "this release does not serve") || strings.Contains(p.What, "udp") {
+			continue
+		}
+		t.Error(p)
+	}
+	doc, _ := parse(text)
+	for _, e := range doc.entries {
+		if _, late := comesWith(e.path); !late {
+			served++
+		}
+	}
+	if served < 40 {
+		t.Errorf("only %d keys of the contract are served: is the example read?", served)
+	}
+}
+
+// TestLaterIsNotServed finds a key that is in both lists.
+func TestLaterIsNotServed(t *testing.T) {
+	for _, s := range schema {
+		for _, k := range s.keys {
+			path := splitPath(s.example(k, nil))
+			if with, late := comesWith(path); late {
+				t.Errorf("%s is served, and listed to come with %s", joinPath(path), with)
+			}
+		}
+	}
+}
+
+// TestDefaultsAreInRange holds every default against the rule for its key.
+func TestDefaultsAreInRange(t *testing.T) {
+	for _, s := range schema {
+		for _, k := range s.keys {
+			if k.must || k.within == nil || s.path == "domain" {
+				continue
+			}
+			if what, _ := k.within(k.defaultPlace(s)); what != "" {
+				t.Errorf("the default of %s: %s", s.example(k, nil), what)
+			}
+		}
+	}
+}
+
+func TestDurations(t *testing.T) {
+	for text, want := range map[string]time.Duration{
+		"90s": 90 * time.Second, "48h": 48 * time.Hour, "14d": 14 * day, "1d12h": 36 * time.Hour, "0s": 0, "1.5h": 90 * time.Minute,
+	} {
+		got, err := ParseDuration(text)
+		if err != nil || got != want {
+			t.Errorf("ParseDuration(%q) = %v, %v", text, got, err)
+		}
+		if again, err := ParseDuration(formatDuration(got)); err != nil || again != want {
+			t.Errorf("formatDuration(%v) = %q", got, formatDuration(got))
+		}
+	}
+	for _, text := range []string{"", "d", "5", "-1s", "-1d", "1d-1h", "5 m", "1h1d", "1w", "99999d99999999h", "9e9d"} {
+		if d, err := ParseDuration(text); err == nil {
+			t.Errorf("ParseDuration(%q) = %v", text, d)
+		}
+	}
+}
+
+func TestSizes(t *testing.T) {
+	for text, want := range map[string]Size{"0": 0, "512KiB": 512 * KiB, "50MiB": 50 * MiB, "4 GiB": 4 * GiB, "1000": 1000} {
+		got, err := ParseSize(text)
+		if err != nil || got != want {
+			t.Errorf("ParseSize(%q) = %d, %v", text, got, err)
+		}
+		if again, err := ParseSize(got.String()); err != nil || again != want {
+			t.Errorf("String of %d = %q", got, got)
+		}
+	}
+	for _, text := range []string{"", "MiB", "-1", "1.5GiB", "1MB", "9223372036854775807KiB", "1KiBKiB"} {
+		if n, err := ParseSize(text); err == nil {
+			t.Errorf("ParseSize(%q) = %d", text, n)
+		}
+	}
+}
