@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"mailweir/config"
 	"mailweir/control"
 )
 
@@ -55,6 +56,14 @@ func (c *cli) root() *cobra.Command {
 		c.runDirGiven = flags.Changed("run-dir") || os.Getenv("WEIR_RUN_DIR") != ""
 	}
 	return group(root, c.commands()...)
+}
+
+// useRunDir takes run_dir of the file where neither the command line nor the
+// environment names one.
+func (c *cli) useRunDir(cfg config.Config) {
+	if !c.runDirGiven {
+		c.runDir = cfg.RunDir
+	}
 }
 
 // envOr returns an environment variable, or fallback where it is empty.

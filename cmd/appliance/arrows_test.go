@@ -1,0 +1,133 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// arrows is which package of ours may import which. Nothing else may: the
+// process that parses strangers' bytes and the one that holds the kernel stay
+// apart because their code does.
+var arrows = map[string]string{
+	"bpf":                 "",
+	"ref":                 "",
+	"geo":                 "",
+	"control":             "",
+	"config":              "ref",
+	"lab":                 "",
+	"smtp/address":        "",
+	"smtp/reply":          "ref",
+	"smtp/wire":           "smtp/address smtp/reply ref",
+	"smtp":                "smtp/wire smtp/address smtp/reply ref",
+	"smtp/check":          "smtp smtp/reply smtp/address",
+	"smtp/relay":          "smtp smtp/address smtp/reply ref",
+	"smtp/harvest":        "smtp smtp/reply ref",
+	"record":              "smtp smtp/reply ref",
+	"firewall":            "ref",
+	"firewall/xdp":        "firewall bpf",
+	"firewall/nft":        "firewall",
+	"firewall/guard":      "firewall control ref",
+	"cmd/appliance":       "bpf config control firewall firewall/guard firewall/nft firewall/xdp geo record ref smtp smtp/address smtp/check smtp/harvest smtp/relay smtp/reply",
+	"lab/demo":            "lab",
+	"lab/bench":           "lab",
+	"firewall/enginetest": "firewall",
+}
+
+// owners is which package of ours alone imports a library directly, tests
+// aside: what a library cannot do for others it cannot break in them.
+var owners = map[string]string{
+	"github.com/emersion/go-smtp":             "smtp",
+	"github.com/cilium/ebpf":                  "bpf firewall/xdp",
+	"github.com/google/nftables":              "firewall/nft",
+	"github.com/pelletier/go-toml/v2":         "config",
+	"github.com/oschwald/geoip2-golang/v2":    "geo",
+	"github.com/oschwald/maxminddb-golang/v2": "geo",
+	"github.com/spf13/cobra":                  "cmd/appliance",
+	"modernc.org/sqlite":                      "record",
+}
+
+// module is the path that our packages begin with.
+const module = "mailweir/"
+
+// listed is what go list says of a package.
+type listed struct {
+	ImportPath string
+	Imports    []string
+}
+
+func packages(t *testing.T) []listed {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-json=ImportPath,Imports", module+"...")
+	out, err := cmd.Output()
+	if err != nil {
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			t.Fatalf("go list: %v\n%s", err, exit.Stderr)
+		}
+		t.Fatalf("go list: %v", err)
+	}
+	var all []listed
+	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p listed
+		if err := d.Decode(&p); err == io.EOF {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+}
+
+// TestArrows holds the map of ARCHITECTURE.md.
+func TestArrows(t *testing.T) {
+	for _, p := range packages(t) {
+		name := strings.TrimPrefix(p.ImportPath, module)
+		may, known := arrows[name]
+		if !known && len(p.Imports) > 0 {
+			t.Errorf("%s is not on the map: say in arrows what it may import", name)
+			continue
+		}
+		for _, to := range p.Imports {
+			if ours, ok := strings.CutPrefix(to, module); ok && !slices.Contains(strings.Fields(may), ours) {
+				t.Errorf("%s imports %s: that arrow is not on the map", name, ours)
+			}
+		}
+	}
+}
+
+// TestOwners holds the libraries in the packages that they are for.
+func TestOwners(t *testing.T) {
+	for _, p := range packages(t) {
+		name := strings.TrimPrefix(p.ImportPath, module)
+		for _, to := range p.Imports {
+			for library, owner := range owners {
+				if (to == library || strings.HasPrefix(to, library+"/")) && !slices.Contains(strings.Fields(owner), name) {
+					t.Errorf("%s imports %s, which only %s may", name, to, owner)
+				}
+			}
+		}
+	}
+}
+
+// TestArrowsAreOneWay finds a map that contradicts itself.
+func TestArrowsAreOneWay(t *testing.T) {
+	var reaches func(from, to string) bool
+	reaches = func(from, to string) bool {
+		for _, next := range strings.Fields(arrows[from]) {
+			if next == to || reaches(next, to) {
+				return true
+			}
+		}
+		return false
+	}
+	for _, apart := range [][2]string{{"firewall/guard", "smtp"}, {"smtp", "firewall"}, {"smtp", "record"}, {"smtp/relay", "smtp/harvest"}, {"config", "smtp"}} {
+		if reaches(apart[0], apart[1]) {
+			t.Errorf("the map lets %s reach %s", apart[0], apart[1])
+		}
+	}
+}

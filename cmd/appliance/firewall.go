@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"mailweir/config"
+	"mailweir/control"
+	"mailweir/firewall/guard"
+)
+
+func (c *cli) firewallCommand() *cobra.Command {
+	return group(&cobra.Command{Use: "firewall", Short: "take the firewall out of the kernel, and put it back"},
+		c.switchCommand(false), c.switchCommand(true))
+}
+
+func (c *cli) switchCommand(on bool) *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use:   "off",
+		Short: "take everything of ours out of the kernel, at once",
+		Long: `Take the packet program and the nftables table out of the kernel. Bans are kept, and
+nothing is dropped until weir firewall on, also over restarts. It works while guard
+is dead too: then it has to be run as root.`,
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error { return c.switchFirewall(cmd.Context(), file, on) },
+	}
+	if on {
+		cmd.Use, cmd.Short = "on", "put the firewall back into the kernel"
+		cmd.Long = "Put the packet program and the nftables table back into the kernel, with all bans that stand."
+	}
+	configVar(cmd, &file)
+	return cmd
+}
+
+// switchAnswer is what came of weir firewall off or on.
+type switchAnswer struct {
+	Firewall string   `json:"firewall"` // "on" or "off", from now on
+	Guard    bool     `json:"guard"`    // guard runs, and did it
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+func (c *cli) switchFirewall(ctx context.Context, file string, on bool) error {
+	a := switchAnswer{Firewall: "off", Guard: true}
+	if on {
+		a.Firewall = "on"
+	}
+	change, err := guard.NewOperator(c.runDir).Switch(ctx, on)
+	a.Warnings = change.Warnings
+	if errors.Is(err, control.ErrNotRunning) {
+		a.Guard = false
+		err = c.switchAlone(ctx, stateDirOf(file), on)
+	}
+	if err != nil {
+		return err
+	}
+	return c.printSwitch(a)
+}
+
+// switchAlone does what guard would do. It is the way out when guard itself is
+// what is broken, so it asks as little as it can of the rest.
+func (c *cli) switchAlone(ctx context.Context, stateDir string, on bool) error {
+	if os.Geteuid() != 0 {
+		return control.Refusef("guard is not running, and only root can change the kernel in its place: run the command as root")
+	}
+	if on {
+		return guard.SwitchOn(stateDir)
+	}
+	return errors.Join(guard.SwitchOff(stateDir, c.now()), removeEngines(ctx))
+}
+
+// removeEngines takes every engine out of the kernel, whichever the file names.
+func removeEngines(ctx context.Context) error {
+	var errs error
+	for _, e := range openEngines(config.Firewall{Engine: "auto"}) {
+		err := e.Err
+		if err == nil {
+			err = errors.Join(e.Enforcer.Remove(ctx), e.Enforcer.Close())
+		}
+		if err != nil {
+			errs = errors.Join(errs, fmt.Errorf("take %s out of the kernel: %w", e.Name, err))
+		}
+	}
+	return errs
+}
+
+// stateDirOf is the state_dir of a file that may be bad or not there at all.
+func stateDirOf(file string) string {
+	_, cfg, _, err := config.Read(file)
+	if err != nil {
+		return config.Default().StateDir
+	}
+	return cfg.StateDir
+}
+
+func (c *cli) printSwitch(a switchAnswer) error {
+	c.warn(a.Warnings)
+	switch {
+	case c.json:
+		return c.printJSON(a)
+	case a.Guard && a.Firewall == "on":
+		c.say("the firewall is in the kernel again")
+	case a.Guard:
+		c.say("the firewall is out of the kernel: nothing is dropped until weir firewall on")
+	case a.Firewall == "on":
+		c.say("guard is not running: the firewall comes back when it starts")
+	default:
+		c.say("guard is not running: what it had left in the kernel is out of it, and it will\nleave the kernel alone until weir firewall on")
+	}
+	return nil
+}

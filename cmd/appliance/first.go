@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"mailweir/config"
+)
+
+var (
+	//go:embed first.toml
+	firstConfig string
+	//go:embed first.recipients
+	firstRecipients string
+)
+
+// firstFile writes a configuration to try the appliance out with, and the list
+// of recipients that it names. Neither is written over. Their mode lets the
+// mail role read them: they hold no secret.
+func firstFile(path string) error {
+	recipients := filepath.Join(filepath.Dir(path), "recipients")
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return fmt.Errorf("make the folder of the configuration: %w", err)
+	}
+	hostname, err := os.Hostname()
+	if err != nil {
+		return fmt.Errorf("ask for this machine's name: %w", err)
+	}
+	text := strings.NewReplacer(
+		"{{hostname}}", qualified(hostname),
+		"{{maildir}}", filepath.Join(config.Default().StateDir, "mail", "maildir"),
+		"{{recipients}}", recipients,
+	).Replace(firstConfig)
+	for name, content := range map[string]string{recipients: firstRecipients, path: text} {
+		if _, err := os.Lstat(name); err == nil {
+			continue
+		}
+		if err := config.WriteFile(name, []byte(content), 0o644, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// qualified makes a name that may stand in EHLO of what the machine calls
+// itself: that name if it is whole, what the resolver knows for it, or one that
+// shows in every reply that it has to be set.
+func qualified(name string) string {
+	if !strings.Contains(name, ".") {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		if whole, err := net.DefaultResolver.LookupCNAME(ctx, name); err == nil {
+			name = strings.TrimSuffix(whole, ".")
+		}
+	}
+	text := fmt.Sprintf("hostname = %q\n", name)
+	_, cfg, problems := config.Parse("", []byte(text))
+	for _, p := range problems {
+		if p.Line == 1 {
+			return "set-hostname.invalid"
+		}
+	}
+	return cfg.Hostname
+}
+
+// firstSteps is what a stranger reads when his first weir run is up.
+func firstSteps(path string, cfg config.Config) string {
+	maildir := strings.TrimPrefix(cfg.Backends[0].URL, "maildir:")
+	port := cfg.SMTP.Listen[0].Port()
+	return fmt.Sprintf(`
+weir is up, with a first configuration: %s
+Send a mail to anna@example.com, in another terminal:
+
+  swaks --server 127.0.0.1:%[2]d --to anna@example.com
+
+or by hand, with nc -C 127.0.0.1 %[2]d, line by line:
+
+  EHLO me.example
+  MAIL FROM:<me@me.example>
+  RCPT TO:<anna@example.com>
+  DATA
+  hello
+  .
+
+and look at it:
+
+  cat %[3]s/new/*
+  weir records; weir status
+
+See a ban: guess addresses from another machine (this one's own addresses are
+never banned), then ask here:
+
+  swaks --server THIS-MACHINE:%[2]d --to $(seq -s, -f 'guess%%g@example.com' 30)
+  weir bans; weir why THE-OTHER-MACHINE
+
+Ctrl-C stops it and takes the firewall out of the kernel.
+`, path, port, maildir)
+}
