@@ -2,7 +2,9 @@ package relay
 
 import (
 	"regexp"
+	"strconv"
 	"strings"
+	"sync"
 
 	"mailweir/smtp/reply"
 )
@@ -38,9 +40,14 @@ func Classify(r reply.Reply) Class {
 	if r.Code < 400 || r.Code > 599 {
 		return OtherClass
 	}
-	text := plain(r.Text)
+	r.Text = plain(r.Text)
+	return seen.class(r)
+}
+
+// classify reads a reply whose text is plain.
+func classify(r reply.Reply) Class {
 	for _, rule := range rules {
-		if rule.fits(r, text) {
+		if rule.fits(r) {
 			return rule.class
 		}
 	}
@@ -53,26 +60,87 @@ func Classify(r reply.Reply) Class {
 	return OtherClass
 }
 
-var (
-	quotedAddress = regexp.MustCompile(`"[^"]*"@\S+`)
-	angled        = regexp.MustCompile(`<[^<>]*>`)
-	bareAddress   = regexp.MustCompile(`[^\s<>()\[\],;:"']+@[a-z0-9._-]*[a-z0-9]`)
-	spaces        = regexp.MustCompile(`\s+`)
-)
+// memo keeps the classes of the answers seen lately: servers say the same few
+// things, and the rules take a hundred times as long as a look here.
+type memo struct {
+	mu    sync.Mutex
+	known map[reply.Reply]Class
+}
+
+const maxMemo = 1000
+
+var seen = memo{known: make(map[reply.Reply]Class)}
+
+func (m *memo) class(r reply.Reply) Class {
+	m.mu.Lock()
+	c, ok := m.known[r]
+	m.mu.Unlock()
+	if ok {
+		return c
+	}
+	c = classify(r)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.known) >= maxMemo {
+		clear(m.known)
+	}
+	m.known[r] = c
+	return c
+}
 
 // plain is text in lower case without the addresses in it, and with other
 // bracketed words (a link) out of their brackets.
 func plain(text string) string {
-	text = strings.ToLower(text)
-	text = quotedAddress.ReplaceAllString(text, "@")
-	text = angled.ReplaceAllStringFunc(text, func(s string) string {
-		if strings.Contains(s, "://") {
-			return " " + s[1:len(s)-1] + " "
+	text = strings.ToLower(cut(text, maxText))
+	var b strings.Builder
+	for text != "" {
+		n, word := plainWord(text)
+		text = text[n:]
+		if word == " " && (b.Len() == 0 || strings.HasSuffix(b.String(), " ")) {
+			continue
 		}
-		return "@"
-	})
-	text = bareAddress.ReplaceAllString(text, "@")
-	return spaces.ReplaceAllString(text, " ")
+		b.WriteString(word)
+	}
+	return b.String()
+}
+
+// maxText is how much of an answer is looked at.
+const maxText = 1000
+
+const delimiters = " \t\r\n<>()[],;:\"'"
+
+// plainWord reads the first word or delimiter of s and returns its length and
+// what stands for it.
+func plainWord(s string) (n int, word string) {
+	switch c := s[0]; {
+	case c == ' ' || c == '\t' || c == '\r' || c == '\n':
+		return 1, " "
+	case c == '<':
+		end := strings.IndexByte(s, '>')
+		if end < 0 || strings.Contains(s[:end], "://") {
+			return 1, " "
+		}
+		return end + 1, "@"
+	case c == '"':
+		if end := strings.IndexByte(s[1:], '"'); end >= 0 && strings.HasPrefix(s[end+2:], "@") {
+			return end + 3 + wordLength(s[end+3:]), "@"
+		}
+		return 1, s[:1]
+	case strings.IndexByte(delimiters, c) >= 0:
+		return 1, s[:1]
+	}
+	n = wordLength(s)
+	if strings.IndexByte(s[:n], '@') >= 0 {
+		return n, "@"
+	}
+	return n, s[:n]
+}
+
+func wordLength(s string) int {
+	if n := strings.IndexAny(s, delimiters); n >= 0 {
+		return n
+	}
+	return len(s)
 }
 
 // rule gives a class to texts that match, if the code fits too.
@@ -84,16 +152,16 @@ type rule struct {
 	but      *regexp.Regexp // nil, or texts that it does not fit
 }
 
-func (l rule) fits(r reply.Reply, text string) bool {
+func (l rule) fits(r reply.Reply) bool {
 	switch {
-	case l.code != "" && !strings.HasPrefix(r.Line(), l.code):
+	case l.code != "" && !strings.HasPrefix(strconv.Itoa(r.Code), l.code):
 		return false
 	case l.enhanced != "" && r.Enhanced.String()[1:] != l.enhanced[1:]:
 		return false
-	case l.text != nil && !l.text.MatchString(text):
+	case l.text != nil && !l.text.MatchString(r.Text):
 		return false
 	}
-	return l.but == nil || !l.but.MatchString(text)
+	return l.but == nil || !l.but.MatchString(r.Text)
 }
 
 // byEnhanced is the class of an answer whose text says nothing (RFC 3463,
@@ -137,7 +205,7 @@ func aboutOurHost(r reply.Reply) bool {
 	return ourHost.MatchString(plain(r.Text))
 }
 
-var ourHost = regexp.MustCompile(`client host rejected|helo command rejected|\bspf\b|sender policy framework|\bdmarc\b|` +
+var ourHost = re(`client host rejected|helo command rejected|\bspf\b|sender policy framework|\bdmarc\b|` +
 	`reverse dns|\brdns\b|\bptr\b|ip name lookup|cannot find your (reverse )?host ?name|` +
 	`(your|this|sending|connecting|client|source) (ip|host|server|address|mail server)|host network not allowed|` +
 	`not allowed to (connect|send from)|unauthenticated`)

@@ -129,7 +129,7 @@ func (d *directory) learn(to address.Mailbox, q *question) {
 		}
 	case UnknownUser:
 		if needsCanary(f.reply) && !d.canarySings() {
-			f.meaning = Misconfigured
+			f.meaning = Away
 			return
 		}
 		if d.cache.refuse(to, *f) {

@@ -67,15 +67,7 @@ func (p *pool) lane(ctx context.Context, patient bool) (release func(), err erro
 	}, nil
 }
 
-// get returns an idle connection (reused) or a new one. It must be put back.
-func (p *pool) get(ctx context.Context) (c *client, reused bool, err error) {
-	if c := p.takeIdle(); c != nil {
-		return c, true, nil
-	}
-	c, err = p.dial(ctx)
-	return c, false, err
-}
-
+// takeIdle returns a connection that is ready, or nil. It must be put back.
 func (p *pool) takeIdle() *client {
 	p.expire(time.Now())
 	p.mu.Lock()

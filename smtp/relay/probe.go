@@ -143,11 +143,18 @@ type canaried struct {
 	sings bool
 }
 
-// needsCanary says whether an answer for an unknown user is also that for a
-// domain or a sender which is not let in: Exchange Online's 550 5.4.1
-// "Recipient address rejected: Access denied".
+// needsCanary says whether an answer for an unknown user is one that is also
+// given where a domain, a sender or a host is not let in: Exchange Online's 550
+// 5.4.1 "Recipient address rejected: Access denied", or a mere "mailbox
+// unavailable" without a code that says more.
 func needsCanary(r reply.Reply) bool {
-	return r.Enhanced == reply.Enhanced{5, 4, 1}
+	switch r.Enhanced {
+	case reply.Enhanced{5, 1, 1}, reply.Enhanced{5, 1, 10}:
+		return false
+	case reply.Enhanced{5, 4, 1}:
+		return true
+	}
+	return !clearlyUnknown.MatchString(plain(r.Text))
 }
 
 // canarySings says whether a recipient known as good is still taken, as it was

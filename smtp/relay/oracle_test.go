@@ -1,0 +1,313 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"mailweir/smtp"
+	"mailweir/smtp/reply"
+)
+
+func want(t *testing.T, got, want string) {
+	t.Helper()
+	if got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestVerifyLive: a recipient is asked at the backend, from the null sender and
+// without a message (R-BW-15).
+func TestVerifyLive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &fake{ehlo: []string{"PIPELINING"}, answer: only("u1", "u2")}
+		r := newRig(t, "backend", "", s)
+		defer r.stop()
+		want(t, r.state("u1"), "valid live")
+		want(t, r.state("u1"), "valid cached")
+		a := r.verify("nobody")
+		want(t, string(a.State)+" "+string(a.Age), "unknown live")
+		if a.Reason != reply.UnknownUser || a.Reply.Code != 550 {
+			t.Errorf("an unknown user is answered %v (%s)", a.Reply, a.Reason)
+		}
+		want(t, r.state("nobody"), "unknown cached")
+		if s.conns != 1 || s.count("DATA") != 0 || s.count("MAIL FROM:<>") != s.count("RCPT") {
+			t.Errorf("%d connections, heard %q", s.conns, s.log)
+		}
+	})
+}
+
+// TestAgeOfYes walks the life of a yes as smtp-filter §2 has it.
+func TestAgeOfYes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &fake{answer: only("u1")}
+		r := newRig(t, "backend", "", s)
+		defer r.stop()
+		asked := func() int { synctest.Wait(); return s.count("RCPT TO:<u1@") }
+		want(t, r.state("u1"), "valid live")
+		time.Sleep(23 * time.Hour)
+		want(t, r.state("u1"), "valid cached")
+		if asked() != 1 {
+			t.Error("a yes under a day old was asked again")
+		}
+		time.Sleep(2 * time.Hour)
+		want(t, r.state("u1"), "valid cached")
+		if asked() != 2 {
+			t.Error("a yes over a day old was not refreshed in the background")
+		}
+
+		s.answer = only() // the mailbox is removed
+		time.Sleep(25 * time.Hour)
+		want(t, r.state("u1"), "valid cached") // and asked in the background: the first no
+		asked()
+		time.Sleep(9 * time.Minute)
+		want(t, r.state("u1"), "valid cached")
+		if asked() != 3 {
+			t.Error("the second no was asked for before its time")
+		}
+		time.Sleep(2 * time.Minute)
+		want(t, r.state("u1"), "valid cached") // asked again: the second no, 11 minutes after the first
+		asked()
+		want(t, r.state("u1"), "unknown cached")
+	})
+}
+
+// TestOldYes: over a week old it is asked before it is spoken, serves for a
+// month while the backend is away, and a first no is not yet the truth.
+func TestOldYes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &fake{answer: only("u1", "u2")}
+		r := newRig(t, "backend", "", s)
+		defer r.stop()
+		r.verify("u1")
+		r.verify("u2")
+		time.Sleep(8 * 24 * time.Hour)
+		want(t, r.state("u1"), "valid live")
+		s.setDown(errRefused)
+		time.Sleep(maxIdle) // of the connection that is still there
+		want(t, r.state("u2"), "valid cached")
+		a := r.verify("stranger")
+		want(t, a.Reply.Line(), "451 4.4.3 Recipient cannot be verified right now, try again later")
+		s.setDown(nil)
+		s.answer = only()
+		time.Sleep(time.Minute)
+		want(t, r.state("u2"), "valid cached") // a first no
+		time.Sleep(11 * time.Minute)
+		want(t, r.state("u2"), "unknown live")
+		s.setDown(errRefused)
+		time.Sleep(32 * 24 * time.Hour)
+		want(t, r.state("u1"), "unavailable live")
+	})
+}
+
+// TestNoIsSpokenFresh: a mailbox may be new, so a no is asked again after a
+// minute.
+func TestNoIsSpokenFresh(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &fake{answer: only()}
+		r := newRig(t, "backend", "", s)
+		defer r.stop()
+		want(t, r.state("new"), "unknown live")
+		s.answer = only("new")
+		time.Sleep(59 * time.Second)
+		want(t, r.state("new"), "unknown cached")
+		time.Sleep(2 * time.Second)
+		want(t, r.state("new"), "valid live")
+	})
+}
+
+// TestOneQuestionAnAddress: who asks for what is being asked waits for its
+// answer, and the questions to one backend are bounded.
+func TestOneQuestionAnAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &fake{answer: only("u1"), delay: func(c string) time.Duration {
+			if strings.HasPrefix(c, "RCPT") {
+				return time.Second
+			}
+			return 0
+		}}
+		r := newRig(t, "backend", "", s)
+		defer r.stop()
+		var all sync.WaitGroup
+		for range 50 {
+			all.Go(func() { r.verify("u1") })
+		}
+		all.Wait()
+		if n := s.count("RCPT TO:<u1@"); n != 1 {
+			t.Errorf("one address was asked %d times at once", n)
+		}
+		for i := range 100 {
+			all.Go(func() { r.verify(fmt.Sprintf("g%d", i)) })
+		}
+		all.Wait()
+		if s.most > verifyConnections || s.most < 2 {
+			t.Errorf("%d connections at once, want up to %d", s.most, verifyConnections)
+		}
+	})
+}
+
+// TestLanes: strangers who make the backend slow leave room for known senders.
+func TestLanes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &fake{answer: only("u1"), delay: func(c string) time.Duration {
+			if strings.HasPrefix(c, "RCPT TO:<g") {
+				return 10 * time.Second
+			}
+			return 0
+		}}
+		r := newRig(t, "backend", "", s)
+		defer r.stop()
+		var all sync.WaitGroup
+		for i := range 60 {
+			all.Go(func() { r.verify(fmt.Sprintf("g%d", i)) })
+		}
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		begun := time.Now()
+		if a := r.route.Oracle.Verify(ctx, box("u1")); a.State != smtp.Valid || time.Since(begun) > 3*time.Second {
+			t.Errorf("a known sender heard %s after %v", a.State, time.Since(begun))
+		}
+		all.Wait()
+	})
+}
+
+// TestNoesPerConnection: a connection is renewed before the server punishes it
+// for errors (Postfix: slow from 10, closed at 20).
+func TestNoesPerConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &fake{ehlo: []string{"PIPELINING"}, answer: only()}
+		r := newRig(t, "backend", "", s)
+		defer r.stop()
+		for i := range 40 {
+			r.verify(fmt.Sprintf("g%d", i))
+		}
+		synctest.Wait()
+		if s.conns < 5 || s.conns > 6 {
+			t.Errorf("%d connections for 40 noes, want one for 8", s.conns)
+		}
+		if s.count("QUIT") != 5 {
+			t.Errorf("said QUIT %d times, want 5", s.count("QUIT"))
+		}
+	})
+}
+
+// TestIdleConnectionClosed: one that the server closed meanwhile costs nobody
+// his answer.
+func TestIdleConnectionClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &fake{}
+		gone := false
+		s.answer = func(c string) string {
+			if c == "RSET" && !gone {
+				gone = true
+				return "421 4.4.2 idle for too long"
+			}
+			return only("u1", "u2")(c)
+		}
+		r := newRig(t, "backend", "", s)
+		defer r.stop()
+		want(t, r.state("u1"), "valid live") // and the probe behind it uses RSET
+		time.Sleep(10 * time.Second)
+		want(t, r.state("u2"), "valid live")
+	})
+}
+
+// TestAcceptAll: the yes of a backend that takes everybody means nothing; those
+// seen delivered are known (smtp-filter §4, safety).
+func TestAcceptAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &fake{}
+		r := newRig(t, "backend", "", s)
+		defer r.stop()
+		want(t, r.state("u1"), "any live")
+		for i := range 50 {
+			want(t, r.state(fmt.Sprintf("g%d", i)), "any cached")
+		}
+		if n := s.count("RCPT"); n != 2 {
+			t.Errorf("%d questions, want the first recipient and one probe", n)
+		}
+		want(t, r.send("hello\r\n", "u1").Reply.Line(), "250 2.0.0 Message accepted")
+		want(t, r.state("u1"), "valid cached")
+		st := r.router.Status(r.memory)
+		if !st.Domains[0].AcceptAll || len(st.Alarms) != 1 || st.Alarms[0].Name != "accept_all" {
+			t.Errorf("status does not tell: %+v", st)
+		}
+		s.answer = only("u1")
+		time.Sleep(61 * time.Minute)
+		r.verify("g1") // begins the next probe
+		synctest.Wait()
+		want(t, r.state("g2"), "unknown live")
+	})
+}
+
+// TestCanaryTellsAccessDenied: Exchange Online says the same for an unknown user
+// and for a tenant that lets nobody in.
+func TestCanaryTellsAccessDenied(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		deny := func(good ...string) func(string) string {
+			return func(c string) string {
+				if a := only(good...)(c); a != "" {
+					return "550 5.4.1 Recipient address rejected: Access denied. AS(201806281) [X.eurprd02.prod.outlook.com]"
+				}
+				return ""
+			}
+		}
+		s := &fake{answer: deny("u1")}
+		r := newRig(t, "backend", "", s)
+		defer r.stop()
+		want(t, r.state("guess"), "unavailable live") // nobody is known yet
+		r.memory.cache.accept(box("u1"), time.Now())
+		want(t, r.state("guess"), "unknown live")
+		s.answer = deny()
+		time.Sleep(2 * time.Hour)
+		want(t, r.state("guess2"), "unavailable live")
+	})
+}
+
+// TestProbe is the canary that harvest will send before it convicts.
+func TestProbe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &fake{answer: only("u1")}
+		r := newRig(t, "backend", "", s)
+		defer r.stop()
+		r.verify("u1")
+		probe := func() Canary {
+			c, ok := r.router.Probe(t.Context(), "example.com")
+			if !ok {
+				t.Fatal("no route")
+			}
+			return c
+		}
+		if c := probe(); !c.Healthy() || c.Broken() || c.AcceptAll() {
+			t.Errorf("healthy directory: %+v", c)
+		}
+		s.answer = only()
+		if c := probe(); c.Healthy() || !c.Broken() || !strings.Contains(c.Words, "User unknown") {
+			t.Errorf("directory that knows nobody: %+v", c)
+		}
+		s.answer = nil
+		if c := probe(); c.Healthy() || !c.AcceptAll() {
+			t.Errorf("directory that takes all: %+v", c)
+		}
+		if _, ok := r.router.Probe(t.Context(), "other.example"); ok {
+			t.Error("a domain without route was probed")
+		}
+	})
+}
+
+// TestCaseOfLocalPart: a yes is shared among spellings, a no never.
+func TestCaseOfLocalPart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &fake{answer: only("Joe")}
+		r := newRig(t, "backend", "", s)
+		defer r.stop()
+		want(t, r.state("JOE"), "unknown live")
+		want(t, r.state("Joe"), "valid live")
+		want(t, r.state("joe"), "valid cached")
+	})
+}
