@@ -129,14 +129,16 @@ func TestOffenceIsFiledAgain(t *testing.T) {
 	c.open("a@client.example")
 	guess(c, 5)
 	c.ended()
+	w.recorder.wait(t, 0)
 	if got := w.recorder.convictions(); len(got) != 1 || got[0].enforced {
 		t.Fatalf("convictions: %+v", got)
 	}
-	w.dial("127.0.0.5").ended()
+	w.refused("127.0.0.5")
+	w.recorder.wait(t, 1)
 	w.offender.mu.Lock()
 	w.offender.err = nil
 	w.offender.mu.Unlock()
-	w.dial("127.0.0.5").ended()
+	w.refused("127.0.0.5")
 	if got := w.offender.filed(); !slices.Equal(got, []string{"127.0.0.5"}) {
 		t.Fatalf("offences of %v, want one", got)
 	}

@@ -7,11 +7,13 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
 	"net"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -107,6 +109,24 @@ func (c *dialogue) ended() error {
 	}
 }
 
+// refused wants a connection from a source to end without a word.
+func (w *world) refused(from string) {
+	w.t.Helper()
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: patienceOfTests}
+	nc, err := d.Dial("tcp4", w.addr)
+	switch {
+	case errors.Is(err, syscall.ECONNRESET): // as early as that
+	case err != nil:
+		w.t.Fatal(err)
+	default:
+		c := &dialogue{t: w.t}
+		c.begin(nc)
+		c.ended()
+		nc.Close()
+	}
+}
+
+// startTLS says STARTTLS and shakes hands, whoever signed.
 func (c *dialogue) startTLS() {
 	c.t.Helper()
 	c.ask("STARTTLS", "220 ")

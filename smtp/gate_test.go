@@ -36,7 +36,7 @@ func gated(t *testing.T, b bans, observe bool) *world {
 func TestBannedAtTheGate(t *testing.T) {
 	t.Run("silent", func(t *testing.T) {
 		w := gated(t, bans{}, false)
-		w.dial("127.0.0.7").ended()
+		w.refused("127.0.0.7")
 		w.dial("127.0.0.8").expect("220 ")
 		if r := w.recorder.wait(t, 0); r.Outcome != smtp.Dropped || r.Reason != reply.Banned {
 			t.Errorf("record: %s %s", r.Outcome, r.Reason)
