@@ -16,6 +16,7 @@ import (
 	"mailweir/control"
 	"mailweir/firewall/guard"
 	"mailweir/record"
+	"mailweir/smtp/relay"
 )
 
 // runSocket is where weir run tells how its roles stand.
@@ -23,30 +24,21 @@ func runSocket(runDir string) string { return filepath.Join(runDir, "run", "cont
 
 // mailStatus is everything the mail role can say of itself.
 type mailStatus struct {
-	Started     time.Time         `json:"started"`
-	Hostname    string            `json:"hostname"`
-	Observe     bool              `json:"observe"`
-	Listeners   []string          `json:"listeners"`
-	Open        int               `json:"open"` // connections
-	Connections uint64            `json:"connections"`
-	Outcomes    map[string]uint64 `json:"outcomes"`
-	Reasons     map[string]uint64 `json:"reasons"` // of refusals
-	Sources     int               `json:"sources"` // that harvest remembers
-	Backends    []backendStatus   `json:"backends"`
-	Domains     []string          `json:"domains"`
-	Records     record.Stats      `json:"records"`
-	Geo         []string          `json:"geo"`
-	TLS         string            `json:"tls"`
-	Alarms      []string          `json:"alarms"` // each ends with what to do
-}
-
-// backendStatus is how one backend answered last.
-type backendStatus struct {
-	Name   string    `json:"name"`
-	URL    string    `json:"url"`
-	State  string    `json:"state"`
-	Since  time.Time `json:"since,omitzero"`
-	Detail string    `json:"detail,omitempty"`
+	Started     time.Time             `json:"started"`
+	Hostname    string                `json:"hostname"`
+	Observe     bool                  `json:"observe"`
+	Listeners   []string              `json:"listeners"`
+	Open        int                   `json:"open"` // connections
+	Connections uint64                `json:"connections"`
+	Outcomes    map[string]uint64     `json:"outcomes"`
+	Reasons     map[string]uint64     `json:"reasons"` // of refusals
+	Sources     int                   `json:"sources"` // that harvest remembers
+	Backends    []relay.BackendStatus `json:"backends"`
+	Domains     []relay.DomainStatus  `json:"domains"`
+	Records     record.Stats          `json:"records"`
+	Geo         []string              `json:"geo"`
+	TLS         string                `json:"tls"`
+	Alarms      []string              `json:"alarms"` // each ends with what to do
 }
 
 // wholeStatus is what weir status prints. A part that does not answer is nil,
@@ -174,9 +166,11 @@ func (c *cli) printMailStatus(m mailStatus) {
 	c.say("  refused %s", counts(m.Reasons))
 	c.say("  tls     %s", m.TLS)
 	for _, b := range m.Backends {
-		c.say("backend   %-10s %s %s %s", b.Name, b.URL, b.State, printable(b.Detail))
+		c.say("backend   %s %s %s %s", b.Name, b.URL, b.State, printable(b.Reason))
 	}
-	c.say("domains   %s", strings.Join(m.Domains, " "))
+	for _, d := range m.Domains {
+		c.say("domain    %s to %s, recipients from %s %s", d.Name, strings.Join(d.Backends, ", "), d.Recipients, printable(d.Problem))
+	}
 	c.say("records   %s: %s of %s, oldest %s, %d lost", m.Records.Path, size(m.Records.Bytes), size(m.Records.MaxBytes),
 		oldest(m.Records.Oldest), m.Records.Dropped)
 	for _, g := range m.Geo {

@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"syscall"
+
+	"mailweir/config"
+	"mailweir/smtp"
+	"mailweir/smtp/check"
+	"mailweir/smtp/harvest"
+	"mailweir/smtp/relay"
+)
+
+// newRouter makes the routes of a configuration.
+func newRouter(cfg config.Config, memory *relay.Memory) (*relay.Router, error) {
+	dial := (&net.Dialer{Resolver: resolver(cfg.DNS)}).DialContext
+	backends := map[string]*relay.Backend{}
+	for _, b := range cfg.Backends {
+		u, err := relay.ParseURL(b.URL)
+		if err != nil {
+			return nil, err
+		}
+		backends[b.Name], err = relay.NewBackend(relay.BackendOptions{
+			Name: b.Name, URL: u, TLS: relay.TLSMode(b.TLS), Hostname: cfg.Hostname, Dial: dial,
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	var domains []relay.Domain
+	for _, d := range cfg.Domains {
+		rd := relay.Domain{Name: d.Name, Recipients: string(d.Recipients.From), MaxMessageSize: int64(d.MaxMessageSize)}
+		if d.Recipients.From == config.FromFile {
+			rd.Recipients = "file:" + d.Recipients.Path
+		}
+		for _, name := range d.Backends {
+			rd.Backends = append(rd.Backends, backends[name])
+		}
+		domains = append(domains, rd)
+	}
+	return relay.NewRouter(domains, memory)
+}
+
+// resolver asks the servers of the file, in turn; without any, those of the
+// machine.
+func resolver(d config.DNS) *net.Resolver {
+	if len(d.Servers) == 0 {
+		return net.DefaultResolver
+	}
+	next := make(chan netip.AddrPort, len(d.Servers))
+	for _, s := range d.Servers {
+		next <- s
+	}
+	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		server := <-next
+		next <- server
+		return (&net.Dialer{Timeout: d.Timeout}).DialContext(ctx, network, server.String())
+	}}
+}
+
+// smtpPolicy takes what the SMTP side uses out of the file.
+func smtpPolicy(cfg config.Config, router *relay.Router, certs *certificates) smtp.Policy {
+	return smtp.Policy{
+		ID: policyID(cfg), Observe: cfg.Observe,
+		MaxMessageSize: int64(cfg.SMTP.MaxMessageSize),
+		MaxConnections: cfg.SMTP.MaxConnections,
+		PerSource:      smtp.PerSource{Open: cfg.SMTP.PerSource.Open, NewPerMinute: cfg.SMTP.PerSource.NewPerMinute},
+		Timeouts: smtp.Timeouts{
+			Command: cfg.SMTP.Timeouts.Command, DataIdle: cfg.SMTP.Timeouts.DataIdle, Session: cfg.SMTP.Timeouts.Session,
+		},
+		GreetWait: cfg.SMTP.GreetWait, TLS: certs.config(cfg.TLS.MinVersion), Router: router,
+		SMTPUTF8: true, Chain: check.Chain(cfg.SMTP.MaxRecipients),
+	}
+}
+
+// policyID is the same for the same settings, whatever the file looks like.
+func policyID(cfg config.Config) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%+v", cfg))
+	return hex.EncodeToString(sum[:6])
+}
+
+// harvestRules are the zero Rules, which convict nobody, when it is off.
+func harvestRules(h config.Harvest) harvest.Rules {
+	if !h.Enabled {
+		return harvest.Rules{}
+	}
+	return harvest.Rules{
+		UnknownPerHour: h.UnknownPerHour, SharePerHour: h.SharePerHour,
+		UnknownPerDay: h.UnknownPerDay, SharePerDay: h.SharePerDay, AbsolutePerDay: h.AbsolutePerDay,
+	}
+}
+
+// harvestKey is the key of the recipients' hashes, made at the first start.
+func harvestKey(dir string) (key [2]uint64, err error) {
+	path := filepath.Join(dir, "harvest.key")
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) || (err == nil && len(b) != 16) {
+		b = make([]byte, 16)
+		rand.Read(b) // never fails, see crypto/rand
+		err = config.WriteFile(path, b, 0o600, nil)
+	}
+	if err != nil {
+		return key, fmt.Errorf("keep the key of harvest: %w", err)
+	}
+	return [2]uint64{binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])}, nil
+}
+
+// laterKeys are the keys of the file that differ but take effect only at the
+// next start.
+func laterKeys(now, next config.Config) []string {
+	var keys []string
+	for name, pair := range map[string][2]any{
+		"smtp.listen":       {now.SMTP.Listen, next.SMTP.Listen},
+		"hostname":          {now.Hostname, next.Hostname},
+		"state_dir":         {now.StateDir, next.StateDir},
+		"run_dir":           {now.RunDir, next.RunDir},
+		"users":             {now.Users, next.Users},
+		"firewall.engine":   {now.Firewall.Engine, next.Firewall.Engine},
+		"firewall.xdp_mode": {now.Firewall.XDPMode, next.Firewall.XDPMode},
+	} {
+		if !reflect.DeepEqual(pair[0], pair[1]) {
+			keys = append(keys, name)
+		}
+	}
+	return keys
+}
+
+// prepareMailFolders makes the folders that the mail role's user owns. Only
+// root can: weir run, or the mail role before it becomes that user.
+func prepareMailFolders(cfg config.Config, runDir string, user *syscall.Credential) error {
+	for dir, mode := range map[string]os.FileMode{
+		filepath.Join(cfg.StateDir, "mail"):    0o700,
+		filepath.Dir(mailSocket(runDir)):       0o700,
+		filepath.Join(cfg.StateDir, "maildir"): 0o700,
+	} {
+		if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+			return fmt.Errorf("make %s: %w", filepath.Dir(dir), err)
+		}
+		if err := os.Mkdir(dir, mode); err != nil && !errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("make %s: %w", dir, err)
+		}
+		if err := os.Lchown(dir, int(user.Uid), int(user.Gid)); err != nil {
+			return fmt.Errorf("give %s to the mail role: %w", dir, err)
+		}
+	}
+	return nil
+}
+
+// becomeMailUser gives up root for good. A role that was started as users.mail
+// already has nothing to give up; as any other user it would leave files that
+// the next start cannot read.
+func becomeMailUser(cfg config.Config, runDir string) error {
+	user, err := lookupUser(cfg.Users.Mail)
+	if err != nil {
+		return err
+	}
+	switch uint32(os.Geteuid()) {
+	case user.Uid:
+		return nil
+	case 0:
+	default:
+		return fmt.Errorf("the mail role was started as user id %d: start it as root or as %s", os.Geteuid(), cfg.Users.Mail)
+	}
+	if err := prepareMailFolders(cfg, runDir, user); err != nil {
+		return err
+	}
+	if err := errors.Join(syscall.Setgroups(nil), syscall.Setgid(int(user.Gid)), syscall.Setuid(int(user.Uid))); err != nil {
+		return fmt.Errorf("become %s: %w", cfg.Users.Mail, err)
+	}
+	if status, err := os.ReadFile("/proc/self/status"); err == nil && !strings.Contains(string(status), "CapPrm:\t0000000000000000") {
+		return fmt.Errorf("become %s: the kernel left a capability behind", cfg.Users.Mail)
+	}
+	return nil
+}

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"mailweir/firewall"
+	"mailweir/firewall/guard"
+	"mailweir/ref"
+	"mailweir/smtp"
+	"mailweir/smtp/reply"
+)
+
+// offender files the offences of smtp with guard, and is the gate that refuses
+// the convicted for as long as the kernel does not: where no engine works, or
+// guard does not answer.
+type offender struct {
+	guard *guard.Client
+	now   func() time.Time
+
+	mu       sync.Mutex
+	standing map[netip.Prefix]smtp.Standing
+	away     error // why guard did not take the last offence
+}
+
+const (
+	// maxStanding bounds the gate's memory: it stands in for the kernel for
+	// minutes, not for good.
+	maxStanding = 100_000
+	// standIn is how long a source is refused whose offence guard did not take.
+	standIn = 10 * time.Minute
+)
+
+func newOffender(g *guard.Client, now func() time.Time) *offender {
+	return &offender{guard: g, now: now, standing: map[netip.Prefix]smtp.Standing{}}
+}
+
+// Offend implements smtp.Offender. An error means that the kernel does not drop
+// the source: somebody protects it, or guard is away.
+func (o *offender) Offend(ctx context.Context, conn *net.TCPConn, why reply.Reason, r ref.Ref) error {
+	reason, err := firewall.ParseReason(string(why))
+	if err != nil {
+		return err
+	}
+	res, err := o.guard.Offend(ctx, conn, reason, r)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.away = err
+	if err != nil {
+		o.stand(peerPrefix(conn), smtp.Standing{Until: o.now().Add(standIn), Ref: r})
+		return fmt.Errorf("file the offence: %w", err)
+	}
+	switch res.Outcome {
+	case guard.Banned, guard.Already:
+		return nil
+	case guard.Pending:
+		o.stand(res.Ban.Prefix, smtp.Standing{Until: res.Ban.Until, Ref: res.Ban.Ref})
+		return nil
+	case guard.Vetoed:
+		return fmt.Errorf("%v is protected: it is %s", conn.RemoteAddr(), res.Guard)
+	}
+	return fmt.Errorf("guard does not take the offence: %v", res.Outcome)
+}
+
+// stand remembers one that the gate refuses. The caller holds the lock.
+func (o *offender) stand(p netip.Prefix, s smtp.Standing) {
+	if !p.IsValid() {
+		return
+	}
+	if len(o.standing) >= maxStanding {
+		for old := range o.standing { // any: all of them are bound to end soon
+			delete(o.standing, old)
+			break
+		}
+	}
+	o.standing[p] = s
+}
+
+// Banned implements smtp.Gate.
+func (o *offender) Banned(addr netip.Addr) (smtp.Standing, bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, p := range []netip.Prefix{netip.PrefixFrom(addr, addr.BitLen()), slash64(addr)} {
+		s, ok := o.standing[p]
+		if !ok {
+			continue
+		}
+		if s.Until.After(o.now()) {
+			return s, true
+		}
+		delete(o.standing, p)
+	}
+	return smtp.Standing{}, false
+}
+
+// alarms says when guard does not take offences.
+func (o *offender) alarms() []string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.away == nil {
+		return nil
+	}
+	return []string{fmt.Sprintf("guard did not take the last offence (%v): the convicted are refused at the gate meanwhile, see whether guard runs", o.away)}
+}
+
+// peerPrefix is what a ban of the connection's peer would hit.
+func peerPrefix(conn *net.TCPConn) netip.Prefix {
+	a, ok := conn.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return netip.Prefix{}
+	}
+	addr := a.AddrPort().Addr().Unmap()
+	if addr.Is6() {
+		return slash64(addr)
+	}
+	return netip.PrefixFrom(addr, addr.BitLen())
+}
+
+// slash64 is the /64 of an IPv6 address; no prefix for an IPv4 one.
+func slash64(addr netip.Addr) netip.Prefix {
+	if addr.Is4() {
+		return netip.Prefix{}
+	}
+	return netip.PrefixFrom(addr, 64).Masked()
+}

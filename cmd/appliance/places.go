@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"mailweir/config"
+	"mailweir/geo"
+)
+
+// places is where addresses are, as far as the databases know. A reload can put
+// other databases in the place of these.
+type places struct {
+	log *slog.Logger
+	db  atomic.Pointer[geo.DB]
+
+	mu   sync.Mutex
+	from config.Geo
+	next chan struct{} // closed when db was replaced
+}
+
+// geoInterval is how often the files are looked at: they change monthly.
+const geoInterval = time.Minute
+
+func openPlaces(from config.Geo, log *slog.Logger) *places {
+	p := &places{log: log, next: make(chan struct{})}
+	p.load(from)
+	return p
+}
+
+// load opens the databases. A damaged one is an alarm and no more: mail goes on
+// without knowing countries.
+func (p *places) load(from config.Geo) {
+	db, err := geo.Open(from.Database, from.ASN)
+	if err != nil {
+		p.log.Error("country or network data", "error", err)
+	}
+	p.from = from
+	p.db.Store(db)
+}
+
+// open takes other databases, where the file names others.
+func (p *places) open(from config.Geo) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if from == p.from {
+		return
+	}
+	p.load(from)
+	close(p.next)
+	p.next = make(chan struct{})
+}
+
+// run loads changed files until ctx ends.
+func (p *places) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		p.mu.Lock()
+		db, next := p.db.Load(), p.next
+		p.mu.Unlock()
+		watch, stop := context.WithCancel(ctx)
+		go func() {
+			select {
+			case <-next:
+			case <-watch.Done():
+			}
+			stop()
+		}()
+		db.Watch(watch, geoInterval, func(err error) {
+			if err != nil {
+				p.log.Error("country or network data", "error", err)
+			}
+		})
+		stop()
+	}
+}
+
+// Lookup implements smtp.Origins.
+func (p *places) Lookup(a netip.Addr) (country string, asn uint32) {
+	o := p.db.Load().Lookup(a)
+	return o.Country, o.ASN
+}
+
+// origin is what weir geo lookup tells.
+func (p *places) origin(a netip.Addr) origin {
+	o := p.db.Load().Lookup(a)
+	return origin{Address: a, Country: o.Country, ASN: o.ASN, Network: o.ASName, Sources: p.sources()}
+}
+
+// sources describes the databases, a line each.
+func (p *places) sources() []string {
+	var lines []string
+	for _, i := range p.db.Load().Info() {
+		line := fmt.Sprintf("%s (%s)", i.Path, i.Source)
+		if !i.Built.IsZero() {
+			line += ", of " + i.Built.Format(time.DateOnly)
+		}
+		if i.Problem != "" {
+			line += ": " + i.Problem
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}

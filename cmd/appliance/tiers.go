@@ -1,0 +1,37 @@
+package main
+
+import (
+	"net/netip"
+	"sync/atomic"
+
+	"mailweir/config"
+	"mailweir/smtp"
+)
+
+// tiers says how well a source is known, as far as the file says it: whom the
+// operator named there, and this machine itself, are protected.
+type tiers struct {
+	protected atomic.Pointer[[]netip.Prefix]
+}
+
+func newTiers(cfg config.Config) *tiers {
+	t := new(tiers)
+	t.set(cfg)
+	return t
+}
+
+func (t *tiers) set(cfg config.Config) {
+	list := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
+	list = append(append(list, cfg.SMTP.Forwarders...), cfg.Firewall.NeverBan...)
+	t.protected.Store(&list)
+}
+
+// Tier implements smtp.Tiers.
+func (t *tiers) Tier(addr netip.Addr) smtp.Tier {
+	for _, p := range *t.protected.Load() {
+		if p.Contains(addr.Unmap()) {
+			return smtp.Protected
+		}
+	}
+	return smtp.New
+}
