@@ -27,7 +27,7 @@ type key struct {
 // The names are a contract: none is ever renamed.
 var schema = []section{
 	{doc: "The machine, and what holds for all of it.", keys: []key{
-		{name: "hostname", must: true, place: func(c *Config, _ string) any { return &c.Hostname }, within: fullName,
+		{name: "hostname", must: true, atStart: true, place: func(c *Config, _ string) any { return &c.Hostname }, within: fullName,
 			doc: "The name of this machine in the greeting, in EHLO and in Received headers. It is fully qualified, resolves to this machine's address, and that address resolves back to it: the servers you send to check both."},
 		{name: "observe", place: func(c *Config, _ string) any { return &c.Observe },
 			doc: "`true`: everything is judged and recorded with what would have happened, but nothing is refused by policy and the kernel drops nothing. What cannot be delivered anyway (unknown recipients, foreign domains, messages over the limit) is refused all the same."},

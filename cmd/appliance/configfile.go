@@ -169,3 +169,10 @@ func leadsHere(u relay.URL, cfg config.Config) bool {
 	}
 	return false
 }
+
+// exists says whether there is something at path; what cannot be looked at
+// counts as there, so that nothing is written over it.
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return !errors.Is(err, fs.ErrNotExist)
+}

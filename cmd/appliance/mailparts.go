@@ -13,7 +13,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"reflect"
 	"strings"
 	"syscall"
 
@@ -116,26 +115,6 @@ func harvestKey(dir string) (key [2]uint64, err error) {
 		return key, fmt.Errorf("keep the key of harvest: %w", err)
 	}
 	return [2]uint64{binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])}, nil
-}
-
-// laterKeys are the keys of the file that differ but take effect only at the
-// next start.
-func laterKeys(now, next config.Config) []string {
-	var keys []string
-	for name, pair := range map[string][2]any{
-		"smtp.listen":       {now.SMTP.Listen, next.SMTP.Listen},
-		"hostname":          {now.Hostname, next.Hostname},
-		"state_dir":         {now.StateDir, next.StateDir},
-		"run_dir":           {now.RunDir, next.RunDir},
-		"users":             {now.Users, next.Users},
-		"firewall.engine":   {now.Firewall.Engine, next.Firewall.Engine},
-		"firewall.xdp_mode": {now.Firewall.XDPMode, next.Firewall.XDPMode},
-	} {
-		if !reflect.DeepEqual(pair[0], pair[1]) {
-			keys = append(keys, name)
-		}
-	}
-	return keys
 }
 
 // prepareMailFolders makes the folders that the mail role's user owns. Only

@@ -47,6 +47,7 @@ func (c *cli) runMail(ctx context.Context, file string) error {
 	if err != nil {
 		return err
 	}
+	c.useRunDir(cfg)
 	if ls == nil {
 		if ls, err = listen(ctx, cfg.SMTP.Listen); err != nil {
 			return err
@@ -217,7 +218,7 @@ func (m *mail) reload(_, life context.Context, background *sync.WaitGroup) (relo
 	if err := m.server.SetPolicy(smtpPolicy(next, router, m.tls)); err != nil {
 		return reloaded{}, err
 	}
-	later := laterKeys(m.cfg, next)
+	changed, later := config.Diff(m.cfg, next)
 	m.tls.use(certs)
 	m.watch.SetRules(harvestRules(next.Harvest))
 	m.store.SetLimits(next.Records.Keep, next.Firewall.BanMax, int64(next.Records.MaxSize))
@@ -227,7 +228,7 @@ func (m *mail) reload(_, life context.Context, background *sync.WaitGroup) (relo
 	m.router, m.cfg, m.alarms = router, next, nil
 	m.startRouter(life, background)
 	keepConfig(m.file, filepath.Join(m.dir, "weir.toml.good"))
-	return reloaded{Later: later}, nil
+	return reloaded{Changed: changed, Later: later}, nil
 }
 
 // status is what weir status shows of this role.

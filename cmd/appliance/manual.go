@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"mailweir/config"
 	"mailweir/smtp/reply"
 )
 
@@ -25,8 +26,9 @@ func (c *cli) manualCommand() *cobra.Command {
 		Args:   args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			for name, write := range map[string]func(io.Writer){
-				"commands.md": func(w io.Writer) { commandsChapter(w, cmd.Root()) },
-				"refusals.md": refusalsChapter,
+				"commands.md":      func(w io.Writer) { commandsChapter(w, cmd.Root()) },
+				"refusals.md":      refusalsChapter,
+				"configuration.md": configurationChapter,
 			} {
 				var b strings.Builder
 				write(&b)
@@ -89,6 +91,11 @@ func flagList(w io.Writer, flags *pflag.FlagSet) {
 		}
 		fmt.Fprintf(w, "- `--%s`: %s\n", f.Name, f.Usage)
 	})
+}
+
+func configurationChapter(w io.Writer) {
+	fmt.Fprint(w, "# The configuration file\n\n", generated)
+	config.Chapter(w)
 }
 
 func refusalsChapter(w io.Writer) {

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -9,58 +11,67 @@ import (
 	"mailweir/firewall/guard"
 )
 
-// reloadAnswer is what came of a reload, role by role.
+// reloadAnswer is what came of a reload.
 type reloadAnswer struct {
-	Guard string   `json:"guard"` // "reloaded" or what went wrong
-	Mail  string   `json:"mail"`
-	Later []string `json:"later,omitempty"` // keys that take effect at the next start
+	Changed  []string `json:"changed,omitempty"` // keys whose new values are in force
+	Later    []string `json:"later,omitempty"`   // keys that are read at the next start
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 func (c *cli) reloadCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "reload",
 		Short: "read the configuration file again",
-		Long: `Have both roles read the configuration file again. Each checks it first: a bad file
-changes nothing. Live sessions go on under the policy that they began with.`,
+		Long: `Have the roles read their configuration file again. Each checks all of it first: a bad
+file changes nothing. Live sessions go on under the policy that they began with.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			// Mail goes first: it checks the same file and knows more that can be wrong.
-			m, mailErr := newMailClient(c.runDir).reload(cmd.Context())
-			if mailErr != nil && !errors.Is(mailErr, control.ErrNotRunning) {
-				return mailErr
-			}
-			ch, guardErr := guard.NewOperator(c.runDir).Reload(cmd.Context())
-			if mailErr != nil && guardErr != nil {
-				return mailErr
-			}
-			c.warn(ch.Warnings)
-			a := reloadAnswer{Guard: reloadWord(guardErr), Mail: reloadWord(mailErr), Later: m.Later}
-			if err := c.printReload(a); err != nil {
+			a, err := c.reload(cmd.Context())
+			if err != nil {
 				return err
 			}
-			if mailErr != nil || guardErr != nil {
-				return errSaid
-			}
-			return nil
+			return c.printReload(a)
 		},
 	}
 }
 
-func reloadWord(err error) string {
-	if err != nil {
-		return err.Error()
+// reload asks both roles. Mail goes first: it checks the same file, and more
+// can be wrong with what it opens. A role that is not running reads the file
+// when it starts.
+func (c *cli) reload(ctx context.Context) (reloadAnswer, error) {
+	var a reloadAnswer
+	m, mailErr := newMailClient(c.runDir).reload(ctx)
+	if mailErr != nil && !errors.Is(mailErr, control.ErrNotRunning) {
+		return a, mailErr
 	}
-	return "reloaded"
+	ch, guardErr := guard.NewOperator(c.runDir).Reload(ctx)
+	a = reloadAnswer{Changed: m.Changed, Later: m.Later, Warnings: ch.Warnings}
+	switch {
+	case mailErr != nil && guardErr != nil:
+		return a, mailErr
+	case mailErr != nil:
+		a.Warnings = append(a.Warnings, mailErr.Error())
+	case errors.Is(guardErr, control.ErrNotRunning):
+		a.Warnings = append(a.Warnings, guardErr.Error())
+	case guardErr != nil:
+		return a, fmt.Errorf("mail took the new configuration, guard did not: %w", guardErr)
+	}
+	return a, nil
 }
 
 func (c *cli) printReload(a reloadAnswer) error {
+	c.warn(a.Warnings)
 	if c.json {
 		return c.printJSON(a)
 	}
-	c.say("guard: %s", a.Guard)
-	c.say("mail:  %s", a.Mail)
+	if len(a.Changed)+len(a.Later) == 0 {
+		c.say("reloaded, nothing has changed")
+	}
+	for _, k := range a.Changed {
+		c.say("%s is in force", k)
+	}
 	for _, k := range a.Later {
-		c.say("%s takes effect at the next start of weir run", k)
+		c.say("%s is read at the next start of weir run", k)
 	}
 	return nil
 }

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"mailweir/config"
+)
+
+func (c *cli) runCommand() *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "run everything on this machine",
+		Long: `Run the whole appliance: guard and mail as processes of their own, each with its own
+user. One that dies is started again; the other goes on meanwhile. SIGTERM drains and
+stops: mail first, then guard. SIGHUP is weir reload.
+
+Without a configuration file, and without -c, a first one is written, with which the
+appliance can be tried out on this machine.`,
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			first := !cmd.Flags().Changed("config") && !exists(file)
+			return c.runAll(cmd.Context(), file, first)
+		},
+	}
+	configVar(cmd, &file)
+	return cmd
+}
+
+// runAll is the life of weir run.
+func (c *cli) runAll(ctx context.Context, file string, first bool) error {
+	if os.Geteuid() != 0 {
+		return errors.New("weir run has to be started as root: its roles give up what they do not need")
+	}
+	if first {
+		if err := firstFile(file); err != nil {
+			return err
+		}
+	}
+	cfg, alarms, err := startConfig(file, "guard") // guard keeps the last good one for us both
+	if err != nil {
+		return err
+	}
+	c.warn(alarms)
+	c.useRunDir(cfg)
+	user, err := lookupUser(cfg.Users.Mail)
+	if err != nil {
+		return err
+	}
+	if err := prepareMailFolders(cfg, c.runDir, user); err != nil {
+		return err
+	}
+	s := &system{runDir: c.runDir, config: file, listen: cfg.SMTP.Listen, mailUser: user, log: os.Stderr, now: c.now}
+	s.started = func() { c.sayStarted(file, cfg, first) }
+	defer c.reloadOnHangup(ctx)()
+	return s.run(ctx)
+}
+
+func (c *cli) sayStarted(file string, cfg config.Config, first bool) {
+	if first {
+		fmt.Fprint(c.out, firstSteps(file, cfg))
+		return
+	}
+	fmt.Fprintf(c.err, "weir run: up as %s on %v\n", cfg.Hostname, cfg.SMTP.Listen)
+}
+
+// reloadOnHangup does what weir reload does at each SIGHUP, until stop is
+// called. What came of it is on standard error.
+func (c *cli) reloadOnHangup(ctx context.Context) (stop func()) {
+	hangup, done := make(chan os.Signal, 1), make(chan struct{})
+	signal.Notify(hangup, syscall.SIGHUP)
+	go func() {
+		defer close(done)
+		for range hangup {
+			if _, err := c.reload(ctx); err != nil {
+				fmt.Fprintf(c.err, "weir run: reload: %v\n", err)
+			} else {
+				fmt.Fprintln(c.err, "weir run: reloaded")
+			}
+		}
+	}()
+	return func() { signal.Stop(hangup); close(hangup); <-done }
+}
