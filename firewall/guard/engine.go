@@ -46,8 +46,8 @@ type engine struct {
 }
 
 func newEngine(e Engine, log *slog.Logger, full func() banSeq) *engine {
-	if e.Enforcer == nil && e.Err == nil {
-		e.Err = errors.New("it is not there")
+	if e.Err != nil {
+		e.Enforcer = nil // it may hold a nil pointer of the engine's own type
 	}
 	return &engine{
 		name: e.Name, enf: e.Enforcer, err: e.Err, log: log, full: full,

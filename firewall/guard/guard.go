@@ -62,7 +62,7 @@ type Resolver interface {
 
 // Engine is one engine that guard shall use. Where making it went wrong, Err
 // says so in place of Enforcer: status shows it, and guard goes on with the
-// others.
+// others. Server.Run closes the Enforcer at its end.
 type Engine struct {
 	Name     string // "xdp", "nft"
 	Enforcer firewall.Enforcer

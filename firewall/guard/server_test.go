@@ -221,7 +221,7 @@ func TestLadder(t *testing.T) {
 	first, second := newFake(), newFake()
 	first.fail = errors.New("no room in the table")
 	g := newRig(t, []Engine{
-		{Name: "absent", Err: errors.New("this kernel has none of it: use a newer one")},
+		{Name: "absent", Enforcer: (*fakeEngine)(nil), Err: errors.New("this kernel has none of it: use a newer one")},
 		{Name: "first", Enforcer: first}, {Name: "second", Enforcer: second},
 	}, nil)
 	g.ban("203.0.113.7/32")
