@@ -6,7 +6,6 @@ SHELL := /bin/sh
 
 # Tests that need namespaces, XDP or nftables need root.
 ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo env PATH="$$PATH" GOTOOLCHAIN=auto)
-# Packages whose code is concurrent run under the race detector in `make race`.
 PKG ?= ./...
 
 .PHONY: help build generate test race bench run demo fmt check clean
@@ -15,7 +14,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 build: ## bin/weir
-	go build -trimpath -o bin/weir ./cmd/appliance
+	CGO_ENABLED=0 go build -trimpath -o bin/weir ./cmd/appliance
 
 run: ## install what is needed, build, and run it here
 	@scripts/deps run
@@ -31,8 +30,8 @@ test: ## every test, the privileged ones too; PKG=./smtp/... for some
 	@scripts/deps test
 	$(ROOT) go test -count=1 -timeout 30m $(PKG)
 
-race: ## the tests under the race detector, without the long ones
-	$(ROOT) go test -race -short -count=1 -timeout 30m $(PKG)
+race: ## the tests under the race detector, without those of the built program
+	$(ROOT) go test -race -short -count=1 -timeout 30m $$(go list $(PKG) | grep -v '/lab/')
 
 bench: ## the figures; PKG=./firewall/... for some
 	@scripts/deps test

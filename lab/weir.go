@@ -111,8 +111,9 @@ var builtWeir = sync.OnceValues(func() (*os.File, error) {
 
 // BuildWeir builds the binary of this tree; flags are further ones of go build.
 func BuildWeir(to string, flags ...string) error {
-	args := slices.Concat([]string{"build", "-buildvcs=false", "-o", to}, buildFlags, flags, []string{"mailweir/cmd/appliance"})
-	cmd := exec.Command("go", args...)
+	args := append([]string{"build", "-buildvcs=false", "-o", to}, flags...)
+	cmd := exec.Command("go", append(args, "mailweir/cmd/appliance")...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // guard drops privileges of all its threads, which cgo hides
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("go %s: %w\n%s", strings.Join(cmd.Args[1:], " "), err, out)
 	}

@@ -1,5 +1,0 @@
-//go:build !race
-
-package lab
-
-var buildFlags []string
