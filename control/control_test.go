@@ -1,0 +1,230 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+type number struct {
+	N int `json:"n"`
+}
+
+// served answers on a socket of its own until the test ends.
+func served(t *testing.T, allow []uint32) *Client {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "role.sock")
+	l, err := Socket{Path: path, Mode: 0o600, UID: -1, GID: -1}.Listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("POST /double", Handle(func(r *http.Request, in number) (number, error) {
+		if in.N < 0 {
+			return number{}, &Error{Class: Refused, Message: "no negatives", Lines: []string{"line 1: -1", "line 2: -2"}}
+		}
+		if PeerUID(r.Context()) != uint32(os.Geteuid()) {
+			return number{}, fmt.Errorf("caller is %d", PeerUID(r.Context()))
+		}
+		return number{2 * in.N}, nil
+	}))
+	mux.Handle("POST /text", HandleText(func(_ *http.Request, body io.Reader) (number, error) {
+		b, err := io.ReadAll(body)
+		return number{len(b)}, err
+	}))
+	mux.Handle("GET /count", Stream(func(_ *http.Request, _ None, emit func(any) error) error {
+		for i := range 1000 {
+			if err := emit(number{i}); err != nil {
+				return err
+			}
+		}
+		return Refusef("no more than 1000")
+	}))
+	mux.Handle("GET /few", Stream(func(_ *http.Request, _ None, emit func(any) error) error { return emit(number{7}) }))
+	mux.HandleFunc("GET /cut", func(w http.ResponseWriter, _ *http.Request) {
+		w.Write([]byte(`{"item":{"n":1}}` + "\n"))
+		w.(http.Flusher).Flush()
+		panic(http.ErrAbortHandler)
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- Serve(ctx, l, allow, mux) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Serve ended with %v", err)
+		}
+	})
+	return NewClient(path, "role")
+}
+
+func self() []uint32 { return []uint32{uint32(os.Geteuid())} }
+
+func TestDo(t *testing.T) {
+	c := served(t, self())
+	var out number
+	if err := c.Do(context.Background(), "POST", "/double", number{21}, &out); err != nil || out.N != 42 {
+		t.Errorf("got %v, %v", out, err)
+	}
+	if err := c.Do(context.Background(), "POST", "/text", strings.NewReader(strings.Repeat("x", 3<<20)), &out); err != nil || out.N != 3<<20 {
+		t.Errorf("a long text: %v, %v", out, err)
+	}
+}
+
+func TestErrorsSurviveTheWire(t *testing.T) {
+	c := served(t, self())
+	err := c.Do(context.Background(), "POST", "/double", number{-1}, nil)
+	var e *Error
+	if !errors.As(err, &e) || e.Message != "no negatives" || len(e.Lines) != 2 || ExitCode(err) != 1 {
+		t.Errorf("refused: %#v", err)
+	}
+	if err := c.Do(context.Background(), "POST", "/double", map[string]int{"m": 1}, nil); ExitCode(err) != 2 || !strings.Contains(err.Error(), `unknown field "m"`) {
+		t.Errorf("a misspelt key: %v, exit code %d", err, ExitCode(err))
+	}
+	if err := c.Do(context.Background(), "POST", "/nothing", nil, nil); ExitCode(err) != 1 || !strings.Contains(err.Error(), "404") {
+		t.Errorf("an unknown verb: %v", err)
+	}
+}
+
+func TestStream(t *testing.T) {
+	c := served(t, self())
+	next := 0
+	count := func(item json.RawMessage) error {
+		var n number
+		if err := json.Unmarshal(item, &n); err != nil || n.N != next {
+			return fmt.Errorf("item %d is %s", next, item)
+		}
+		next++
+		return nil
+	}
+	if err := c.Stream(context.Background(), "GET", "/count", nil, count); err == nil || err.Error() != "no more than 1000" || next != 1000 {
+		t.Errorf("%d items, then %v", next, err)
+	}
+	enough := errors.New("enough")
+	if err := c.Stream(context.Background(), "GET", "/count", nil, func(json.RawMessage) error { return enough }); err != enough {
+		t.Errorf("stopped by the caller: %v", err)
+	}
+	next = 7
+	if err := c.Stream(context.Background(), "GET", "/few", nil, count); err != nil || next != 8 {
+		t.Errorf("a whole stream: %v", err)
+	}
+	next = 1
+	if err := c.Stream(context.Background(), "GET", "/cut", nil, count); err == nil {
+		t.Error("a stream that was cut passes for a whole one")
+	}
+}
+
+func TestNobodyThere(t *testing.T) {
+	dir := t.TempDir()
+	dead := filepath.Join(dir, "dead.sock")
+	leave(t, dead)
+	for _, path := range []string{filepath.Join(dir, "none.sock"), dead} {
+		err := NewClient(path, "guard").Do(context.Background(), "GET", "/", nil, nil)
+		if !errors.Is(err, ErrNotRunning) || ExitCode(err) != 3 || !strings.Contains(err.Error(), "guard is not running") || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: %v, exit code %d", path, err, ExitCode(err))
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := NewClient(dead, "guard").Do(ctx, "GET", "/", nil, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+}
+
+// leave makes the socket of a process that died.
+func leave(t *testing.T, path string) {
+	t.Helper()
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	l.Close()
+}
+
+func TestStrangersAreTurnedAway(t *testing.T) {
+	c := served(t, []uint32{4_000_000})
+	err := c.Do(context.Background(), "POST", "/double", number{1}, nil)
+	if ExitCode(err) != 1 || !strings.Contains(err.Error(), "run the command as 4000000") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestListen(t *testing.T) {
+	dir := t.TempDir()
+	s := Socket{Path: filepath.Join(dir, "a.sock"), Mode: 0o620, UID: -1, GID: -1}
+	leave(t, s.Path)
+	l, err := s.Listen()
+	if err != nil {
+		t.Fatalf("after a dead process: %v", err)
+	}
+	if info, err := os.Stat(s.Path); err != nil || info.Mode().Perm() != 0o620 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	if _, err := s.Listen(); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("(pid %d)", os.Getpid())) {
+		t.Errorf("a second one: %v", err)
+	}
+	c, err := net.Dial("unix", s.Path)
+	if err != nil {
+		t.Errorf("the first one does not listen any more: %v", err)
+	} else {
+		c.Close()
+	}
+	l.Close()
+	if err := os.WriteFile(s.Path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Listen(); err == nil || !strings.Contains(err.Error(), "is no socket") {
+		t.Errorf("a file in the way: %v", err)
+	}
+	s = Socket{Path: filepath.Join(dir, "p.sock"), Mode: 0o600, UID: -1, GID: -1, Packet: true}
+	if l, err = s.Listen(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Listen(); err == nil || !strings.Contains(err.Error(), "another process") {
+		t.Errorf("a second one for packets: %v", err)
+	}
+	l.Close()
+}
+
+// The owner of the socket file may connect, nobody else but root.
+func TestOwner(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: it gives a socket to another user")
+	}
+	s := Socket{Path: filepath.Join(t.TempDir(), "a.sock"), Mode: 0o600, UID: 60001, GID: -1}
+	l, err := s.Listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var st unix.Stat_t
+	if err := unix.Stat(s.Path, &st); err != nil || st.Uid != 60001 || st.Mode&0o777 != 0o600 {
+		t.Errorf("owner %d, mode %o, %v", st.Uid, st.Mode&0o777, err)
+	}
+}
+
+func TestManyAtOnce(t *testing.T) {
+	c := served(t, self())
+	var wg sync.WaitGroup
+	for i := range 50 {
+		wg.Go(func() {
+			var out number
+			if err := c.Do(context.Background(), "POST", "/double", number{i}, &out); err != nil || out.N != 2*i {
+				t.Errorf("double of %d is %d, %v", i, out.N, err)
+			}
+		})
+	}
+	wg.Wait()
+}
