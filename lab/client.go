@@ -14,6 +14,7 @@ import (
 // A Client is one SMTP connection, spoken by hand, line by line: what a test
 // wants to see said is said, and nothing else.
 type Client struct {
+	Helo string // how Deliver introduces itself
 	conn *net.TCPConn
 	in   *bufio.Reader
 	// Transcript is everything said so far, "C: " and "S: " before each line.
@@ -41,7 +42,7 @@ func (h *Host) SMTP(ctx context.Context, from netip.Addr, to netip.AddrPort) (*C
 	if err != nil {
 		return nil, Reply{}, err
 	}
-	c := &Client{conn: conn, in: bufio.NewReader(conn)}
+	c := &Client{Helo: h.Name + ".example", conn: conn, in: bufio.NewReader(conn)}
 	greeting, err := c.read()
 	if err != nil {
 		conn.Close()
@@ -80,7 +81,7 @@ func (c *Client) Send(body string) (Reply, error) {
 // Deliver sends one message and returns the reply that decided it: the one to
 // the final dot, or the first that was not positive.
 func (c *Client) Deliver(from string, to []string, body string) (Reply, error) {
-	lines := []string{"EHLO client.example", "MAIL FROM:<" + from + ">"}
+	lines := []string{"EHLO " + c.Helo, "MAIL FROM:<" + from + ">"}
 	for _, rcpt := range to {
 		lines = append(lines, "RCPT TO:<"+rcpt+">")
 	}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -109,7 +110,29 @@ func (c *cast) process(role string) string {
 			fields[name] = strings.Fields(value + " ?")[0]
 		}
 	}
-	return fmt.Sprintf("%-6s uid %-4s capabilities %s", role, fields["Uid"], fields["CapEff"])
+	return fmt.Sprintf("%-5s  uid %s, capabilities: %s", role, fields["Uid"], capabilities(fields["CapEff"]))
+}
+
+// capabilities names the bits of a capability set (capabilities(7)) that guard
+// has business with; any other is shown by its number.
+func capabilities(hex string) string {
+	set, err := strconv.ParseUint(hex, 16, 64)
+	if err != nil || set == 0 {
+		return "none"
+	}
+	known := map[int]string{12: "CAP_NET_ADMIN", 38: "CAP_PERFMON", 39: "CAP_BPF"}
+	var names []string
+	for bit := range 64 {
+		if set&(1<<bit) == 0 {
+			continue
+		}
+		name, ok := known[bit]
+		if !ok {
+			name = fmt.Sprintf("number %d", bit)
+		}
+		names = append(names, name)
+	}
+	return strings.Join(names, ", ")
 }
 
 func (c *cast) goodMail() {
@@ -124,7 +147,7 @@ func (c *cast) goodMail() {
 		}
 		return file != ""
 	})
-	c.stage.shell("head "+mailbox+"'s new mail, on office", head(file, 12))
+	c.stage.shell("cat new/*   # in the maildir of "+mailbox+", on office", file)
 	if !strings.Contains(file, "by mx1.example.com") {
 		c.stage.Fatalf("the mail carries no trace of mx1")
 	}
@@ -137,6 +160,7 @@ func (c *cast) deliver(id string, show bool) {
 		c.stage.Fatalf("the sender cannot connect: %v", err)
 	}
 	defer client.Close()
+	client.Helo = "mail.sender.example"
 	r, err := client.Deliver("bob@sender.example", []string{mailbox},
 		"From: bob@sender.example\r\nTo: "+mailbox+"\r\nSubject: lunch\r\nMessage-ID: "+id+"\r\n\r\nAt one?\r\n")
 	if show {
@@ -145,11 +169,6 @@ func (c *cast) deliver(id string, show bool) {
 	if err != nil || r.Code != 250 || greeting.Code != 220 {
 		c.stage.Fatalf("the good mail was not taken: %v %v", r, err)
 	}
-}
-
-func head(text string, n int) string {
-	lines := strings.SplitAfterN(text, "\n", n+1)
-	return strings.Join(lines[:min(n, len(lines))], "")
 }
 
 // attack guesses one address after the other until it hurts.
@@ -173,11 +192,6 @@ func (c *cast) guess(most int) (cut bool) {
 		return true
 	}
 	defer client.Close()
-	shown := 0
-	show := func(lines ...string) {
-		c.stage.wire(lines...)
-		shown = len(client.Transcript)
-	}
 	for _, line := range []string{"EHLO pool.isp.example", "MAIL FROM:<info@pool.isp.example>"} {
 		if r, err := client.Cmd("%s", line); err != nil || r.Code != 250 {
 			c.stage.Fatalf("the attacker cannot begin: %s: %v %v", line, r, err)
@@ -185,17 +199,15 @@ func (c *cast) guess(most int) (cut bool) {
 	}
 	first := len(c.guesses) == 0
 	if first {
-		show(client.Transcript[len(client.Transcript)-2:]...)
+		c.stage.wire(client.Transcript[len(client.Transcript)-2:]...)
 	}
 	for n := 1; len(c.guesses) < most; n++ {
 		name := guessed(len(c.guesses))
 		r, err := client.Cmd("RCPT TO:<%s@example.com>", name)
 		switch {
 		case err != nil:
-			if len(client.Transcript)-shown > 1 && !first {
-				c.stage.wire(fmt.Sprintf("… and so on: %d guesses answered", len(c.guesses)))
-			}
-			show(client.Transcript[max(shown, len(client.Transcript)-3):]...)
+			c.stage.wire(fmt.Sprintf("… and so on: %d guesses, all refused, up to", len(c.guesses)))
+			c.stage.wire(client.Transcript[max(0, len(client.Transcript)-3):]...)
 			c.stage.wire(fmt.Sprintf("%v", err))
 			return true
 		case r.Code == 550 && strings.HasPrefix(r.String(), "550 5.1.1 "):
@@ -207,7 +219,7 @@ func (c *cast) guess(most int) (cut bool) {
 			c.stage.Fatalf("a guess was answered: %v", r)
 		}
 		if first && n <= 3 {
-			show(client.Transcript[len(client.Transcript)-2:]...)
+			c.stage.wire(client.Transcript[len(client.Transcript)-2:]...)
 		}
 	}
 	return false
@@ -267,10 +279,10 @@ func (c *cast) dropped() {
 	c.show("bans")
 	for _, h := range b.Hits {
 		if h.Packets > 0 {
-			c.stage.say("%s has dropped %d packets, the first %v after the ban was made", h.Engine, h.Packets, h.First.Sub(b.Since).Round(time.Microsecond))
+			c.stage.say("%s dropped the first of them %v after the refusal that convicted him had reached him",
+				h.Engine, h.First.Sub(c.last).Round(time.Microsecond))
 		}
 	}
-	c.stage.say("the ban was made %v before the last refusal reached him", c.last.Sub(b.Since).Round(time.Microsecond))
 	c.deliver("<good-2@sender.example>", false)
 	c.stage.say("meanwhile the good sender's next mail was taken: 250")
 }

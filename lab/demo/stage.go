@@ -48,21 +48,26 @@ func (s *stage) say(format string, args ...any) {
 func (s *stage) wire(lines ...string) {
 	for _, line := range lines {
 		colour := "0"
-		if text, ok := strings.CutPrefix(line, "S: "); ok {
+		switch {
+		case strings.HasPrefix(line, "S: 4"), strings.HasPrefix(line, "S: 5"):
+			colour = "31"
+		case strings.HasPrefix(line, "S: "):
 			colour = "32"
-			if text[0] == '4' || text[0] == '5' {
-				colour = "31"
-			}
 		}
 		fmt.Fprintf(s.out, "     %s\n", s.paint(colour, line))
 	}
 }
 
-// shell prints a command and what it printed.
+// shell prints a command and the first lines of what it printed.
 func (s *stage) shell(command, output string) {
+	const most = 18
 	fmt.Fprintf(s.out, "   %s\n", s.paint("1", "$ "+command))
-	for line := range strings.Lines(output) {
-		fmt.Fprintf(s.out, "     %s\n", strings.TrimRight(line, "\n"))
+	lines := strings.Split(strings.TrimRight(output, "\n"), "\n")
+	for _, line := range lines[:min(most, len(lines))] {
+		fmt.Fprintf(s.out, "     %s\n", strings.TrimRight(line, " "))
+	}
+	if more := len(lines) - most; more > 0 {
+		fmt.Fprintf(s.out, "     … and %d lines more\n", more)
 	}
 }
 
