@@ -119,13 +119,16 @@ func (s *Server) verbUnban(r *http.Request, in prefixRequest) (Change, error) {
 	lifted, above := s.ledger.Lift(prefix)
 	s.engines.apply(r.Context(), nil, lifted)
 	s.order.Unlock()
-	if len(above) > 0 {
-		return Change{}, control.Refusef("%v lies in %v, which an operator banned: unban that, or let this one in with `weir allow %v`", prefix, above[0].Prefix, prefix)
-	}
 	if len(lifted) == 0 {
+		if len(above) > 0 {
+			return Change{}, control.Refusef("%s", stillIn(prefix, above[0]))
+		}
 		return Change{}, control.Refusef("%v is not banned: see `weir bans`", prefix)
 	}
 	c := Change{Count: len(lifted), Warnings: s.warnings()}
+	for _, b := range above {
+		c.Warnings = append(c.Warnings, stillIn(prefix, b))
+	}
 	for _, b := range lifted {
 		s.logs.lifted(b)
 		if len(lifted) <= told {
@@ -133,6 +136,10 @@ func (s *Server) verbUnban(r *http.Request, in prefixRequest) (Change, error) {
 		}
 	}
 	return c, nil
+}
+
+func stillIn(prefix netip.Prefix, above firewall.Ban) string {
+	return fmt.Sprintf("%v lies in %v, which an operator banned: unban that, or let this one in with `weir allow %v`", prefix, above.Prefix, prefix)
 }
 
 func (s *Server) verbAllow(r *http.Request, in AllowRequest) (Change, error) {
