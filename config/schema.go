@@ -96,9 +96,9 @@ var schema = []section{
 	}},
 	{path: "geo", doc: "Where addresses are.", keys: []key{
 		{name: "database", place: func(c *Config, _ string) any { return &c.Geo.Database }, within: emptyOrAbsolute,
-			doc: "A database of countries in MaxMind's format (GeoLite2-Country, DB-IP lite, …). Empty: none."},
+			doc: "A database of countries in MaxMind's format (GeoLite2-Country, DB-IP lite, …), read again when it changes. Empty: the one that comes with the program."},
 		{name: "asn", place: func(c *Config, _ string) any { return &c.Geo.ASN }, within: emptyOrAbsolute,
-			doc: "A database of autonomous systems in MaxMind's format. Empty: none."},
+			doc: "A database of autonomous systems in MaxMind's format, read again when it changes. Empty: none."},
 	}},
 	{path: "harvest", doc: "The detection of directory harvest (\"rumplestiltskin\") attacks: who guesses addresses is banned.", keys: []key{
 		{name: "enabled", place: func(c *Config, _ string) any { return &c.Harvest.Enabled },

@@ -78,7 +78,11 @@ func keepConfig(path, kept string) {
 	if old, err := os.ReadFile(kept); err == nil && string(old) == string(text) {
 		return
 	}
-	if os.MkdirAll(filepath.Dir(kept), 0o700) == nil {
+	folder := filepath.Dir(kept)
+	if os.MkdirAll(filepath.Dir(folder), 0o755) != nil { // the other roles go through it
+		return
+	}
+	if err := os.Mkdir(folder, 0o700); err == nil || errors.Is(err, fs.ErrExist) {
 		config.WriteFile(kept, text, 0o600, nil)
 	}
 }

@@ -121,9 +121,8 @@ func harvestKey(dir string) (key [2]uint64, err error) {
 // root can: weir run, or the mail role before it becomes that user.
 func prepareMailFolders(cfg config.Config, runDir string, user *syscall.Credential) error {
 	for dir, mode := range map[string]os.FileMode{
-		filepath.Join(cfg.StateDir, "mail"):    0o700,
-		filepath.Dir(mailSocket(runDir)):       0o700,
-		filepath.Join(cfg.StateDir, "maildir"): 0o700,
+		filepath.Join(cfg.StateDir, "mail"): 0o700,
+		filepath.Dir(mailSocket(runDir)):    0o700,
 	} {
 		if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 			return fmt.Errorf("make %s: %w", filepath.Dir(dir), err)

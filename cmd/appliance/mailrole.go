@@ -73,6 +73,7 @@ type mail struct {
 	dir     string // its own folder of state_dir
 
 	store    *record.Store
+	events   *events
 	memory   *relay.Memory
 	watch    *harvest.Watch
 	guard    *guard.Client
@@ -114,9 +115,10 @@ func newMail(c *cli, cfg config.Config, file string, alarms []string, ls []*net.
 	if err != nil {
 		return nil, err
 	}
+	m.events = newEvents(cfg.Hostname, c.now, m.log)
 	m.store = record.Open(record.Options{
 		Dir: filepath.Join(m.dir, "records"), Node: cfg.Hostname, Keep: cfg.Records.Keep,
-		MaxSize: int64(cfg.Records.MaxSize), BanMax: cfg.Firewall.BanMax, Clock: c.now,
+		MaxSize: int64(cfg.Records.MaxSize), BanMax: cfg.Firewall.BanMax, Alarms: m.events, Clock: c.now,
 	})
 	m.watch = harvest.New(harvestRules(cfg.Harvest), harvest.Options{Key: key})
 	m.guard = guard.NewClient(c.runDir)
@@ -140,7 +142,7 @@ func (m *mail) makeServer(cfg config.Config) error {
 	m.router = router
 	m.server, err = smtp.NewServer(smtp.Options{
 		Hostname: cfg.Hostname, TempDir: filepath.Join(m.dir, "tmp"),
-		Policy: smtpPolicy(cfg, router, m.tls), Recorder: m.store,
+		Policy: smtpPolicy(cfg, router, m.tls), Recorder: m.events.Before(m.store),
 		Watcher: m.watch, Offender: m.offender, Gate: m.offender, Origins: m.places, Tiers: m.tiers,
 		Log: m.log, Clock: m.c.now,
 	})
@@ -158,6 +160,11 @@ func (m *mail) run(ctx context.Context, ls []*net.TCPListener) error {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer background.Wait()
 	defer end()
+	exporters, err := m.events.exporters(m.cfg.Syslog)
+	if err != nil {
+		return err
+	}
+	m.events.use(life, &background, m.cfg.Syslog, exporters)
 	background.Go(func() {
 		if err := m.store.Run(life); err != nil {
 			m.log.Error("record store", "error", err)
@@ -215,11 +222,16 @@ func (m *mail) reload(_, life context.Context, background *sync.WaitGroup) (relo
 	if err != nil {
 		return reloaded{}, err
 	}
+	exporters, err := m.events.exporters(next.Syslog)
+	if err != nil {
+		return reloaded{}, err
+	}
 	if err := m.server.SetPolicy(smtpPolicy(next, router, m.tls)); err != nil {
 		return reloaded{}, err
 	}
 	changed, later := config.Diff(m.cfg, next)
 	m.tls.use(certs)
+	m.events.use(life, background, next.Syslog, exporters)
 	m.watch.SetRules(harvestRules(next.Harvest))
 	m.store.SetLimits(next.Records.Keep, next.Firewall.BanMax, int64(next.Records.MaxSize))
 	m.tiers.set(next)
@@ -246,7 +258,7 @@ func (m *mail) status(ctx context.Context) mailStatus {
 	for _, a := range rs.Alarms {
 		s.Alarms = append(s.Alarms, a.Text)
 	}
-	s.Alarms = append(s.Alarms, m.offender.alarms()...)
+	s.Alarms = append(append(s.Alarms, m.offender.alarms()...), m.events.alarms()...)
 	if s.Alarms == nil {
 		s.Alarms = []string{}
 	}

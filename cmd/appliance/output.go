@@ -88,7 +88,11 @@ func number(f float64) string {
 
 // plural counts things: 1 packet, 2 packets.
 func plural[N int | uint64](n N, thing string) string {
-	if n != 1 {
+	switch {
+	case n == 1:
+	case strings.HasSuffix(thing, "x"):
+		thing += "es"
+	default:
 		thing += "s"
 	}
 	return fmt.Sprintf("%d %s", n, thing)

@@ -76,7 +76,7 @@ func (c *cli) statusCommand() *cobra.Command {
 
 func (c *cli) findStatus(ctx context.Context) (wholeStatus, error) {
 	s := wholeStatus{Problems: []string{}}
-	if err := control.NewClient(runSocket(c.runDir), "weir run").Do(ctx, http.MethodGet, "/roles", nil, &s.Roles); err != nil {
+	if err := control.NewClient(runSocket(c.runDir), "run").Do(ctx, http.MethodGet, "/roles", nil, &s.Roles); err != nil {
 		s.Roles = nil // a service manager may run the roles in its place
 	}
 	g, guardErr := guard.NewOperator(c.runDir).Status(ctx)
@@ -134,7 +134,7 @@ func (c *cli) printGuardStatus(g guard.Status) {
 	if g.Observe {
 		mode += ", observing: nothing is dropped"
 	}
-	c.say("firewall  %s, %s, %s", mode, plural(g.Bans, "ban"), plural(g.Allow, "allow entry"))
+	c.say("firewall  %s, %s, %s", mode, plural(g.Bans, "ban"), plural(g.Allow, "allowed prefix"))
 	for _, e := range g.Engines {
 		c.say("  %-7s %s", e.Engine, engineLine(e))
 	}
