@@ -56,8 +56,8 @@ func speakRefs(dir string) {
 func TestEveryRefSpokenSurvivesKill(t *testing.T) {
 	dir := t.TempDir()
 	var spoken []string
-	for round := range 10 {
-		spoken = append(spoken, spokenUntilKilled(t, dir, 150+round*137)...)
+	for round := range 6 {
+		spoken = append(spoken, spokenUntilKilled(t, dir, 50+round*137)...)
 	}
 	f := begin(t, dir, nil)
 	for _, r := range spoken {
