@@ -249,11 +249,14 @@ func bindLate(_, _ string, c syscall.RawConn) error {
 	return err
 }
 
-// Listen listens on the host.
+// Listen listens on the host, for plain TCP: the listeners that Go makes by
+// itself are multipath ones, which lack socket options.
 func (h *Host) Listen(at netip.AddrPort) (net.Listener, error) {
+	var config net.ListenConfig
+	config.SetMultipathTCP(false)
 	var ln net.Listener
 	err := h.Do(func() (err error) {
-		ln, err = net.Listen("tcp", at.String())
+		ln, err = config.Listen(h.lab.ctx, "tcp", at.String())
 		return err
 	})
 	return ln, err

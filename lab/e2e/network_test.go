@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"log"
 	"net"
 	"net/netip"
@@ -24,7 +25,9 @@ func strangeNetwork() {
 		must(err)
 		must(netlink.AddrAdd(lo, p))
 	}
-	ln, err := net.Listen("tcp4", edge4.String())
+	var config net.ListenConfig
+	config.SetMultipathTCP(false) // guard.SaveSYN wants plain TCP
+	ln, err := config.Listen(context.Background(), "tcp4", edge4.String())
 	must(err)
 	must(guard.SaveSYN(ln.(*net.TCPListener)))
 	d := net.Dialer{Timeout: 5 * time.Second, LocalAddr: net.TCPAddrFromAddrPort(netip.MustParseAddrPort(victim + ":0"))}
