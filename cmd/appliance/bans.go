@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"fmt"
 	"net/netip"
 	"strconv"
 
@@ -8,6 +10,8 @@ import (
 
 	"mailweir/control"
 	"mailweir/firewall/guard"
+	"mailweir/record"
+	"mailweir/ref"
 )
 
 func (c *cli) bansCommand() *cobra.Command {
@@ -30,27 +34,104 @@ PACKETS are those that the kernel dropped of each. weir why ADDR tells more of o
 	}
 }
 
+// banned is a ban as weir bans shows it: what guard knows of it, and the
+// evidence that mail keeps under its ref.
+type banned struct {
+	guard.BanInfo
+	Evidence *record.Conviction `json:"evidence,omitempty"`
+}
+
+// banBatch is how many bans are joined with their evidence at once: the list
+// may have a million, and none of it is held in memory.
+const banBatch = 512
+
+// banLister prints bans in batches.
+type banLister struct {
+	*cli
+	ctx   context.Context
+	batch []banned
+	table *table
+	n     int
+	away  error // why there is no evidence
+}
+
 func (c *cli) listBans(cmd *cobra.Command, within netip.Prefix) error {
-	each := func(b guard.BanInfo) error { return c.printJSON(b) }
-	t := newTable(c.out)
-	n := 0
-	if !c.json {
-		each = func(b guard.BanInfo) error {
-			if n++; n == 1 {
-				t.row("PREFIX", "LEFT", "REASON", "STEP", "PACKETS", "REF", "WHY")
-			}
-			t.row(shortPrefix(b.Prefix), c.left(b), b.Reason.String(), strconv.Itoa(int(b.Step)),
-				strconv.FormatUint(b.Packets, 10), b.Ref.String(), b.Why)
+	l := &banLister{cli: c, ctx: cmd.Context(), table: newTable(c.out)}
+	err := guard.NewOperator(c.runDir).Bans(cmd.Context(), within, func(b guard.BanInfo) error {
+		l.batch = append(l.batch, banned{BanInfo: b})
+		if len(l.batch) < banBatch {
 			return nil
 		}
+		return l.print()
+	})
+	if err == nil {
+		err = l.print()
 	}
-	if err := guard.NewOperator(c.runDir).Bans(cmd.Context(), within, each); err != nil {
+	if err != nil {
 		return err
 	}
-	if n == 0 {
+	if l.n == 0 {
 		c.say("nobody is banned")
 	}
-	return t.flush()
+	if l.away != nil {
+		c.warn([]string{"the evidence is not shown: " + l.away.Error()})
+	}
+	return nil
+}
+
+// print shows a batch. Bans are guard's to tell: that mail is away takes no
+// more than the evidence from them.
+func (l *banLister) print() error {
+	if err := l.join(); err != nil {
+		l.away = err
+	}
+	for _, b := range l.batch {
+		if l.n++; l.json {
+			if err := l.printJSON(b); err != nil {
+				return err
+			}
+			continue
+		}
+		if l.n == 1 {
+			l.table.row("PREFIX", "LEFT", "REASON", "STEP", "PACKETS", "REF", "WHY")
+		}
+		shownRef := b.Ref.String()
+		if b.Ref == 0 {
+			shownRef = "-"
+		}
+		l.table.row(shortPrefix(b.Prefix), l.left(b.BanInfo), b.Reason.String(), strconv.Itoa(int(b.Step)),
+			strconv.FormatUint(b.Packets, 10), shownRef, b.why())
+	}
+	l.batch = l.batch[:0]
+	return l.table.flush()
+}
+
+func (l *banLister) join() error {
+	var refs []ref.Ref
+	for _, b := range l.batch {
+		if b.Ref != 0 {
+			refs = append(refs, b.Ref)
+		}
+	}
+	if len(refs) == 0 || l.away != nil {
+		return l.away
+	}
+	return newMailClient(l.runDir).evidence(l.ctx, refs, func(v record.Conviction) error {
+		for i := range l.batch {
+			if l.batch[i].Ref == v.Ref {
+				l.batch[i].Evidence = &v
+			}
+		}
+		return nil
+	})
+}
+
+// why is the operator's words, else the evidence in short.
+func (b banned) why() string {
+	if b.Why != "" || b.Evidence == nil {
+		return b.Why
+	}
+	return fmt.Sprintf("%d unknown, %d valid", b.Evidence.Unknown, b.Evidence.Valid)
 }
 
 // left is how long a ban goes on.

@@ -34,6 +34,7 @@ type cli struct {
 
 // root is the command tree. The order is that of the help and of the manual.
 func (c *cli) root() *cobra.Command {
+	cobra.EnableCommandSorting = false // the order of commands is that of their use
 	root := &cobra.Command{
 		Use:           "weir",
 		Short:         "the firewall and filter at the edge of a mail system",

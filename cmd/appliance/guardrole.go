@@ -56,6 +56,7 @@ func (c *cli) runGuard(ctx context.Context, file string) error {
 	if err != nil {
 		return err
 	}
+	names := newResolver(cfg.DNS)
 	engines := openEngines(cfg.Firewall)
 	defer closeEngines(engines, log)
 	g, err := guard.New(guard.Config{
@@ -66,9 +67,10 @@ func (c *cli) runGuard(ctx context.Context, file string) error {
 			if err != nil {
 				return guard.Policy{}, err
 			}
+			names.use(next.DNS)
 			return guardPolicy(next), nil
 		},
-		Now: c.now, Log: log,
+		Resolver: names, Now: c.now, Log: log,
 		Ready: func() { notifyReady(log) },
 	})
 	if err != nil {

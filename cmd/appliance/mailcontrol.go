@@ -12,6 +12,7 @@ import (
 
 	"mailweir/control"
 	"mailweir/record"
+	"mailweir/ref"
 	"mailweir/smtp"
 )
 
@@ -75,6 +76,7 @@ func (m *mailControl) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("POST /records", control.Stream(m.records))
 	mux.Handle("POST /why", control.Handle(m.why))
+	mux.Handle("POST /evidence", control.Stream(m.evidence))
 	mux.Handle("POST /test", control.Handle(m.test))
 	mux.Handle("GET /geo", control.Handle(func(r *http.Request, _ struct{}) (origin, error) {
 		a, err := netip.ParseAddr(r.URL.Query().Get("addr"))
@@ -116,6 +118,24 @@ func (m *mailControl) why(r *http.Request, q whyRequest) (record.Story, error) {
 	return story, err
 }
 
+// evidenceRequest asks for the evidence that is kept under refs of bans.
+type evidenceRequest struct {
+	Refs []ref.Ref `json:"refs"`
+}
+
+func (m *mailControl) evidence(r *http.Request, q evidenceRequest, emit func(any) error) error {
+	for _, ref := range q.Refs {
+		found, ok, err := m.store.Conviction(r.Context(), ref)
+		if err == nil && ok {
+			err = emit(found)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (m *mailControl) test(r *http.Request, q testRequest) (decision, error) {
 	d := m.server.Test(r.Context(), smtp.Probe{From: q.From, HELO: q.HELO, Mail: q.Mail, Rcpt: q.Rcpt})
 	node, err := os.Hostname()
@@ -140,6 +160,17 @@ func (m mailClient) records(ctx context.Context, q recordsRequest, each func(jso
 
 func (m mailClient) why(ctx context.Context, subject string, limit int) (s record.Story, err error) {
 	return s, m.c.Do(ctx, http.MethodPost, "/why", whyRequest{subject, limit}, &s)
+}
+
+// evidence calls each for the evidence of those refs that have some.
+func (m mailClient) evidence(ctx context.Context, refs []ref.Ref, each func(record.Conviction) error) error {
+	return m.c.Stream(ctx, http.MethodPost, "/evidence", evidenceRequest{refs}, func(raw json.RawMessage) error {
+		var c record.Conviction
+		if err := json.Unmarshal(raw, &c); err != nil {
+			return err
+		}
+		return each(c)
+	})
 }
 
 func (m mailClient) test(ctx context.Context, q testRequest) (d decision, err error) {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
@@ -10,11 +9,12 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"mailweir/config"
 	"mailweir/smtp"
@@ -24,8 +24,8 @@ import (
 )
 
 // newRouter makes the routes of a configuration.
-func newRouter(cfg config.Config, memory *relay.Memory) (*relay.Router, error) {
-	dial := (&net.Dialer{Resolver: resolver(cfg.DNS)}).DialContext
+func newRouter(cfg config.Config, memory *relay.Memory, names *resolver) (*relay.Router, error) {
+	dial := (&net.Dialer{Resolver: names.Resolver}).DialContext
 	backends := map[string]*relay.Backend{}
 	for _, b := range cfg.Backends {
 		u, err := relay.ParseURL(b.URL)
@@ -51,23 +51,6 @@ func newRouter(cfg config.Config, memory *relay.Memory) (*relay.Router, error) {
 		domains = append(domains, rd)
 	}
 	return relay.NewRouter(domains, memory)
-}
-
-// resolver asks the servers of the file, in turn; without any, those of the
-// machine.
-func resolver(d config.DNS) *net.Resolver {
-	if len(d.Servers) == 0 {
-		return net.DefaultResolver
-	}
-	next := make(chan netip.AddrPort, len(d.Servers))
-	for _, s := range d.Servers {
-		next <- s
-	}
-	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
-		server := <-next
-		next <- server
-		return (&net.Dialer{Timeout: d.Timeout}).DialContext(ctx, network, server.String())
-	}}
 }
 
 // smtpPolicy takes what the SMTP side uses out of the file.
@@ -158,8 +141,19 @@ func becomeMailUser(cfg config.Config, runDir string) error {
 	if err := errors.Join(syscall.Setgroups(nil), syscall.Setgid(int(user.Gid)), syscall.Setuid(int(user.Uid))); err != nil {
 		return fmt.Errorf("become %s: %w", cfg.Users.Mail, err)
 	}
-	if status, err := os.ReadFile("/proc/self/status"); err == nil && !strings.Contains(string(status), "CapPrm:\t0000000000000000") {
-		return fmt.Errorf("become %s: the kernel left a capability behind", cfg.Users.Mail)
+	return nil
+}
+
+// harden sees to it that the role has no capability left and can never gain
+// one, not even by running a set-user-ID program.
+func harden() error {
+	// Every thread has its own flag, so every thread has to be told.
+	if _, _, errno := syscall.AllThreadsSyscall6(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0); errno != 0 {
+		return fmt.Errorf("give up new privileges: %w (weir has to be built with CGO_ENABLED=0)", errno)
+	}
+	status, err := os.ReadFile("/proc/self/status")
+	if err == nil && !strings.Contains(string(status), "CapPrm:\t0000000000000000") {
+		return errors.New("the mail role was started with a capability: give it none, it needs none")
 	}
 	return nil
 }

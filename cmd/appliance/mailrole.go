@@ -57,6 +57,9 @@ func (c *cli) runMail(ctx context.Context, file string) error {
 	if err := becomeMailUser(cfg, c.runDir); err != nil {
 		return err
 	}
+	if err := harden(); err != nil {
+		return err
+	}
 	m, err := newMail(c, cfg, file, alarms, ls)
 	if err != nil {
 		return err
@@ -79,6 +82,7 @@ type mail struct {
 	guard    *guard.Client
 	offender *offender
 	places   *places
+	names    *resolver
 	server   *smtp.Server
 	socket   *net.UnixListener
 
@@ -125,11 +129,12 @@ func newMail(c *cli, cfg config.Config, file string, alarms []string, ls []*net.
 	m.offender = newOffender(m.guard, c.now)
 	m.tiers = newTiers(cfg)
 	m.places = openPlaces(cfg.Geo, m.log)
+	m.names = newResolver(cfg.DNS)
 	return m, m.makeServer(cfg)
 }
 
 func (m *mail) makeServer(cfg config.Config) error {
-	router, err := newRouter(cfg, m.memory)
+	router, err := newRouter(cfg, m.memory, m.names)
 	if err != nil {
 		return err
 	}
@@ -214,7 +219,7 @@ func (m *mail) reload(_, life context.Context, background *sync.WaitGroup) (relo
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	router, err := newRouter(next, m.memory)
+	router, err := newRouter(next, m.memory, m.names)
 	if err != nil {
 		return reloaded{}, err
 	}
@@ -236,6 +241,7 @@ func (m *mail) reload(_, life context.Context, background *sync.WaitGroup) (relo
 	m.store.SetLimits(next.Records.Keep, next.Firewall.BanMax, int64(next.Records.MaxSize))
 	m.tiers.set(next)
 	m.places.open(next.Geo)
+	m.names.use(next.DNS)
 	m.stopRouter()
 	m.router, m.cfg, m.alarms = router, next, nil
 	m.startRouter(life, background)

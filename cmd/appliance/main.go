@@ -23,10 +23,11 @@ func main() {
 // commands are all the commands, in the order of the help.
 func (c *cli) commands() []*cobra.Command {
 	return []*cobra.Command{
-		c.runCommand(), c.guardCommand(), c.mailCommand(), c.checkCommand(), c.reloadCommand(), c.firewallCommand(),
-		c.bansCommand(), c.banCommand(), c.unbanCommand(),
+		c.runCommand(), c.guardCommand(), c.mailCommand(),
+		c.checkCommand(), c.reloadCommand(), c.statusCommand(),
+		c.bansCommand(), c.banCommand(), c.unbanCommand(), c.firewallCommand(),
 		c.allowCommand(), c.listsCommand(),
-		c.whyCommand(), c.recordsCommand(), c.testCommand(), c.geoCommand(), c.statusCommand(),
-		c.manualCommand(),
+		c.whyCommand(), c.recordsCommand(), c.testCommand(), c.geoCommand(),
+		c.versionCommand(), c.manualCommand(),
 	}
 }

@@ -67,6 +67,9 @@ func (c *cli) listRecords(cmd *cobra.Command, q recordsRequest) error {
 	return err
 }
 
+// mostRcpts is how many recipients of a record people want to read.
+const mostRcpts = 5
+
 // printRecord writes a record as a head line and a line a recipient, each
 // within 80 columns where its texts allow.
 func (c *cli) printRecord(l record.Line) {
@@ -79,7 +82,11 @@ func (c *cli) printRecord(l record.Line) {
 		what += " (" + string(*l.Reason) + ")"
 	}
 	c.say("%s  %s  %s  %s%s", stamp(l.Time.Time), l.Ref, l.Peer, what, printable(from))
-	for _, r := range l.Rcpts {
+	for i, r := range l.Rcpts {
+		if i == mostRcpts {
+			c.say("    and %s (--json shows all)", plural(len(l.Rcpts)-i, "recipient"))
+			break
+		}
 		answer := ""
 		if r.Reply != nil {
 			answer = r.Reply.Line()

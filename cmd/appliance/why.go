@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -150,20 +152,58 @@ func (c *cli) printConviction(v record.Conviction) {
 	if !v.Enforced {
 		verb = "would have been convicted"
 	}
-	c.say("%v was %s at %s by %s", v.Peer, verb, stamp(v.Time.Time), v.Rule)
-	c.say("  %d unknown and %d valid recipients within %s; it guessed", v.Unknown, v.Valid, v.Window)
-	for _, g := range v.Guesses {
-		c.say("    %s", printable(g))
+	c.say("%v was %s by the rule %s", v.Peer, verb, v.Rule)
+	c.say("  when     %s", stamp(v.Time.Time))
+	c.say("  counted  %d unknown and %d valid recipients within %s", v.Unknown, v.Valid, windowOf(v))
+	for i, g := range wrapped(v.Guesses, 80-11) {
+		label := ""
+		if i == 0 {
+			label = "guessed"
+		}
+		c.say("  %-8s %s", label, printable(g))
 	}
 }
 
-func (c *cli) printChecks(l record.Line) {
-	if len(l.Checks) == 0 {
-		return
+// windowOf is the window of a rule as people say it: 1h, not 1h0m0s.
+func windowOf(v record.Conviction) string {
+	d, err := time.ParseDuration(v.Window)
+	if err != nil {
+		return v.Window
 	}
+	return strings.TrimSuffix(strings.TrimSuffix(d.String(), "0s"), "0m")
+}
+
+// wrapped joins words to lines of at most width characters.
+func wrapped(words []string, width int) (lines []string) {
+	line := ""
+	for _, w := range words {
+		if line != "" && len(line)+1+len(w) > width {
+			lines, line = append(lines, line), ""
+		}
+		if line != "" {
+			line += " "
+		}
+		line += w
+	}
+	if line != "" {
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+// printChecks shows the verdicts in their order; those that came out alike for
+// many recipients stand once.
+func (c *cli) printChecks(l record.Line) {
 	t := newTable(c.out)
-	for _, k := range l.Checks {
-		t.row("    check "+k.Name, string(k.Action), number(k.Score), number(k.Ms)+" ms", k.Detail)
+	for i := 0; i < len(l.Checks); {
+		k, n, ms := l.Checks[i], 0, 0.0
+		for ; i < len(l.Checks) && l.Checks[i].Name == k.Name && l.Checks[i].Action == k.Action && l.Checks[i].Score == k.Score; i++ {
+			n, ms = n+1, ms+l.Checks[i].Ms
+		}
+		if n > 1 {
+			k.Detail = fmt.Sprintf("%d times, first %s", n, k.Detail)
+		}
+		t.row("    check "+k.Name, string(k.Action), number(k.Score), number(ms)+" ms", k.Detail)
 	}
 	t.flush()
 }
