@@ -31,9 +31,11 @@ const maxRecipients = 250_000
 type cache struct {
 	mu    sync.Mutex
 	yes   map[string]entry
-	noes  map[address.Mailbox]finding // the last minute's
 	most  int
 	dirty bool
+
+	noes, older map[address.Mailbox]finding // the last minute's
+	turned      time.Time                   // when noes became older
 }
 
 // entry is a yes, in seconds of Unix time.
@@ -51,20 +53,16 @@ func keyOf(to address.Mailbox) string { return strings.ToLower(to.Local) + "@" +
 
 // known is what the cache has for one recipient.
 type known struct {
-	yes     bool // can be spoken
-	due     bool // and should be asked again in the background
-	stale   bool // can be spoken while the backend is away
-	no      finding
-	spokeNo bool
+	yes   bool // can be spoken
+	due   bool // and should be asked again in the background
+	stale bool // can be spoken while the backend is away
+	no    bool // can be spoken
 }
 
 func (c *cache) look(to address.Mailbox, now time.Time) known {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var k known
-	if f, ok := c.noes[to]; ok && now.Sub(f.at) < noSpoken {
-		k.no, k.spokeNo = f, true
-	}
+	k := known{no: c.spokenNo(to, now)}
 	e, ok := c.yes[keyOf(to)]
 	if !ok {
 		return k
@@ -81,6 +79,7 @@ func (c *cache) accept(to address.Mailbox, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.noes, to)
+	delete(c.older, to)
 	c.room()
 	c.yes[keyOf(to)] = entry{yes: now.Unix(), last: now.Unix()}
 	c.dirty = true
@@ -112,18 +111,24 @@ func (c *cache) refuse(to address.Mailbox, f finding) (survives bool) {
 	return false
 }
 
-// remember keeps a no for the minute in which it may be spoken. Under an attack
-// most of them are never asked for again, so they get a small place.
+// remember keeps a no for the minute in which it may be spoken. There are two
+// generations of them, so that an attack, after which none is asked for again,
+// costs no more than filling them.
 func (c *cache) remember(to address.Mailbox, f finding) {
-	const most = 20_000
-	if len(c.noes) >= most {
-		for k, old := range c.noes {
-			if f.at.Sub(old.at) >= noSpoken || len(c.noes) >= most {
-				delete(c.noes, k)
-			}
-		}
+	const most = 10_000
+	if len(c.noes) >= most || f.at.Sub(c.turned) >= noSpoken {
+		c.older, c.noes, c.turned = c.noes, make(map[address.Mailbox]finding), f.at
 	}
 	c.noes[to] = f
+}
+
+// spokenNo returns a no that may still be spoken.
+func (c *cache) spokenNo(to address.Mailbox, now time.Time) bool {
+	f, ok := c.noes[to]
+	if !ok {
+		f, ok = c.older[to]
+	}
+	return ok && now.Sub(f.at) < noSpoken
 }
 
 // drop forgets a yes that the backend belied at delivery: the next RCPT is

@@ -66,7 +66,10 @@ func (f *failure) Meaning() Meaning {
 	case f.err != nil:
 		return Away
 	}
-	return MeaningOf(f.stage, f.reply)
+	if m := MeaningOf(f.stage, f.reply); m != Taken {
+		return m
+	}
+	return Away // a yes that makes no sense there
 }
 
 func newClient(conn net.Conn) *client {
@@ -92,6 +95,12 @@ func (c *client) within(ctx context.Context, wait time.Duration, f func() error)
 	if err := c.conn.SetDeadline(deadline); err != nil {
 		c.broken = true
 		return err
+	}
+	if c.r.Buffered() > 0 {
+		// One answer too many: the next would be taken for that of another
+		// command, in the worst case for a message's.
+		c.broken = true
+		return fmt.Errorf("%w: it answers what was not asked", errNonsense)
 	}
 	struck := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {

@@ -134,18 +134,9 @@ func (t *transaction) run(ctx context.Context) result {
 	case err != nil:
 		return t.b.failed(&failure{stage: AtData, err: err})
 	case replies[0].Code != 354:
-		return t.b.failed(&failure{stage: AtData, reply: replies[0], meaning: refusedData(replies[0])})
+		return t.b.failed(&failure{stage: AtData, reply: replies[0]})
 	}
 	return t.data(ctx)
-}
-
-// refusedData is what an answer to DATA means that is not 354; a 250 is
-// nonsense there.
-func refusedData(r reply.Reply) Meaning {
-	if m := MeaningOf(AtData, r); m != Taken {
-		return m
-	}
-	return Away
 }
 
 // fits refuses what the server has said it cannot take (RFC 1870, RFC 6531).

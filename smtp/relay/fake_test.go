@@ -65,6 +65,19 @@ func (s *fake) setDown(err error) {
 	s.down = err
 }
 
+// set changes what the server says.
+func (s *fake) set(answer func(command string) string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.answer = answer
+}
+
+func (s *fake) answering() func(string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.answer
+}
+
 // serve speaks until the client leaves. What it says goes out in one piece for
 // all that the client sent in one piece: a pipe has no buffer.
 func (s *fake) serve(conn net.Conn) {
@@ -103,8 +116,8 @@ func (s *fake) serve(conn net.Conn) {
 func (s *fake) say(w *bufio.Writer, r *bufio.Reader, line string, m *fakeMail) (goOn bool) {
 	verb, arg, _ := strings.Cut(line, " ")
 	said := ""
-	if s.answer != nil {
-		said = s.answer(line)
+	if f := s.answering(); f != nil {
+		said = f(line)
 	}
 	if said != "" {
 		w.WriteString(said + "\r\n")
@@ -156,8 +169,8 @@ func (s *fake) data(w *bufio.Writer, r *bufio.Reader, m *fakeMail) bool {
 		time.Sleep(s.delay("."))
 	}
 	said := "250 2.0.0 queued"
-	if s.answer != nil {
-		if a := s.answer("."); a != "" {
+	if f := s.answering(); f != nil {
+		if a := f("."); a != "" {
 			said = a
 		}
 	}

@@ -126,11 +126,17 @@ func (l *List) refresh() {
 	err := l.load(now)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.problem = ""
-	if err != nil {
+	switch {
+	case errors.Is(err, errYoung):
+	case err == nil:
+		l.problem = ""
+	default:
 		l.problem = fmt.Sprintf("%v; the list read before stays in use", err)
 	}
 }
+
+// errYoung says that a file may still be being written.
+var errYoung = errors.New("the file has just changed")
 
 // load reads the file unless it is the one that was read last.
 func (l *List) load(now time.Time) error {
@@ -142,8 +148,11 @@ func (l *List) load(now time.Time) error {
 	l.mu.Lock()
 	same, first := s == l.stamp, l.names == nil
 	l.mu.Unlock()
-	if age := now.Sub(s.mtime); same || !first && age >= 0 && age < listCheck {
+	if same {
 		return nil
+	}
+	if age := now.Sub(s.mtime); !first && age >= 0 && age < listCheck {
+		return errYoung
 	}
 	if s.size > maxListSize {
 		return fmt.Errorf("%s is larger than %d MiB; that is no list of recipients", l.path, maxListSize>>20)

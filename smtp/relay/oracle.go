@@ -56,7 +56,7 @@ func (d *directory) Verify(ctx context.Context, to address.Mailbox) smtp.Answer 
 			d.ask(to, true) // its answer goes to the cache
 		}
 		return smtp.Answer{State: smtp.Valid, Age: smtp.Cached}
-	case k.spokeNo:
+	case k.no:
 		return unknown(smtp.Cached)
 	case d.takesAll() && !d.away():
 		d.probeIfDue()

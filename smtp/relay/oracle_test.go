@@ -60,7 +60,7 @@ func TestAgeOfYes(t *testing.T) {
 			t.Error("a yes over a day old was not refreshed in the background")
 		}
 
-		s.answer = only() // the mailbox is removed
+		s.set(only()) // the mailbox is removed
 		time.Sleep(25 * time.Hour)
 		want(t, r.state("u1"), "valid cached") // and asked in the background: the first no
 		asked()
@@ -93,7 +93,7 @@ func TestOldYes(t *testing.T) {
 		a := r.verify("stranger")
 		want(t, a.Reply.Line(), "451 4.4.3 Recipient cannot be verified right now, try again later")
 		s.setDown(nil)
-		s.answer = only()
+		s.set(only())
 		time.Sleep(time.Minute)
 		want(t, r.state("u2"), "valid cached") // a first no
 		time.Sleep(11 * time.Minute)
@@ -112,7 +112,7 @@ func TestNoIsSpokenFresh(t *testing.T) {
 		r := newRig(t, "backend", "", s)
 		defer r.stop()
 		want(t, r.state("new"), "unknown live")
-		s.answer = only("new")
+		s.set(only("new"))
 		time.Sleep(59 * time.Second)
 		want(t, r.state("new"), "unknown cached")
 		time.Sleep(2 * time.Second)
@@ -202,13 +202,13 @@ func TestIdleConnectionClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &fake{}
 		gone := false
-		s.answer = func(c string) string {
+		s.set(func(c string) string {
 			if c == "RSET" && !gone {
 				gone = true
 				return "421 4.4.2 idle for too long"
 			}
 			return only("u1", "u2")(c)
-		}
+		})
 		r := newRig(t, "backend", "", s)
 		defer r.stop()
 		want(t, r.state("u1"), "valid live") // and the probe behind it uses RSET
@@ -237,7 +237,7 @@ func TestAcceptAll(t *testing.T) {
 		if !st.Domains[0].AcceptAll || len(st.Alarms) != 1 || st.Alarms[0].Name != "accept_all" {
 			t.Errorf("status does not tell: %+v", st)
 		}
-		s.answer = only("u1")
+		s.set(only("u1"))
 		time.Sleep(61 * time.Minute)
 		r.verify("g1") // begins the next probe
 		synctest.Wait()
@@ -263,7 +263,7 @@ func TestCanaryTellsAccessDenied(t *testing.T) {
 		want(t, r.state("guess"), "unavailable live") // nobody is known yet
 		r.memory.cache.accept(box("u1"), time.Now())
 		want(t, r.state("guess"), "unknown live")
-		s.answer = deny()
+		s.set(deny())
 		time.Sleep(2 * time.Hour)
 		want(t, r.state("guess2"), "unavailable live")
 	})
@@ -286,11 +286,11 @@ func TestProbe(t *testing.T) {
 		if c := probe(); !c.Healthy() || c.Broken() || c.AcceptAll() {
 			t.Errorf("healthy directory: %+v", c)
 		}
-		s.answer = only()
+		s.set(only())
 		if c := probe(); c.Healthy() || !c.Broken() || !strings.Contains(c.Words, "User unknown") {
 			t.Errorf("directory that knows nobody: %+v", c)
 		}
-		s.answer = nil
+		s.set(nil)
 		if c := probe(); c.Healthy() || !c.AcceptAll() {
 			t.Errorf("directory that takes all: %+v", c)
 		}

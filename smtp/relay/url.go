@@ -3,6 +3,7 @@ package relay
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"path/filepath"
 	"strings"
@@ -57,7 +58,7 @@ func tcpURL(s string, u *url.URL, port string) (URL, error) {
 		port = u.Port()
 	}
 	switch {
-	case u.Hostname() == "":
+	case u.Hostname() == "" || strings.Contains(u.Hostname(), ":") && !isIP(u.Hostname()):
 		return URL{}, fmt.Errorf("read backend URL %q: no host; write %s://host:port", s, u.Scheme)
 	case port == "":
 		return URL{}, fmt.Errorf("read backend URL %q: LMTP has no port of its own; write lmtp://host:port", s)
@@ -68,6 +69,11 @@ func tcpURL(s string, u *url.URL, port string) (URL, error) {
 		return URL{}, fmt.Errorf("read backend URL %q: bad port %q; write a number from 1 to 65535", s, port)
 	}
 	return URL{Scheme: u.Scheme, Network: "tcp", Host: strings.ToLower(u.Hostname()), Port: port}, nil
+}
+
+func isIP(s string) bool {
+	_, err := netip.ParseAddr(s)
+	return err == nil
 }
 
 func pathURL(s string, u *url.URL, to URL) (URL, error) {
