@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"io"
+	"sync"
 	"time"
 
 	"mailweir/smtp/reply"
@@ -46,13 +47,18 @@ func (s *session) data(r io.Reader) reply.Reply {
 	return s.answerMessage(t, v, receipt)
 }
 
+// pieces are what messages come in by; go-smtp reads 4 KiB at a time.
+var pieces = sync.Pool{New: func() any { return new([8 << 10]byte) }}
+
 // receive reads the message to its end into m and gathers its facts. It is not
 // whole when the client left, or when the wire refused it on the way.
 func (s *session) receive(t *transaction, m *message, r io.Reader) (digest [sha256.Size]byte, v Verdict, whole bool) {
 	sum := sha256.New()
 	h := &header{out: io.MultiWriter(sum, m), authserv: s.server.opts.Hostname}
 	in := &intake{h: h, limit: t.Facts.Limit}
-	_, err := io.Copy(in, r)
+	piece := pieces.Get().(*[8 << 10]byte)
+	_, err := io.CopyBuffer(in, r, piece[:])
+	pieces.Put(piece)
 	in.close()
 
 	s.mu.Lock()
