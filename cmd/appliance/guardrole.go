@@ -40,6 +40,7 @@ sd_notify when all bans are in force. weir run starts it by itself.`,
 
 // runGuard is the life of the guard role.
 func (c *cli) runGuard(ctx context.Context, file string) error {
+	nameProcess("weir-guard")
 	if os.Geteuid() != 0 {
 		return errors.New("guard has to be started as root: it attaches to the kernel, then gives up what it does not need")
 	}

@@ -39,6 +39,7 @@ capability. weir run starts it by itself.`,
 
 // runMail is the life of the mail role.
 func (c *cli) runMail(ctx context.Context, file string) error {
+	nameProcess("weir-mail")
 	ls, err := passedListeners()
 	if err != nil {
 		return err
