@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"mailweir/firewall"
 )
@@ -30,7 +31,8 @@ type engine struct {
 	log  *slog.Logger
 	full func() banSeq // the whole truth
 
-	call sync.Mutex // held across calls that change the kernel
+	call sync.Mutex  // held across calls that change the kernel
+	long atomic.Bool // it is held by one that may take seconds
 
 	mu        sync.Mutex
 	wanted    bool           // false: everything is to be out of the kernel
@@ -56,6 +58,7 @@ func newEngine(e Engine, log *slog.Logger, full func() banSeq) *engine {
 	}
 }
 
+// nudge has run look after what the engine owes.
 func (e *engine) nudge() {
 	select {
 	case e.wake <- struct{}{}:
@@ -66,10 +69,11 @@ func (e *engine) nudge() {
 // apply makes the change now and says so, or queues it: when the engine is at
 // work on something else, still owes older changes, or refuses.
 func (e *engine) apply(ctx context.Context, add, del []firewall.Ban) bool {
-	if e.enf == nil || !e.call.TryLock() {
+	if e.enf == nil || e.long.Load() {
 		e.later(add, del)
 		return false
 	}
+	e.call.Lock()
 	defer e.call.Unlock()
 	if !e.clear(add, del) {
 		e.later(add, del)
@@ -112,8 +116,8 @@ func (e *engine) idle() bool {
 	return e.wanted && e.filled && len(e.waiting)+len(e.refused) == 0
 }
 
-// later queues a change. For an engine that is not wanted nothing is kept: it
-// gets the whole truth when it is.
+// later queues a change; run sees to it after the next nudge. For an engine
+// that is not wanted nothing is kept: it gets the whole truth when it is.
 func (e *engine) later(add, del []firewall.Ban) {
 	if e.enf == nil {
 		return
@@ -130,7 +134,6 @@ func (e *engine) later(add, del []firewall.Ban) {
 		}
 	}
 	e.mu.Unlock()
-	e.nudge()
 }
 
 // setRules has the rules written, if they are others than before.
@@ -196,10 +199,19 @@ func (e *engine) settle(ctx context.Context) {
 		}
 		return
 	}
+	e.long.Store(e.owesMuch())
+	defer e.long.Store(false)
 	e.writeRules(ctx)
 	e.writeAll(ctx)
 	for ctx.Err() == nil && e.writeBatch(ctx) {
 	}
+}
+
+// owesMuch says whether settle has work that takes long.
+func (e *engine) owesMuch() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.configure || e.replace || len(e.waiting) > 1
 }
 
 // remove takes out too what a former process of ours left in the kernel.

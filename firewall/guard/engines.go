@@ -30,8 +30,25 @@ func newEngines(list []Engine, ledger *firewall.Ledger, now func() time.Time, lo
 	return es
 }
 
-// apply says whether an engine has made the change. The caller orders changes
-// of one prefix.
+// change makes a change in the first engine that works, and has the others make
+// it soon.
+func (es *engines) change(ctx context.Context, add, del []firewall.Ban) {
+	es.apply(ctx, add, del)
+	es.wake()
+}
+
+// wake has the engines work off what was left to them.
+func (es *engines) wake() {
+	for _, e := range es.list {
+		if !e.idle() {
+			e.nudge()
+		}
+	}
+}
+
+// apply says whether an engine has made the change; what it left to the others
+// waits for wake, so that nothing competes with the answer to an offence. The
+// caller orders changes of one prefix.
 func (es *engines) apply(ctx context.Context, add, del []firewall.Ban) (done bool) {
 	if len(add)+len(del) == 0 {
 		return true
@@ -126,6 +143,7 @@ func (es *engines) putBack(e *engine, order sync.Locker, lost []firewall.Ban) {
 	if len(add) > 0 {
 		es.log.Warn("bans were gone from the kernel, they are put back", "engine", e.name, "bans", len(add), "one", add[0].Prefix)
 		e.later(add, nil)
+		e.nudge()
 	}
 }
 

@@ -28,10 +28,14 @@ const (
 	offenceBurst      = 4000
 )
 
+// judge decides about an offence. after is what may wait until the answer is on
+// its way: logs, the other engines, the sessions of the banned; it may be nil.
+type judge func(ctx context.Context, fd int, req request) (r Result, after func())
+
 // court takes offences from the mail role and answers them.
 type court struct {
 	uid     uint32 // of the mail role
-	judge   func(ctx context.Context, fd int, req request) Result
+	judge   judge
 	now     func() time.Time
 	limit   *rate.Limiter
 	log     *slog.Logger
@@ -39,7 +43,7 @@ type court struct {
 	strange sync.Map // of user ids that were turned away: each is logged once
 }
 
-func newCourt(uid uint32, now func() time.Time, log *slog.Logger, judge func(context.Context, int, request) Result) *court {
+func newCourt(uid uint32, now func() time.Time, log *slog.Logger, judge judge) *court {
 	return &court{uid: uid, judge: judge, now: now, log: log, limit: rate.NewLimiter(offencesPerSecond, offenceBurst)}
 }
 
@@ -99,17 +103,21 @@ func (c *court) hear(ctx context.Context, conn *net.UnixConn) {
 		if err != nil {
 			return
 		}
-		result := c.decide(ctx, fd, req)
-		if c.answer(conn, result) != nil {
+		result, after := c.decide(ctx, fd, req)
+		err = c.answer(conn, result)
+		unix.Close(fd) // may take its time, if the mail role let it linger
+		if after != nil {
+			after()
+		}
+		if err != nil {
 			return
 		}
 	}
 }
 
-func (c *court) decide(ctx context.Context, fd int, req request) Result {
-	defer unix.Close(fd)
+func (c *court) decide(ctx context.Context, fd int, req request) (Result, func()) {
 	if !c.limit.AllowN(c.now(), 1) {
-		return Result{Outcome: Busy}
+		return Result{Outcome: Busy}, nil
 	}
 	return c.judge(ctx, fd, req)
 }
@@ -184,25 +192,26 @@ func descriptors(oob []byte) (fds []int) {
 // judge is what the server makes of an offence: it asks the kernel who the
 // socket's peer is, the ledger what that earns, and has the first engine
 // enforce it before it answers. Everything else comes after.
-func (s *Server) judge(ctx context.Context, fd int, req request) Result {
+func (s *Server) judge(ctx context.Context, fd int, req request) (Result, func()) {
 	peer, outcome := s.witness.look(fd, s.currentPolicy().ports())
-	if outcome != 0 {
-		return Result{Outcome: outcome}
+	if outcome == 0 && !s.settledFor(peer) {
+		peer, outcome = s.witness.source(fd, peer)
 	}
-	if !s.settledFor(peer) {
-		if peer, outcome = s.witness.source(fd, peer); outcome != 0 {
-			return Result{Outcome: outcome}
-		}
+	if outcome != 0 {
+		return Result{Outcome: outcome}, nil
 	}
 	s.order.Lock()
 	sentence := s.ledger.Convict(peer, req.reason, req.ref)
 	enforced := sentence.New && s.engines.apply(ctx, []firewall.Ban{sentence.Ban}, nil)
 	s.order.Unlock()
-	if sentence.New {
+	if !sentence.New {
+		return answerFor(sentence, enforced), nil
+	}
+	return answerFor(sentence, enforced), func() {
+		s.engines.wake()
 		s.resetSessions(sentence.Ban.Prefix)
 		s.logs.banned(sentence.Ban, enforced)
 	}
-	return answerFor(sentence, enforced)
 }
 
 // settledFor says that no new ban can come of an offence of peer: no proof is

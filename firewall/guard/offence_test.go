@@ -54,7 +54,7 @@ func TestSecondOffenceOfAConnection(t *testing.T) {
 	g := newRig(t, one(newFake()), func(c *Config) { c.Policy.Observe = true }) // sessions live on
 	_, ours := w.visit(w.listen(edge4), "203.0.113.7")
 	first, second := offend(t, g.client(), ours), offend(t, g.client(), ours)
-	if first.Outcome != Banned || second.Outcome != Already || !second.Ban.Until.Round(time.Second).Equal(first.Ban.Until.Round(time.Second).Add(0)) && second.Ban.Until.Sub(first.Ban.Until).Abs() > time.Second {
+	if first.Outcome != Banned || second.Outcome != Already || second.Ban.Until.Sub(first.Ban.Until).Abs() > time.Second {
 		t.Errorf("got %+v, then %+v", first, second)
 	}
 }
@@ -300,40 +300,46 @@ func TestGarbage(t *testing.T) {
 	good := request{reason: firewall.Harvest, ref: 1}.append(nil)
 	version, reason, operator, reserved, bigRef := slices.Clone(good), slices.Clone(good), slices.Clone(good), slices.Clone(good), slices.Clone(good)
 	version[0], reason[1], operator[1], reserved[5], bigRef[15] = 9, 200, byte(firewall.Operator), 1, 0xff
-	for name, m := range map[string]struct {
+	type message struct {
 		body []byte
 		fds  int
-	}{
+	}
+	messages := map[string]message{
 		"no socket": {good, 0}, "two sockets": {good, 2}, "three": {good, 3}, "253 sockets": {good, 253},
 		"long": {append(slices.Clone(good), 0), 1}, "very long": {make([]byte, 60_000), 1}, "short": {good[:15], 1},
 		"garbage": {[]byte("GET / HTTP/1.1\r\n"), 1}, "version": {version, 1}, "reason": {reason, 1},
 		"the operator's reason": {operator, 1}, "reserved bytes": {reserved, 1}, "no ref": {bigRef, 1},
-	} {
-		t.Run(name, func(t *testing.T) {
-			before := openDescriptors(t)
-			c := must(net.Dial("unixpacket", OffencePath(g.cfg.RunDir)))(t).(*net.UnixConn)
-			fds := make([]int, m.fds)
-			for i := range fds {
-				fds[i] = 0
-			}
-			var oob []byte
-			if m.fds > 0 {
-				oob = unix.UnixRights(fds...)
-			}
-			_, _, err := c.WriteMsgUnix(m.body, oob, nil)
-			check(t, err)
-			b := make([]byte, 100)
-			n := must(c.Read(b))(t)
-			if r, err := parseResult(b[:n]); err != nil || r.Outcome != Malformed {
-				t.Errorf("answer %+v, %v", r, err)
-			}
-			c.Close()
-			eventually(t, "all descriptors closed", func() bool { return openDescriptors(t) <= before })
-		})
 	}
+	round := func() int {
+		for name, m := range messages {
+			if r := g.send(m.body, m.fds); r.Outcome != Malformed {
+				t.Errorf("%s: answer %+v", name, r)
+			}
+		}
+		return openDescriptors(t)
+	}
+	before := round() // what guard opens once, it has open then
+	eventually(t, "all descriptors closed", func() bool { return round() <= before })
 	if n := g.s.ledger.Len(); n != 0 {
 		t.Errorf("%d bans", n)
 	}
+}
+
+// send sends a message with n descriptors and returns the answer.
+func (r *rig) send(body []byte, n int) Result {
+	r.t.Helper()
+	c := must(net.Dial("unixpacket", OffencePath(r.cfg.RunDir)))(r.t).(*net.UnixConn)
+	defer c.Close()
+	var oob []byte
+	if n > 0 {
+		oob = unix.UnixRights(make([]int, n)...) // standard input, n times
+	}
+	_, _, err := c.WriteMsgUnix(body, oob, nil)
+	check(r.t, err)
+	b := make([]byte, 2*answerSize)
+	got, err := parseResult(b[:must(c.Read(b))(r.t)])
+	check(r.t, err)
+	return got
 }
 
 func openDescriptors(t *testing.T) int {

@@ -262,7 +262,7 @@ func (s *Server) mend(ctx context.Context) {
 func (s *Server) lift(ctx context.Context, ended []firewall.Ban) {
 	s.order.Lock()
 	defer s.order.Unlock()
-	s.engines.apply(ctx, nil, slices.DeleteFunc(ended, func(b firewall.Ban) bool {
+	s.engines.change(ctx, nil, slices.DeleteFunc(ended, func(b firewall.Ban) bool {
 		_, again := s.ledger.Exactly(b.Prefix)
 		return again
 	}))

@@ -155,8 +155,9 @@ func allowedInKernel(g *firewall.Guards) (prefixes []netip.Prefix) {
 	return prefixes
 }
 
-// watchNetwork calls changed soon after interfaces, addresses or routes
-// changed, until ctx ends. Changes that come together are one.
+// watchNetwork calls changed when it has begun to watch, and soon after
+// interfaces, addresses or routes changed, until ctx ends. Changes that come
+// together are one.
 func watchNetwork(ctx context.Context, changed func()) error {
 	links := make(chan netlink.LinkUpdate, 16)
 	addrs := make(chan netlink.AddrUpdate, 16)
@@ -170,7 +171,7 @@ func watchNetwork(ctx context.Context, changed func()) error {
 	if err := netlink.RouteSubscribe(routes, ctx.Done()); err != nil {
 		return fmt.Errorf("watch routes: %w", err)
 	}
-	quiet := time.NewTimer(time.Hour)
+	quiet := time.NewTimer(0)
 	defer quiet.Stop()
 	for {
 		var open bool

@@ -68,7 +68,7 @@ func (s *Server) verbBanText(r *http.Request, body io.Reader) (Change, error) {
 func (s *Server) ban(ctx context.Context, orders []firewall.Order) ([]firewall.Ban, []firewall.OrderError) {
 	s.order.Lock()
 	bans, wrong := s.ledger.Ban(orders)
-	s.engines.apply(ctx, bans, nil)
+	s.engines.change(ctx, bans, nil)
 	s.order.Unlock()
 	prefixes := make([]netip.Prefix, len(bans))
 	for i, b := range bans {
@@ -117,7 +117,7 @@ func (s *Server) verbUnban(r *http.Request, in prefixRequest) (Change, error) {
 	}
 	s.order.Lock()
 	lifted, above := s.ledger.Lift(prefix)
-	s.engines.apply(r.Context(), nil, lifted)
+	s.engines.change(r.Context(), nil, lifted)
 	s.order.Unlock()
 	if len(lifted) == 0 {
 		if len(above) > 0 {
