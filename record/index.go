@@ -26,6 +26,8 @@ type index struct {
 	ticks   int
 
 	unpruned bool   // the last prune failed
+	more     bool   // the last prune left work for the next tick
+	over     bool   // too much is stored, until pruneSize is done
 	lost     uint64 // counters.dropped when prune last looked
 }
 

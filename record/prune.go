@@ -2,6 +2,7 @@ package record
 
 import (
 	"database/sql"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -12,6 +13,7 @@ const (
 	pruneEvery = 40   // ticks: 10 s
 	retryEvery = 8    // ticks between two tries to commit while SQLite refuses
 	pruneStep  = 1000 // records deleted in one transaction
+	pruneSteps = 5    // transactions between two commits of new records
 )
 
 // tick is what happens every commitEvery.
@@ -20,20 +22,22 @@ func (ix *index) tick() {
 	if !ix.failing || ix.ticks%retryEvery == 0 {
 		ix.commit()
 	}
-	if ix.ticks%pruneEvery == 0 || ix.unpruned && ix.ticks%retryEvery == 0 {
+	if ix.ticks%pruneEvery == 0 || ix.more || ix.unpruned && ix.ticks%retryEvery == 0 {
 		ix.prune()
 	}
 }
 
 // prune holds the limits: the age of records and evidence, then the room that
-// all files together take.
+// all files together take. It does no more at a time than commits can wait
+// for; ix.more says that it is not done.
 func (ix *index) prune() {
 	s := ix.store
-	err := s.db.with(func(write, _ *sql.DB) error {
-		if err := s.pruneAge(write); err != nil {
+	err := s.db.with(func(write, _ *sql.DB) (err error) {
+		if ix.more, err = s.pruneAge(write); ix.more || err != nil {
 			return err
 		}
-		return s.pruneSize(write)
+		ix.more, err = s.pruneSize(write, &ix.over)
+		return err
 	})
 	s.ills.report("prune", err)
 	ix.unpruned = err != nil
@@ -49,58 +53,54 @@ func (ix *index) prune() {
 
 // pruneAge deletes records older than Keep. Evidence stays as long as the
 // longest ban that it can stand for, and Keep.
-func (s *Store) pruneAge(write *sql.DB) error {
+func (s *Store) pruneAge(write *sql.DB) (more bool, err error) {
 	keep := time.Duration(s.keep.Load())
 	if keep == 0 {
-		return nil
+		return false, nil
 	}
 	now := s.now()
-	for {
-		n, err := deleteOldest(write, idOfTime(now.Add(-keep)))
-		if err != nil {
-			return fmt.Errorf("delete old records: %w", err)
-		}
-		if n < pruneStep {
-			break
+	n := pruneStep
+	for i := 0; i < pruneSteps && n == pruneStep; i++ {
+		if n, err = deleteOldest(write, idOfTime(now.Add(-keep))); err != nil {
+			return false, fmt.Errorf("delete old records: %w", err)
 		}
 	}
 	banned := time.Duration(s.banMax.Load())
 	if _, err := write.Exec("DELETE FROM convictions WHERE time < ?", now.Add(-keep-banned).UnixMilli()); err != nil {
-		return fmt.Errorf("delete old evidence: %w", err)
+		return false, fmt.Errorf("delete old evidence: %w", err)
 	}
-	return s.shrink(write)
+	return n == pruneStep, s.shrink(write)
 }
 
 // pruneSize deletes the oldest records once the files take more than 95 % of
-// MaxSize, until they take 85 %: then SQLite has room again without the file
-// growing. A store that was set aside goes first. Evidence goes only when no
-// record is left.
-func (s *Store) pruneSize(write *sql.DB) error {
-	limit := s.max.Load()
-	if folderSize(s.dir) <= limit/100*95 {
-		return nil
+// MaxSize (over), until they take 85 %: then SQLite has room again without the
+// file growing. A store that was set aside goes first. Evidence goes only when
+// no record is left.
+func (s *Store) pruneSize(write *sql.DB, over *bool) (more bool, err error) {
+	size, limit := folderSize(s.dir), s.max.Load()
+	*over = size > limit/100*95 || *over && size > limit/100*85
+	if !*over {
+		return false, nil
 	}
-	for _, name := range s.db.damagedFiles() {
-		if err := os.Remove(name); err != nil {
-			return fmt.Errorf("remove damaged record store: %w", err)
+	if old := s.db.damagedFiles(); len(old) > 0 {
+		for _, name := range old {
+			err = errors.Join(err, os.Remove(name))
 		}
+		return err == nil, err
 	}
-	if err := s.shrink(write); err != nil {
-		return err
-	}
-	for folderSize(s.dir) > limit/100*85 {
-		n, err := deleteOldest(write, math.MaxInt64)
-		if err == nil && n == 0 {
+	n := 1
+	for i := 0; i < pruneSteps && n > 0 && folderSize(s.dir) > limit/100*85; i++ {
+		if n, err = deleteOldest(write, math.MaxInt64); err == nil && n == 0 {
 			n, err = deleteEvidence(write)
 		}
 		if err != nil {
-			return fmt.Errorf("delete oldest records: %w", err)
+			return false, fmt.Errorf("delete oldest records: %w", err)
 		}
-		if err := s.shrink(write); err != nil || n == 0 {
-			return err
+		if err := s.shrink(write); err != nil {
+			return false, err
 		}
 	}
-	return nil
+	return n > 0, nil
 }
 
 // deleteOldest deletes up to pruneStep records with ids under limit.

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"net/netip"
 	"slices"
 	"strings"
@@ -103,56 +104,78 @@ func refsOf(records []found) []ref.Ref {
 
 // convictions finds evidence by the address or ref of q and by refs, newest
 // first.
-func (s *Store) convictions(ctx context.Context, q Query, refs []ref.Ref) ([]Conviction, error) {
-	all := []Conviction{}
-	err := s.db.with(func(_, read *sql.DB) (err error) {
-		all = all[:0]
-		if q.Addr.IsValid() {
-			low, high := prefixRange(q.Addr)
-			all, err = queryConvictions(ctx, read, all, "peer BETWEEN ? AND ?", low, high)
-			return err
-		}
-		for _, r := range append(slices.Clone(refs), q.Ref) {
-			if all, err = queryConvictions(ctx, read, all, "ref = ?", int64(r)); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+func (s *Store) convictions(ctx context.Context, q Query, refs []ref.Ref) (all []Conviction, err error) {
+	if q.Addr.IsValid() {
+		low, high := prefixRange(q.Addr)
+		all, err = s.queryConvictions(ctx, "peer BETWEEN ? AND ?", low, high)
+	} else {
+		all, err = s.byRef(ctx, append(slices.Clone(refs), q.Ref))
+	}
 	slices.SortFunc(all, func(a, b Conviction) int {
 		return cmp.Or(b.Time.Compare(a.Time.Time), cmp.Compare(a.Ref, b.Ref))
 	})
-	return slices.CompactFunc(all, func(a, b Conviction) bool { return a.Ref == b.Ref }), err
+	return all, err
 }
 
-// Conviction returns the evidence that is kept under the ref of a ban.
+// Evidence yields what is kept under the refs of bans; of some there may be
+// nothing.
+func (s *Store) Evidence(ctx context.Context, refs []ref.Ref) iter.Seq2[Conviction, error] {
+	return func(yield func(Conviction, error) bool) {
+		if err := s.Flush(ctx); err != nil {
+			yield(Conviction{}, err)
+			return
+		}
+		for some := range slices.Chunk(refs, page) {
+			found, err := s.byRef(ctx, some)
+			if err != nil {
+				yield(Conviction{}, fmt.Errorf("look for evidence: %w", err))
+				return
+			}
+			for _, c := range found {
+				if !yield(c, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Conviction returns the evidence that is kept under the ref of one ban.
 func (s *Store) Conviction(ctx context.Context, r ref.Ref) (Conviction, bool, error) {
-	if err := s.Flush(ctx); err != nil {
-		return Conviction{}, false, err
+	for c, err := range s.Evidence(ctx, []ref.Ref{r}) {
+		return c, err == nil, err
 	}
-	all, err := s.convictions(ctx, Query{Ref: r}, nil)
-	if err != nil || len(all) == 0 {
-		return Conviction{}, false, err
-	}
-	return all[0], true, nil
+	return Conviction{}, false, nil
 }
 
-func queryConvictions(ctx context.Context, read *sql.DB, to []Conviction, where string, args ...any) ([]Conviction, error) {
-	rows, err := read.QueryContext(ctx, "SELECT body FROM convictions WHERE "+where, args...)
-	if err != nil {
-		return to, err
+func (s *Store) byRef(ctx context.Context, refs []ref.Ref) ([]Conviction, error) {
+	args := make([]any, len(refs))
+	for i, r := range refs {
+		args[i] = int64(r)
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var body []byte
-		var c Conviction
-		if err := rows.Scan(&body); err != nil {
-			return to, err
+	return s.queryConvictions(ctx, "ref IN (?"+strings.Repeat(",?", len(refs)-1)+")", args...)
+}
+
+func (s *Store) queryConvictions(ctx context.Context, where string, args ...any) (all []Conviction, err error) {
+	err = s.db.with(func(_, read *sql.DB) error {
+		all = []Conviction{}
+		rows, err := read.QueryContext(ctx, "SELECT body FROM convictions WHERE "+where, args...)
+		if err != nil {
+			return err
 		}
-		if err := json.Unmarshal(body, &c); err != nil {
-			return to, fmt.Errorf("read evidence: %w", err)
+		defer rows.Close()
+		for rows.Next() {
+			var body []byte
+			var c Conviction
+			if err := rows.Scan(&body); err != nil {
+				return err
+			}
+			if err := json.Unmarshal(body, &c); err != nil {
+				return fmt.Errorf("read evidence: %w", err)
+			}
+			all = append(all, c)
 		}
-		to = append(to, c)
-	}
-	return to, rows.Err()
+		return rows.Err()
+	})
+	return all, err
 }
