@@ -83,15 +83,20 @@ func (p *Postfix) Mail(mailbox string) []string {
 }
 
 // Queue returns the files of mail that Postfix has taken and not delivered yet.
+// A file that is not executable is not complete, and nobody was told that it
+// was taken (qmgr(8)).
 func (p *Postfix) Queue() []string {
 	var files []string
 	for _, queue := range []string{"incoming", "active", "deferred", "maildrop"} {
 		dir := p.root.Path(path.Join("/var/spool/postfix", queue))
 		_ = filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
-			if err == nil && !d.IsDir() {
+			if err != nil || d.IsDir() {
+				return nil // a file that went meanwhile was delivered
+			}
+			if info, err := d.Info(); err == nil && info.Mode()&0o100 != 0 {
 				files = append(files, name)
 			}
-			return nil // a file that went meanwhile was delivered
+			return nil
 		})
 	}
 	return files

@@ -18,15 +18,18 @@ import (
 // A Weir is the appliance, running on a host of the lab as `weir run` does:
 // every role a process with its own user.
 type Weir struct {
-	host    *Host
-	command string // "run", or one role
-	binary  string // the same path here and on the host
-	config  string // as the host sees it
-	proc    *Process
+	host   *Host
+	binary string   // the same path here and on the host
+	args   []string // of the command that starts it
+	proc   *Process
 }
 
+// configAt is where the host has the configuration file.
+const configAt = "/etc/mailweir/weir.toml"
+
 // Weir writes the configuration, starts the appliance and waits until it
-// greets.
+// greets. Without a configuration it is started as by a stranger, without a file,
+// and writes its own.
 func (h *Host) Weir(config string) *Weir {
 	h.lab.t.Helper()
 	w := h.newWeir("run", config)
@@ -54,8 +57,11 @@ func (h *Host) newWeir(command, config string) *Weir {
 	if err != nil {
 		h.lab.t.Fatalf("build weir: %v", err)
 	}
-	w := &Weir{host: h, command: command, binary: binary, config: "/etc/mailweir/weir.toml"}
-	w.Configure(config)
+	w := &Weir{host: h, binary: binary, args: []string{command}}
+	if config != "" {
+		w.Configure(config)
+		w.args = append(w.args, "-c", configAt)
+	}
 	return w
 }
 
@@ -124,7 +130,7 @@ func BuildWeir(to string, flags ...string) error {
 // reads it.
 func (w *Weir) Configure(config string) {
 	w.host.lab.t.Helper()
-	name := w.host.Path(w.config)
+	name := w.host.Path(configAt)
 	err := os.MkdirAll(filepath.Dir(name), 0o755)
 	if err == nil {
 		err = os.WriteFile(name, []byte(config), 0o644)
@@ -148,7 +154,7 @@ func (w *Weir) Start() {
 func (w *Weir) start() {
 	w.host.lab.t.Helper()
 	var err error
-	w.proc, err = w.host.Start("weir", w.host.Command(w.binary, w.command, "-c", w.config))
+	w.proc, err = w.host.Start("weir", w.host.Command(w.binary, w.args...))
 	if err != nil {
 		w.host.lab.t.Fatalf("start weir: %v", err)
 	}

@@ -13,20 +13,22 @@ import (
 )
 
 const (
-	mails       = 1200
-	killsTapped = 104 // between the backend's 250 and ours
-	killsOther  = 104
+	killsTapped  = 100 // between the backend's 250 and ours
+	killsOther   = 100
+	mailsPerKill = 4    // at least so many get through before the next
+	fewestMails  = 1000 // in all
 )
 
 // TestNoMailIsLost sends mail through the edge to Postfix while processes of
-// both are killed and an attacker is banned. What counts is what lies in the
+// both are killed and an attacker is banned. Postfix's own retries are sped up;
+// its promises are not. What counts is what lies in the
 // mailbox: every message once, and twice only where a kill fell between an
 // answer of the backend and ours, or took the backend before it could answer.
 func TestNoMailIsLost(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes minutes: run without -short")
 	}
-	s := newSite(t)
+	s := newSite(t, "minimal_backoff_time = 1s", "queue_run_delay = 1s")
 	tapped := s.Host("tap", "192.0.2.11")
 	p := newTap(t, tapped, netip.MustParseAddrPort("192.0.2.10:25"))
 	s.start("192.0.2.11:25")
@@ -36,19 +38,17 @@ func TestNoMailIsLost(t *testing.T) {
 	defer cancel()
 	gate := watchGate(ctx, s)
 	m := &mta{host: s.sender, to: edge4, heard: p.heard}
-	sent := make(chan struct{})
-	go func() {
-		defer close(sent)
-		m.send(ctx, mails, 6)
-	}()
+	enough, sent := make(chan struct{}), make(chan int)
+	go func() { sent <- m.send(ctx, enough, 6) }()
 	k := &killer{site: s, tap: p, mta: m, repeated: map[string]bool{}, random: rand.New(rand.NewPCG(20261122, 2))}
 	began := time.Now()
 	k.run(ctx)
 	killed := time.Since(began)
-	select {
-	case <-sent:
-	case <-ctx.Done():
+	for m.done.Load() < fewestMails && ctx.Err() == nil {
+		time.Sleep(10 * time.Millisecond)
 	}
+	close(enough)
+	mails := <-sent
 	cancel()
 
 	if k.tapped < killsTapped || k.other < killsOther {
@@ -57,7 +57,7 @@ func TestNoMailIsLost(t *testing.T) {
 	for _, b := range m.bounces {
 		t.Errorf("bounced: %s", b)
 	}
-	if n := m.done.Load(); n != mails {
+	if n := m.done.Load(); n != int64(mails) || n < fewestMails {
 		t.Errorf("%d of %d mails were answered 250 in time", n, mails)
 	}
 	if tries, open := gate(); open > 0 || tries == 0 {
@@ -66,7 +66,7 @@ func TestNoMailIsLost(t *testing.T) {
 	if b, ok := s.ban(t, attacker4); !ok || b.Packets == 0 {
 		t.Errorf("the attacker's ban: %+v, %v", b, ok)
 	}
-	k.account(t, killed)
+	k.account(t, mails, killed)
 }
 
 // watchGate has the banned attacker connect again and again. The function it
@@ -105,7 +105,8 @@ type killer struct {
 }
 
 func (k *killer) run(ctx context.Context) {
-	for ctx.Err() == nil && (k.tapped < killsTapped || k.other < killsOther) && k.mta.done.Load() < mails {
+	for ctx.Err() == nil && (k.tapped < killsTapped || k.other < killsOther) {
+		k.progress(ctx)
 		if k.tapped <= k.other && k.tapped < killsTapped {
 			k.killBetween(ctx)
 		} else {
@@ -116,6 +117,14 @@ func (k *killer) run(ctx context.Context) {
 		if k.since >= 4 {
 			k.killWeir()
 		}
+	}
+}
+
+// progress lets some mails through first, so that kills hit many messages and
+// not the same few again and again.
+func (k *killer) progress(ctx context.Context) {
+	for from := k.mta.done.Load(); k.mta.done.Load() < from+mailsPerKill && ctx.Err() == nil; {
+		time.Sleep(time.Millisecond)
 	}
 }
 
@@ -188,7 +197,7 @@ var (
 )
 
 // account counts what lies in the mailbox.
-func (k *killer) account(t *testing.T, killed time.Duration) {
+func (k *killer) account(t *testing.T, mails int, killed time.Duration) {
 	t.Helper()
 	s := k.site
 	s.Eventually(60*time.Second, "Postfix has delivered all it took", func() bool { return len(s.postfix.Queue()) == 0 })
@@ -216,17 +225,17 @@ func (k *killer) account(t *testing.T, killed time.Duration) {
 			t.Errorf("LOST: %s", id)
 		case len(taken) == 1:
 		case k.repeated[id]:
-			edges++
+			edges += len(taken) - 1
 		case k.tap.doubtful[id]:
-			backends++
+			backends += len(taken) - 1
 		default:
 			t.Errorf("%s lies there %d times, and no kill explains it: backend took it %d times", id, len(taken), k.tap.answered[id])
 		}
 	}
 	t.Logf("%d mails, %d attempts; %d kills between the backend's 250 and ours, %d others, in %.0f s; lost %d; "+
-		"twice because ours was killed between the 250s %d, because the backend was killed before its 250 %d, because Postfix was killed while delivering %d",
+		"copies too many because ours was killed between the 250s %d, because the backend was killed before its 250 %d, because Postfix was killed while delivering %d",
 		mails, k.mta.attempts.Load(), k.tapped, k.other, killed.Seconds(), lost, edges, backends, redelivered)
-	if edges == 0 {
-		t.Error("no kill between the 250s made a second copy: the tap does not do what it says")
+	if edges < k.tapped {
+		t.Errorf("%d kills between the 250s made only %d copies: the tap does not do what it says", k.tapped, edges)
 	}
 }

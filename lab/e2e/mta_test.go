@@ -27,9 +27,10 @@ type mta struct {
 
 const retryAfter = 50 * time.Millisecond
 
-// send delivers messages numbered below n over some connections at a time. It
-// returns when all are delivered or ctx ends.
-func (m *mta) send(ctx context.Context, n, connections int) {
+// send delivers one message after the other over some connections at a time,
+// until enough is closed or ctx ends. It returns how many it took on, when all
+// of these are delivered or ctx ends.
+func (m *mta) send(ctx context.Context, enough <-chan struct{}, connections int) int {
 	queue := make(chan int)
 	var workers sync.WaitGroup
 	for range connections {
@@ -39,14 +40,20 @@ func (m *mta) send(ctx context.Context, n, connections int) {
 			}
 		})
 	}
-	for i := range n {
+	n := 0
+	for open := true; open; {
 		select {
-		case queue <- i:
+		case queue <- n:
+			n++
+		case <-enough:
+			open = false
 		case <-ctx.Done():
+			open = false
 		}
 	}
 	close(queue)
 	workers.Wait()
+	return n
 }
 
 // messageID is that of the i-th message.

@@ -58,8 +58,9 @@ tls = "off"
 backends = ["office"]
 `
 
-// newSite builds it, up to the appliance, which start adds.
-func newSite(t *testing.T) *site {
+// newSite builds it, up to the appliance, which start adds. main are further
+// lines of Postfix's main.cf.
+func newSite(t *testing.T, main ...string) *site {
 	t.Helper()
 	s := &site{Lab: lab.New(t)}
 	s.Host("ns", "192.0.2.53").DNS(
@@ -72,7 +73,7 @@ func newSite(t *testing.T) *site {
 		"7.100.51.198.in-addr.arpa. PTR mail.sender.example.",
 	)
 	s.office = s.Host("office", "192.0.2.10")
-	s.postfix = s.office.Postfix(lab.PostfixOptions{Users: []string{anna, bob}})
+	s.postfix = s.office.Postfix(lab.PostfixOptions{Users: []string{anna, bob}, Main: main})
 	s.sender = s.Host("sender", "198.51.100.7", "2001:db8:7::7")
 	s.attacker = s.Host("attacker", attacker4.String(), attacker6.String(), "203.0.113.0/24")
 	s.edge = s.Host("mx1", edge4.Addr().String(), edge6.Addr().String())
