@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func logFile(t *testing.T, dir string) string {
@@ -360,4 +362,43 @@ func reseal(b []byte) []byte {
 		b = b[frameSize:]
 	}
 	return append(out, b...)
+}
+
+// A disk that was full for so long that entries had to be thrown away: nothing
+// but a snapshot tells all then, and it is tried until there is room for it.
+func TestDiskThatWasFullForLong(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: it mounts a small file system")
+	}
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	c := newClock()
+	l := openLedger(t, dir, c)
+	for i := range byte(200) {
+		l.Convict(netip.AddrFrom4([4]byte{203, 0, 113, i}), Harvest, 1)
+	}
+	l.store.pending, l.store.lost = nil, true // as append does beyond maxPending
+	ballast := filepath.Join(dir, "ballast")
+	os.WriteFile(ballast, make([]byte, 1<<20), 0o600) // as much as fits …
+	info, err := os.Stat(ballast)
+	if err != nil || os.Truncate(ballast, info.Size()-8<<10) != nil { // … but for a log: a snapshot is larger
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := l.Sync(); err == nil || l.Problem() == nil {
+			t.Fatalf("synced to a full disk: %v, %v", err, l.Problem())
+		}
+	}
+	l.Lift(prefix("203.0.113.5/32"))
+	os.Remove(ballast)
+	if err := l.Sync(); err != nil || l.Problem() != nil {
+		t.Fatalf("with room again: %v, %v", err, l.Problem())
+	}
+	l.Close()
+	if n := openLedger(t, dir, c).Len(); n != 199 {
+		t.Errorf("%d bans are restored, want 199", n)
+	}
 }

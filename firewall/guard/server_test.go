@@ -268,6 +268,25 @@ func TestRefusedBanIsTriedAgain(t *testing.T) {
 	eventually(t, "no alarm", func() bool { return len(g.status().Alarms) == 0 })
 }
 
+// A ban that the engine refused and the operator lifted does not come back.
+func TestRefusedBanIsLifted(t *testing.T) {
+	needRoot(t)
+	f := newFake()
+	g := newRig(t, one(f), nil)
+	f.with(func() { f.fail = errors.New("table full") })
+	g.ban("203.0.113.7/32")
+	eventually(t, "a problem in the status", func() bool { return strings.Contains(fmt.Sprint(g.status().Alarms), "not in the kernel yet") })
+	f.with(func() { f.fail = nil })
+	must(g.op.Unban(ctx, pfx("203.0.113.7/32")))(t)
+	g.s.engines.settle(ctx)
+	g.s.mend(ctx)
+	eventually(t, "no alarm", func() bool { return len(g.status().Alarms) == 0 })
+	g.s.engines.settle(ctx)
+	if f.has("203.0.113.7/32") {
+		t.Error("the lifted ban is in the kernel")
+	}
+}
+
 // A table that somebody flushed comes back by itself.
 func TestForeignFlush(t *testing.T) {
 	needRoot(t)
