@@ -281,6 +281,9 @@ func (e *engine) writeBatch(ctx context.Context) bool {
 	e.mu.Unlock()
 	if len(some) == 0 {
 		e.settled("apply")
+		if e.refusedCount() == 0 {
+			e.settled("refused")
+		}
 		return false
 	}
 	add, del := some.split()
