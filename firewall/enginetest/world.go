@@ -49,7 +49,6 @@ type World struct {
 
 	mu       sync.Mutex
 	accepted map[netip.Addr]int
-	known    map[netip.Addr]bool
 }
 
 // NewWorld makes a World that ends with the test.
@@ -58,13 +57,10 @@ func NewWorld(t testing.TB) *World {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: network namespaces, packet filters")
 	}
-	w := &World{t: t, accepted: make(map[netip.Addr]int), known: make(map[netip.Addr]bool)}
+	w := &World{t: t, accepted: make(map[netip.Addr]int)}
 	w.Server, w.Client = newNamespace(t), newNamespace(t)
-	w.must("join the namespaces", w.in(w.Server, w.makePair))
-	w.must("set up the server", w.in(w.Server, func() error { return setUp(Interface, server4, server6, client4, client6) }))
-	w.must("set up the client", w.in(w.Client, func() error { return setUp(peer, client4, client6, server4, server6) }))
-	w.must("read hardware addresses", w.in(w.Client, func() (err error) { w.macs.client, err = mac(peer); return err }))
-	w.must("read hardware addresses", w.in(w.Server, func() (err error) { w.macs.server, err = mac(Interface); return err }))
+	w.Plug()
+	w.must("give the client its addresses", w.in(w.Client, ownAll))
 	for _, port := range []int{Mail, Other} {
 		w.must("listen", w.in(w.Server, func() error { return w.listen(port) }))
 	}
@@ -146,13 +142,57 @@ func (w *World) Unplug() {
 	}))
 }
 
-// Plug brings back what Unplug has removed.
+// Plug joins the namespaces, at first and after Unplug.
 func (w *World) Plug() {
 	w.t.Helper()
 	w.must("join the namespaces", w.in(w.Server, w.makePair))
 	w.must("set up the server", w.in(w.Server, func() error { return setUp(Interface, server4, server6, client4, client6) }))
 	w.must("set up the client", w.in(w.Client, func() error { return setUp(peer, client4, client6, server4, server6) }))
-	w.known = make(map[netip.Addr]bool)
+	w.must("read a hardware address", w.in(w.Client, func() (err error) { w.macs.client, err = mac(peer); return err }))
+	w.must("read a hardware address", w.in(w.Server, func() (err error) { w.macs.server, err = mac(Interface); return err }))
+	w.must("introduce the client", w.in(w.Server, func() error { return introduce(Interface, w.macs.client, client4, client6) }))
+	w.must("introduce the server", w.in(w.Client, func() error { return introduce(peer, w.macs.server, server4, server6) }))
+}
+
+// introduce makes neighbours known, so that no test waits for them to be asked.
+func introduce(name string, mac net.HardwareAddr, neighbours ...netip.Prefix) error {
+	l, err := netlink.LinkByName(name)
+	if err != nil {
+		return err
+	}
+	for _, p := range neighbours {
+		n := &netlink.Neigh{LinkIndex: l.Attrs().Index, IP: p.Addr().AsSlice(), HardwareAddr: mac, State: netlink.NUD_PERMANENT}
+		if err := netlink.NeighSet(n); err != nil {
+			return fmt.Errorf("introduce %s: %w", p, err)
+		}
+	}
+	return nil
+}
+
+// clientNets are the client's: it answers for, and may send from, every address
+// in them.
+var clientNets = []string{
+	"10.0.0.0/8", "172.16.0.0/12", "192.0.2.0/23", "198.51.100.0/24", "203.0.113.0/24", "169.254.0.0/16", "2001:db8::/32",
+}
+
+// ownAll gives the client its addresses by local routes: an IPv6 address that
+// is added to an interface is not usable at once, whatever its flags.
+func ownAll() error {
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return err
+	}
+	for _, n := range clientNets {
+		_, dst, err := net.ParseCIDR(n)
+		if err != nil {
+			return err
+		}
+		err = netlink.RouteAdd(&netlink.Route{LinkIndex: lo.Attrs().Index, Dst: dst, Type: unix.RTN_LOCAL, Table: unix.RT_TABLE_LOCAL, Scope: unix.RT_SCOPE_HOST})
+		if err != nil {
+			return fmt.Errorf("own %s: %w", n, err)
+		}
+	}
+	return os.WriteFile("/proc/sys/net/ipv6/ip_nonlocal_bind", []byte("1"), 0)
 }
 
 // setUp gives the interface its addresses and sends everything to the other
@@ -248,15 +288,6 @@ func (w *World) Accepted(a netip.Addr) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.accepted[a]
-}
-
-// own makes the client have an address.
-func (w *World) own(a netip.Addr) error {
-	if w.known[a] {
-		return nil
-	}
-	w.known[a] = true
-	return w.in(w.Client, func() error { return addAddr(peer, netip.PrefixFrom(a, a.BitLen())) })
 }
 
 // unique numbers what tests name in places that are shared by the machine.
