@@ -3,8 +3,10 @@ package e2e
 import (
 	"bufio"
 	"bytes"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -146,6 +148,7 @@ func (c *conversation) over() {
 	}
 	c.tap.mu.Lock()
 	defer c.tap.mu.Unlock()
+	delete(c.tap.sent, c.id)
 	c.tap.doubtful[c.id] = true
 }
 
@@ -172,14 +175,11 @@ func (p *tap) heard(id string) {
 	delete(p.between, id)
 }
 
-// unheard are the messages that the backend has taken and whose client does not
-// know it: a kill of the edge now makes the client send them again.
-func (p *tap) unheard() []string {
+// unheard are the messages that the backend is taking, and those that it has
+// taken, whose client does not know it: a kill of the edge now makes the client
+// send them again, and the backend has them already or will have them.
+func (p *tap) unheard() (taking, taken []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var ids []string
-	for id := range p.between {
-		ids = append(ids, id)
-	}
-	return ids
+	return slices.Collect(maps.Keys(p.sent)), slices.Collect(maps.Keys(p.between))
 }
