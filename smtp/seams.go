@@ -2,6 +2,7 @@ package smtp
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/netip"
@@ -83,25 +84,53 @@ type Receipt struct {
 }
 
 // Watcher counts what sources do and says when one is convicted;
-// smtp/harvest has the rules. Its methods never block.
+// smtp/harvest has the rules. Its methods never block, and know no clock but
+// the times they are given.
 type Watcher interface {
-	// Recipient reports one answered RCPT. A conviction is returned once, by
-	// the event that completes it.
-	Recipient(now time.Time, src Source, r Recipient, nullSender bool) (Conviction, bool)
+	// Connected reports a connection. A conviction is that of a source which
+	// was found out while it was away: a complaint, or others of its botnet.
+	Connected(now time.Time, src Source) (Conviction, bool)
+	// Recipient reports one RCPT command that is about to be answered, with the
+	// reason (and reply) that the judges came to.
+	Recipient(now time.Time, src Source, r Recipient, nullSender bool) Advice
+	// Finished reports the end of a transaction: the history that trust is
+	// made of.
+	Finished(now time.Time, src Source, o Outcome, why reply.Reason)
+}
+
+// Advice is what a Watcher wants done about a recipient; the zero Advice is
+// nothing.
+type Advice struct {
+	// Convicted says that this recipient completed Conviction, which is returned once.
+	Convicted  bool
+	Conviction Conviction
+	// Say is the reason to answer with in place of the judges' ("": theirs):
+	// reply.UnderAttack, which tells a guesser nothing, or
+	// reply.TooManyUnknown, which ends the session.
+	Say reply.Reason
+	// Wait is how long the answer is held back.
+	Wait time.Duration
 }
 
 // Source is who did something, as far as the watcher looks at it.
 type Source struct {
-	Addr netip.Addr
-	Tier Tier
-	ASN  uint32
-	Ref  ref.Ref // of the transaction
+	Addr    netip.Addr
+	Tier    Tier // as the operator and the checks have it; what it earned, the watcher knows
+	ASN     uint32
+	Ref     ref.Ref // of the transaction
+	Session ref.Ref // of the connection
+	// Vouched says that SPF passes for a host whose name is confirmed: then
+	// somebody else may have signed a spamtrap up to its list.
+	Vouched bool
 }
 
 // Conviction says that a source earned a ban, and by what.
 type Conviction struct {
 	Reason   reply.Reason // reply.Harvest, reply.Trap, …
 	Evidence Evidence
+	// Spared says that nobody is to be banned for it: the source was known to
+	// be good. The evidence is kept and an alarm stands; trust ends here.
+	Spared bool
 }
 
 // Evidence is why a source was convicted: kept under the ref of the ban and
@@ -116,10 +145,16 @@ type Evidence struct {
 
 // Offender files offences with guard. Offend never blocks for long: guard
 // answers in well under a millisecond, and one that does not answer in 50 ms
-// is an alarm, not a wait. nil: the ban stands in the kernel.
+// is an alarm, not a wait. nil: the ban stands in the kernel. ErrSpared: it never
+// will, and nothing happens to the source. Any other error: guard is away, the
+// source is refused here and the offence filed again at its next connection.
 type Offender interface {
 	Offend(ctx context.Context, conn *net.TCPConn, reason reply.Reason, r ref.Ref) error
 }
+
+// ErrSpared is what an Offender's error wraps where somebody protects the
+// source from bans.
+var ErrSpared = errors.New("the source is protected")
 
 // Gate knows who stands banned, for the times when no engine holds the kernel
 // (and for the explain lane). Banned is asked once a connection and never

@@ -1,6 +1,21 @@
 package harvest
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
+
+// instant is a moment in Unix seconds: windows are hours, and a source has
+// thousands of these.
+type instant = uint32
+
+func at(t time.Time) instant { return instant(max(0, t.Unix())) }
+
+// since is how long before now a moment was. A moment after now (the clock went
+// back, or lines came out of order) was just now.
+func since(now, then instant) time.Duration {
+	return time.Duration(now-min(now, then)) * time.Second
+}
 
 // kind is what a recipient turned out to be.
 type kind uint8
@@ -10,104 +25,132 @@ const (
 	unknownNull
 	valid
 	validRole
+	spent // unknown, and convicted for: known not to be fresh, and counted no more
 )
+
+func (k kind) good() bool { return k == valid || k == validRole }
 
 const (
 	// forget is how long the same unknown recipient does not count again: a
 	// mail server retries for five days, and a list is mailed weekly.
-	forget = 7 * day
+	forget = week
 
 	// maxSeen bounds the recipients remembered of one source. It is above the
-	// absolute rule for trusted sources (4 × 300), so that no rule is blinded.
-	maxSeen = 2048
+	// highest rule (always), so that none is blinded.
+	maxSeen = 1200
 
-	// maxGuesses bounds the guesses kept as evidence of one source.
-	maxGuesses = 50
+	// maxGuesses bounds the bytes of guesses kept as evidence of one source.
+	maxGuesses = 2048
 )
 
-// seen is one distinct recipient that a source named: 16 bytes.
-type seen struct {
-	hash uint64
-	at   uint32 // Unix seconds: unknown: when it counted; valid: when it was last named
-	kind kind
+// seen is one distinct recipient that a source named, in 12 bytes: 61 bits of
+// the hash with the kind below them, and the moment (of an unknown one: when it
+// counted; of a valid one: when it was last named).
+type seen struct{ low, high, at uint32 }
+
+const kindBits = 7
+
+func newSeen(h uint64, k kind, now instant) seen {
+	return seen{uint32(h)&^kindBits | uint32(k), uint32(h >> 32), now}
 }
 
-// source is what is remembered of one address or /64.
+func (e *seen) kind() kind { return kind(e.low & kindBits) }
+
+func (e *seen) is(h uint64) bool {
+	return e.low&^kindBits == uint32(h)&^kindBits && e.high == uint32(h>>32)
+}
+
+// key is a source or a network: an IPv4 address in its IPv6 form or the first
+// bits of an IPv6 one.
+type key [16]byte
+
+// sourceKey is the address for IPv4 and the /64 for IPv6.
+func sourceKey(a netip.Addr) key {
+	b := a.As16()
+	if !a.Is4() && !a.Is4In6() {
+		clear(b[8:])
+	}
+	return b
+}
+
+func (k key) addr() netip.Addr { return netip.AddrFrom16(k).Unmap() }
+
+func (k key) is4() bool { return netip.AddrFrom16(k).Is4In6() }
+
+// source is what is remembered of one address or /64. A million of them are
+// kept: what few have stands in offences.
 type source struct {
-	key        [16]byte
-	prev, next *source // its place in the table's order of idleness
-	guilty     bool    // named an unknown recipient
+	key        key
+	prev, next uint32 // its place in the table's order of idleness
+	first      instant
+	last       instant
+	past       past
+	ring       uint8
+	offences   *offences // nil: none
 	seen       []seen
-	guesses    []string // the newest last
+	guesses    []byte // unknown recipients, a line each, the newest last
 }
 
 // see remembers a recipient. It says whether it is a fresh one: not named
 // before, or longer ago than forget.
-func (s *source) see(now time.Time, h uint64, k kind) bool {
-	at := uint32(now.Unix())
-	for i := range s.seen {
-		e := &s.seen[i]
-		if e.hash != h {
+func (s *source) see(now instant, h uint64, k kind) bool {
+	return see(&s.seen, maxSeen, now, h, k)
+}
+
+func see(list *[]seen, most int, now instant, h uint64, k kind) bool {
+	for i := range *list {
+		e := &(*list)[i]
+		if !e.is(h) {
 			continue
 		}
-		old := time.Duration(at-e.at) * time.Second
-		if at < e.at { // the clock went back, or lines came out of order
-			old = 0
+		was := e.kind()
+		if !was.good() && !k.good() && since(now, e.at) < forget {
+			if was != unknownNull || k != unknown {
+				return false
+			} // else it weighs more now
 		}
-		wasUnknown := e.kind == unknown || e.kind == unknownNull
-		isUnknown := k == unknown || k == unknownNull
-		if wasUnknown && isUnknown && old < forget {
-			if e.kind == unknownNull && k == unknown { // now it weighs more
-				e.kind, e.at = k, at
-				return true
-			}
-			return false
-		}
-		e.kind, e.at = k, at
+		*e = newSeen(h, k, now)
 		return true
 	}
-	if len(s.seen) >= maxSeen {
-		s.drop(at)
+	if len(*list) >= most {
+		drop(list, most, now)
 	}
-	s.seen = append(s.seen, seen{h, at, k})
+	*list = append(*list, newSeen(h, k, now))
 	return true
 }
 
-// drop makes room: what is past remembering goes, else the oldest.
-func (s *source) drop(at uint32) {
-	kept, oldest := s.seen[:0], 0
-	for _, e := range s.seen {
-		if at < e.at || at-e.at < uint32(forget/time.Second) {
+// drop makes room: what is past remembering goes, else the oldest valid one,
+// else the oldest. A guesser cannot wash his guesses away with good addresses.
+func drop(list *[]seen, most int, now instant) {
+	kept := (*list)[:0]
+	for _, e := range *list {
+		if since(now, e.at) < forget {
 			kept = append(kept, e)
 		}
 	}
-	s.seen = kept
-	if len(s.seen) < maxSeen {
-		return
-	}
-	for i, e := range s.seen {
-		if e.at < s.seen[oldest].at {
-			oldest = i
+	if len(kept) >= most {
+		out := 0
+		for i := range kept {
+			e, o := &kept[i], &kept[out]
+			if e.kind().good() != o.kind().good() {
+				if e.kind().good() {
+					out = i
+				}
+			} else if e.at < o.at {
+				out = i
+			}
 		}
+		kept = append(kept[:out], kept[out+1:]...)
 	}
-	s.seen[oldest] = s.seen[len(s.seen)-1]
-	s.seen = s.seen[:len(s.seen)-1]
+	*list = kept
 }
 
-func (s *source) guessed(to string) {
-	if len(s.guesses) == maxGuesses {
-		copy(s.guesses, s.guesses[1:])
-		s.guesses = s.guesses[:maxGuesses-1]
-	}
-	s.guesses = append(s.guesses, to)
-}
-
-// acquit forgets the guesses after a conviction but not which recipients they
-// named: the same ones do not convict again.
+// acquit takes the guesses out of every window after a conviction, but not out
+// of memory: the same ones do not convict again.
 func (s *source) acquit() {
 	for i := range s.seen {
-		if e := &s.seen[i]; e.kind == unknown || e.kind == unknownNull {
-			e.at -= min(e.at, uint32(day/time.Second)) // out of every window
+		if e := &s.seen[i]; e.kind() == unknown || e.kind() == unknownNull {
+			e.low = e.low&^kindBits | uint32(spent)
 		}
 	}
 	s.guesses = nil
@@ -116,31 +159,55 @@ func (s *source) acquit() {
 // counts are the distinct recipients of one window.
 type counts struct{ unknown, null, valid, roles int }
 
-func (s *source) count(now time.Time, window time.Duration) (c counts) {
-	from := now.Add(-window).Unix()
-	for _, e := range s.seen {
-		if int64(e.at) <= from {
-			continue
-		}
-		switch e.kind {
-		case unknown:
-			c.unknown++
-		case unknownNull:
-			c.null++
-		case valid:
-			c.valid++
-		case validRole:
-			c.roles++
-		}
+func (c *counts) add(k kind) {
+	switch k {
+	case unknown:
+		c.unknown++
+	case unknownNull:
+		c.null++
+	case valid:
+		c.valid++
+	case validRole:
+		c.roles++
 	}
-	return c
 }
 
-// weighted is the number that rules compare: a recipient of the null sender
-// weighs a quarter and adds ten at most (bounces and callouts alone never reach
-// a rule but their own), and valid ones are taken off.
+// tally is what one look at a source's recipients gives.
+type tally struct{ hour, day, week counts }
+
+func count(list []seen, now instant) (t tally) {
+	for i := range list {
+		e := &list[i]
+		age := since(now, e.at)
+		if age >= week {
+			continue
+		}
+		t.week.add(e.kind())
+		if age < day {
+			t.day.add(e.kind())
+		}
+		if age < hour {
+			t.hour.add(e.kind())
+		}
+	}
+	return t
+}
+
+func (t *tally) of(window time.Duration) counts {
+	switch window {
+	case hour:
+		return t.hour
+	case day:
+		return t.day
+	}
+	return t.week
+}
+
+// weighted is the number that the rules with a share compare: a recipient of
+// the null sender weighs a quarter and all of them maxNull at most, and valid
+// ones are taken off.
 func (c counts) weighted() float64 {
-	return float64(c.unknown) + min(float64(c.null)/4, 10) - float64(min(c.valid, maxCredits))
+	return float64(c.unknown) + min(float64(c.null)/4, maxNull) - float64(min(c.valid, maxCredits))
 }
 
 // share is that of the unknown among the distinct recipients, 0 for none.

@@ -1,106 +1,205 @@
 package harvest
 
-// table is the bounded set of sources, in two orders of idleness: harmless
-// ones, which are forgotten first, and those that named an unknown recipient.
+import "github.com/dchest/siphash"
+
+// table is the bounded set of sources: an open hash over a slab of chunks. It
+// knows the order of idleness within three rings, so that what is forgotten
+// first is the longest idle source with nothing to its name.
 type table struct {
-	max      int
-	byKey    map[[16]byte]*source
-	harmless ring
-	guilty   ring
+	max   int
+	seed  [2]uint64
+	slots []uint32 // 0: free, else index of a source + 1
+	slab  [][]source
+	used  uint32   // of the slab, ever
+	free  []uint32 // given back
+	count int
+	rings [3]ring
 }
 
-// ring is a doubly linked list around a sentinel; the sentinel's next is the
-// longest idle.
-type ring struct{ root source }
+// Rings, in the order of forgetting.
+const (
+	harmless = iota
+	guilty   // named an unknown recipient, or worse
+	friends  // had mail accepted
+)
 
-func newTable(limit int) *table {
-	t := &table{max: limit, byKey: make(map[[16]byte]*source)}
-	for _, r := range []*ring{&t.harmless, &t.guilty} {
-		r.root.prev, r.root.next = &r.root, &r.root
+// ring is a doubly linked list by index: head is the longest idle one.
+type ring struct {
+	head, tail uint32
+	count      int
+}
+
+const (
+	none      = ^uint32(0)
+	chunkBits = 12
+	chunkSize = 1 << chunkBits
+)
+
+func newTable(limit int, seed [2]uint64) *table {
+	t := &table{max: max(1, limit), seed: seed, slots: make([]uint32, 64)}
+	for i := range t.rings {
+		t.rings[i] = ring{head: none, tail: none}
 	}
 	return t
 }
 
-func (t *table) len() int { return len(t.byKey) }
+func (t *table) len() int { return t.count }
+
+func (t *table) at(i uint32) *source { return &t.slab[i>>chunkBits][i&(chunkSize-1)] }
+
+// slot is where k is, or would be put.
+func (t *table) slot(k key) uint32 {
+	mask := uint32(len(t.slots) - 1)
+	i := t.home(k)
+	for t.slots[i] != 0 && t.at(t.slots[i]-1).key != k {
+		i = (i + 1) & mask
+	}
+	return i
+}
+
+func (t *table) home(k key) uint32 {
+	return uint32(siphash.Hash(t.seed[0], t.seed[1], k[:])) & uint32(len(t.slots)-1)
+}
+
+// find returns the source of a key as it is; nil: none.
+func (t *table) find(k key) *source {
+	if v := t.slots[t.slot(k)]; v != 0 {
+		return t.at(v - 1)
+	}
+	return nil
+}
 
 // get returns the source of a key, made when it is new, as the latest active.
-func (t *table) get(key [16]byte) *source {
-	s := t.byKey[key]
-	if s == nil {
-		if len(t.byKey) >= t.max {
-			t.forgetOne()
-		}
-		s = &source{key: key}
-		t.byKey[key] = s
-	} else {
-		s.unlink()
+func (t *table) get(k key, now instant) *source {
+	i := t.slot(k)
+	if v := t.slots[i]; v != 0 {
+		s := t.at(v - 1)
+		t.unlink(s, v-1)
+		t.link(s, v-1)
+		s.last = max(s.last, now)
+		return s
 	}
-	t.ringOf(s).push(s)
+	if t.count >= t.max {
+		t.forgetOne()
+	}
+	if (t.count+1)*4 > len(t.slots)*3 {
+		t.grow()
+	}
+	n := t.take()
+	s := t.at(n)
+	*s = source{key: k, first: now, last: now}
+	t.slots[t.slot(k)] = n + 1
+	t.count++
+	t.link(s, n)
 	return s
 }
 
-// suspect moves s to those that are forgotten last.
-func (t *table) suspect(s *source) {
-	if !s.guilty {
-		s.unlink()
-		s.guilty = true
-		t.guilty.push(s)
+func (t *table) take() uint32 {
+	if n := len(t.free); n > 0 {
+		i := t.free[n-1]
+		t.free = t.free[:n-1]
+		return i
+	}
+	if int(t.used>>chunkBits) == len(t.slab) {
+		t.slab = append(t.slab, make([]source, chunkSize))
+	}
+	t.used++
+	return t.used - 1
+}
+
+func (t *table) grow() {
+	old := t.slots
+	t.slots = make([]uint32, 2*len(old))
+	for _, v := range old {
+		if v != 0 {
+			t.slots[t.slot(t.at(v-1).key)] = v
+		}
 	}
 }
 
-func (t *table) ringOf(s *source) *ring {
-	if s.guilty {
-		return &t.guilty
-	}
-	return &t.harmless
-}
-
-func (t *table) forgetOne() {
-	s := t.harmless.root.next
-	if s == &t.harmless.root {
-		s = t.guilty.root.next
-	}
-	s.unlink()
-	delete(t.byKey, s.key)
-}
-
-func (r *ring) push(s *source) {
-	last := r.root.prev
-	s.prev, s.next = last, &r.root
-	last.next, r.root.prev = s, s
-}
-
-func (s *source) unlink() {
-	s.prev.next, s.next.prev = s.next, s.prev
-	s.prev, s.next = nil, nil
-}
-
-// tombs remembers recipients that were valid once, in two generations: when
-// the younger is full the elder goes, so that between half and all of the
-// limit is kept, at two words each.
-type tombs struct {
-	half       int
-	young, old map[uint64]struct{}
-}
-
-func newTombs(limit int) *tombs {
-	return &tombs{half: max(1, limit/2), young: map[uint64]struct{}{}}
-}
-
-func (t *tombs) has(h uint64) bool {
-	if _, ok := t.young[h]; ok {
-		return true
-	}
-	_, ok := t.old[h]
-	return ok
-}
-
-func (t *tombs) add(h uint64) {
-	if _, ok := t.young[h]; ok {
+// move puts s into another ring, as the latest active there.
+func (t *table) move(s *source, to uint8) {
+	if s.ring == to {
 		return
 	}
-	if len(t.young) >= t.half {
-		t.old, t.young = t.young, make(map[uint64]struct{}, t.half)
+	n := t.slots[t.slot(s.key)] - 1
+	t.unlink(s, n)
+	s.ring = to
+	t.link(s, n)
+}
+
+func (t *table) link(s *source, n uint32) {
+	r := &t.rings[s.ring]
+	s.prev, s.next = r.tail, none
+	if r.tail == none {
+		r.head = n
+	} else {
+		t.at(r.tail).next = n
 	}
-	t.young[h] = struct{}{}
+	r.tail = n
+	r.count++
+}
+
+func (t *table) unlink(s *source, n uint32) {
+	r := &t.rings[s.ring]
+	if s.prev == none {
+		r.head = s.next
+	} else {
+		t.at(s.prev).next = s.next
+	}
+	if s.next == none {
+		r.tail = s.prev
+	} else {
+		t.at(s.next).prev = s.prev
+	}
+	r.count--
+}
+
+// forgetOne makes room: the longest idle harmless one goes first, then a
+// guesser, and friends when they are most of the table: no flood of strangers
+// washes away who was there before.
+func (t *table) forgetOne() {
+	from := friends
+	for i := range t.rings[:friends] {
+		if t.rings[i].count > 0 && (i == harmless || t.rings[friends].count <= t.max/2) {
+			from = i
+			break
+		}
+	}
+	if t.rings[from].count == 0 {
+		from = guilty
+	}
+	t.remove(t.rings[from].head)
+}
+
+func (t *table) remove(n uint32) {
+	s := t.at(n)
+	t.unlink(s, n)
+	t.closeUp(t.slot(s.key))
+	*s = source{}
+	t.free = append(t.free, n)
+	t.count--
+}
+
+// closeUp empties a slot and moves up what stands behind it only because the
+// slot was taken.
+func (t *table) closeUp(hole uint32) {
+	mask := uint32(len(t.slots) - 1)
+	for i := (hole + 1) & mask; t.slots[i] != 0; i = (i + 1) & mask {
+		home := t.home(t.at(t.slots[i] - 1).key)
+		if (i-home)&mask >= (i-hole)&mask {
+			t.slots[hole] = t.slots[i]
+			hole = i
+		}
+	}
+	t.slots[hole] = 0
+}
+
+// each calls f with every source, the longest idle of each ring first.
+func (t *table) each(f func(*source)) {
+	for i := range t.rings {
+		for n := t.rings[i].head; n != none; n = t.at(n).next {
+			f(t.at(n))
+		}
+	}
 }

@@ -3,7 +3,7 @@
 //
 // Of each source (an IPv4 address, an IPv6 /64) it keeps the distinct
 // recipients it named, each with the time at which it last counted, and holds
-// sliding windows of an hour and a day against Rules:
+// sliding windows of an hour, a day and a week against Rules:
 //
 //	convicted = unknown - credits >= threshold  and  unknown / (unknown + valid) >= share
 //
@@ -14,8 +14,22 @@
 // of forged mail and callouts. Each distinct valid recipient that is no role
 // address takes one unknown off, ten at the most (a typist's slips).
 //
+// Who spreads his guesses is looked at from further away:
+//
+//	source   ─► windows, sessions (strikes), traps, complaints, refusals, foreign domains
+//	network  ─► a /24, /56 or /48 whose addresses guess in turn is one guesser
+//	botnet   ─► sources that name the same unknown local parts within ten minutes
+//	domain   ─► under attack: strangers are told nothing, and need half as much
+//
+// A source that is found out while it is away is convicted when it comes.
+//
+// What protects the innocent: trust that was earned raises thresholds, and who
+// was trusted is spared its first ban; a directory that suddenly refuses
+// recipients it took is broken, and nothing counts until it takes one again.
+//
 // A Watch is a pure machine: its state changes by events alone, each with its
-// own time, so that recorded days can be played to it.
+// own time, so that recorded days can be played to it and give what they gave
+// live.
 package harvest
 
 import (
@@ -24,45 +38,55 @@ import (
 	"sync"
 	"time"
 
-	"github.com/dchest/siphash"
-
 	"mailweir/smtp"
 	"mailweir/smtp/reply"
 )
 
 // Options are what New takes; the zero Options are those of a small system.
 type Options struct {
-	Key        [2]uint64 // of the recipient hashes: random, kept for as long as the state is
+	Key        [2]uint64 // of all hashes: random, kept for as long as the state is
 	MaxSources int       // 0: 1<<20. The longest idle are forgotten first, harmless ones before guessers
 	MaxValid   int       // 0: 1<<20. Recipients remembered as once valid
+	// Alarm is told, once, of each state that somebody should look at. It is
+	// called within the event and must not call back. nil: nobody is told.
+	Alarm func(Alarm)
+}
+
+// Alarm is a state that somebody should look at.
+type Alarm struct {
+	Name   string // under_attack, directory_broken, accept_all, collateral
+	Time   time.Time
+	Domain string // "" where it is not about one
+	Detail string
 }
 
 // Watch is the engine. Its methods may be called concurrently.
 type Watch struct {
-	mu      sync.Mutex
-	rules   Rules
-	key     [2]uint64
-	sources *table
-	valid   *tombs
+	mu sync.Mutex
+	e  *engine
 }
 
 var _ smtp.Watcher = (*Watch)(nil)
 
 // New returns a Watch that knows nobody.
 func New(rules Rules, o Options) *Watch {
+	return &Watch{e: newEngine(rules, o.withDefaults())}
+}
+
+func (o Options) withDefaults() Options {
 	if o.MaxSources == 0 {
 		o.MaxSources = 1 << 20
 	}
 	if o.MaxValid == 0 {
 		o.MaxValid = 1 << 20
 	}
-	return &Watch{rules: rules, key: o.Key, sources: newTable(o.MaxSources), valid: newTombs(o.MaxValid)}
+	return o
 }
 
 // SetRules changes the thresholds; what sources did stays counted.
 func (w *Watch) SetRules(r Rules) {
 	w.mu.Lock()
-	w.rules = r
+	w.e.rules = r
 	w.mu.Unlock()
 }
 
@@ -70,89 +94,108 @@ func (w *Watch) SetRules(r Rules) {
 func (w *Watch) Sources() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.sources.len()
+	return w.e.sources.len()
 }
 
-// Recipient takes in one answered RCPT command. It returns a conviction once,
-// by the guess that completes it; after that the source starts from nothing,
-// so that only fresh guesses convict it again.
-func (w *Watch) Recipient(now time.Time, src smtp.Source, r smtp.Recipient, nullSender bool) (smtp.Conviction, bool) {
-	var k kind
-	switch {
-	case r.Oracle == smtp.Valid && role(r.To):
-		k = validRole
-	case r.Oracle == smtp.Valid:
-		k = valid
-	case r.Oracle == smtp.Unknown && nullSender:
-		k = unknownNull
-	case r.Oracle == smtp.Unknown:
-		k = unknown
-	default: // any, unavailable, not asked: nothing was learnt, by nobody
-		return smtp.Conviction{}, false
-	}
-	h := siphash.Hash(w.key[0], w.key[1], []byte(strings.ToLower(r.To)))
-
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if k == valid || k == validRole {
-		w.valid.add(h)
-	} else if w.valid.has(h) {
-		return smtp.Conviction{}, false
-	}
+// Connected implements smtp.Watcher: the conviction that waited for a source.
+func (w *Watch) Connected(now time.Time, src smtp.Source) (smtp.Conviction, bool) {
 	if src.Tier == smtp.Protected {
 		return smtp.Conviction{}, false
 	}
-	s := w.sources.get(sourceKey(src.Addr))
-	fresh := s.see(now, h, k)
-	if k == valid || k == validRole {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := w.e.sources.find(sourceKey(src.Addr))
+	if s == nil {
 		return smtp.Conviction{}, false
 	}
-	w.sources.suspect(s)
-	if !fresh {
-		return smtp.Conviction{}, false
-	}
-	s.guessed(r.To)
-	return w.judge(now, s, src.Tier)
+	return w.e.marked(at(now), s, s.past.tier(at(now), src.Tier))
 }
 
-// judge holds the windows of s against the rules of its tier.
-func (w *Watch) judge(now time.Time, s *source, t smtp.Tier) (smtp.Conviction, bool) {
-	for _, l := range w.rules.limits(t) {
-		c := s.count(now, l.window)
-		if l.count > 0 && c.weighted() >= l.count && c.share() >= l.share {
-			return s.convict(l.name, l.window, c), true
+// Recipient implements smtp.Watcher. A source that was convicted starts from
+// nothing, so that only fresh guesses convict it again.
+func (w *Watch) Recipient(now time.Time, src smtp.Source, r smtp.Recipient, nullSender bool) smtp.Advice {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.e.recipient(now, src, r, nullSender)
+}
+
+// Finished implements smtp.Watcher.
+func (w *Watch) Finished(now time.Time, src smtp.Source, o smtp.Outcome, why reply.Reason) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.e.finished(now, src, o, why)
+}
+
+// Tier is how well a source is known that the operator and the checks know as
+// given: by the mail of it that was accepted.
+func (w *Watch) Tier(now time.Time, a netip.Addr, given smtp.Tier) smtp.Tier {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if s := w.e.sources.find(sourceKey(a)); s != nil {
+		return s.past.tier(at(now), given)
+	}
+	return given
+}
+
+// Complaint takes in a complaint of a reporter about mail from a source, which
+// the caller has proven: the reporter got that mail. It counts once a reporter.
+// marked says that the source is convicted when it comes.
+func (w *Watch) Complaint(now time.Time, a netip.Addr, reporter string) (count, need int, marked bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	need = w.e.rules.Complaints
+	if need <= 0 {
+		return 0, 0, false
+	}
+	s := w.e.sources.get(sourceKey(a), at(now))
+	o := w.e.offend(s)
+	addHit(&o.Reports, w.e.hash(strings.ToLower(reporter)), at(now), need)
+	if count = hitsWithin(o.Reports, at(now), aWeek); count >= need && o.Mark == nil {
+		w.e.mark(at(now), s, reply.Complaint, RuleComplaints)
+	}
+	return count, need, count >= need
+}
+
+// Retract takes a complaint back (R-BX-08), and the conviction that it led to
+// where that still waits.
+func (w *Watch) Retract(now time.Time, a netip.Addr, reporter string) (count int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := w.e.sources.find(sourceKey(a))
+	if s == nil || s.offences == nil {
+		return 0
+	}
+	o, h := s.offences, w.e.hash(strings.ToLower(reporter))
+	kept := o.Reports[:0]
+	for _, r := range o.Reports {
+		if r.Hash != h {
+			kept = append(kept, r)
 		}
 	}
-	if c := s.count(now, hour); w.rules.UnknownPerHour > 0 && c.null >= nullPerHour && c.share() >= w.rules.SharePerHour {
-		return s.convict(RuleNull, hour, c), true
+	o.Reports = kept
+	count = hitsWithin(kept, at(now), aWeek)
+	if o.Mark != nil && o.Mark.Rule == RuleComplaints && count < w.e.rules.Complaints {
+		o.Mark = nil
 	}
-	return smtp.Conviction{}, false
+	return count
 }
 
-func (s *source) convict(rule string, window time.Duration, c counts) smtp.Conviction {
-	ev := smtp.Evidence{Rule: rule, Window: window, Unknown: c.unknown + c.null, Valid: c.valid + c.roles, Guesses: s.guesses}
-	s.acquit()
-	return smtp.Conviction{Reason: reply.Harvest, Evidence: ev}
+// Canary takes in what a domain's directory said of a recipient that is known
+// and of one that cannot exist: broken stops the counting until a recipient is
+// taken again, or a canary is well.
+func (w *Watch) Canary(now time.Time, domain string, broken bool, detail string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	d := w.e.domain(strings.ToLower(domain))
+	if broken {
+		w.e.sick(at(now), d, detail)
+	} else {
+		d.takes(at(now))
+	}
 }
 
-// sourceKey is the address for IPv4 and the /64 for IPv6, as 16 bytes.
-func sourceKey(a netip.Addr) [16]byte {
-	a = a.Unmap()
-	b := a.As16()
-	if a.Is6() {
-		clear(b[8:])
+func (w *engine) alarm(now instant, name, domain, detail string) {
+	if w.opts.Alarm != nil {
+		w.opts.Alarm(Alarm{name, time.Unix(int64(now), 0).UTC(), domain, detail})
 	}
-	return b
-}
-
-// role says whether a mailbox is one that everybody knows to exist (RFC 2142),
-// so that naming it shows no acquaintance.
-func role(mailbox string) bool {
-	local, _, _ := strings.Cut(strings.ToLower(mailbox), "@")
-	switch local {
-	case "postmaster", "abuse", "hostmaster", "webmaster", "info", "admin", "administrator",
-		"contact", "support", "sales", "marketing", "noc", "security", "root", "mail", "office", "help":
-		return true
-	}
-	return false
 }

@@ -52,7 +52,13 @@ const (
 	UTF8                 Reason = "utf8"                  // an internationalised address where the route has none
 	Relaying             Reason = "relaying"              // a domain that we do not serve
 	UnknownUser          Reason = "unknown_user"
-	Harvest              Reason = "harvest" // guessed addresses: the recipient that convicted
+	Harvest              Reason = "harvest"          // guessed addresses: the recipient that convicted
+	Trap                 Reason = "trap"             // wrote to a spamtrap
+	Persistence          Reason = "persistence"      // went on after being refused
+	Complaint            Reason = "complaint"        // recipients complained, and proved it
+	RelayProbe           Reason = "relay_probe"      // tried several foreign domains
+	TooManyUnknown       Reason = "too_many_unknown" // recipients in one session, which ends
+	UnderAttack          Reason = "under_attack"     // the domain is being guessed at, and a stranger is told nothing
 	TooManyRecipients    Reason = "too_many_recipients"
 	OtherRoute           Reason = "other_route"       // a second route in one transaction
 	BounceRecipients     Reason = "bounce_recipients" // a second recipient of the null sender

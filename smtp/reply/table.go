@@ -28,7 +28,7 @@ func Of(r Reason) Row {
 // would take it, or it protects this machine.
 func (r Reason) Spared() bool {
 	switch r {
-	case Banned, Concurrency, Rate, Harvest:
+	case Banned, Concurrency, Rate, Harvest, Persistence, Complaint, RelayProbe, TooManyUnknown, UnderAttack:
 		return true
 	}
 	return false
@@ -112,6 +112,18 @@ var table = []Row{
 		"The backend, or the recipients file, does not know the recipient; refused in observe mode too."},
 	{"harvest", Harvest, "", Drop, say(550, 5, 1, 1, "Recipient unknown"),
 		"The recipient that completed a conviction for guessing addresses; the kernel drops the source from here on."},
+	{"trap", Trap, "", Drop, say(550, 5, 1, 1, "Recipient unknown"),
+		"The recipient is a spamtrap (harvest.traps): the answer is that of an unknown user, and the source may be banned."},
+	{"persistence", Persistence, "", Drop, say(550, 5, 7, 1, "Refused"),
+		"The source was refused for other reasons and went on: 30 refused recipients or 10 refused sessions in an hour."},
+	{"complaint", Complaint, "", Drop, say(554, 5, 7, 1, "Refused"),
+		"Recipients proved that they got unwanted mail from the source (weir complain)."},
+	{"relay_probe", RelayProbe, "", Drop, say(554, 5, 7, 1, "Relaying refused: we do not take mail for that domain"),
+		"The source tried five foreign domains in an hour: it looks for an open relay."},
+	{"harvest", TooManyUnknown, "", Defer, say(421, 4, 7, 0, "Too many unknown recipients in one session"),
+		"Most recipients of the session do not exist: it is closed, and three of those in a day are a conviction."},
+	{"harvest", UnderAttack, "", Defer, say(451, 4, 7, 1, "Try again later"),
+		"The domain is being guessed at: for a while strangers are not told which recipients exist; mail servers come again."},
 	{"recipients", TooManyRecipients, "DENIED_TOO_MANY_RECIPIENTS", Defer, say(452, 4, 5, 3, "Too many recipients, send this one again in the next transaction"),
 		"smtp.max_recipients was reached; the earlier recipients get the message."},
 	{"recipients", OtherRoute, "", Defer, say(452, 4, 5, 3, "This recipient needs a transaction of its own, send it again"),

@@ -1,0 +1,105 @@
+package harvest
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+)
+
+const (
+	maxNetworks = 1 << 17
+
+	// maxOfNetwork bounds the sample of recipients kept of one network: the
+	// latest ones, so that the share is that of late.
+	maxOfNetwork = 128
+
+	// membersOf a network must be guessing before it counts as one guesser
+	// who rotates: with fewer, each is caught by itself.
+	members4, members6 = 5, 4
+
+	// hotFor is how long a network stays hot.
+	hotFor = day
+)
+
+// network is the evidence against a prefix whose addresses guess in turn: an
+// IPv4 /24, an IPv6 /56 or /48.
+type network struct {
+	seen    []seen
+	members []hit // sources that guessed, distinct
+	hot     instant
+}
+
+// networkKeys are the networks of a source, the narrowest first.
+func networkKeys(k key) []key {
+	a := netip.AddrFrom16(k)
+	if a.Is4In6() {
+		k[15], k[0] = 0, 24 // the first byte tells the kinds apart
+		return []key{k}
+	}
+	p56, _ := a.Prefix(56)
+	p48, _ := a.Prefix(48)
+	wide, wider := key(p56.Addr().As16()), key(p48.Addr().As16())
+	wide[15], wider[15] = 56, 48
+	return []key{wide, wider}
+}
+
+// tellNetworks enters a recipient of a stranger. A network is remembered from
+// its first unknown recipient on.
+func (w *engine) tellNetworks(now instant, s *source, h uint64, k kind) {
+	need := members6
+	if s.key.is4() {
+		need = members4
+	}
+	for _, nk := range networkKeys(s.key) {
+		n, ok := w.networks.get(nk)
+		if !ok {
+			if k.good() {
+				continue
+			}
+			n = new(network)
+			w.networks.put(nk, n)
+		}
+		see(&n.seen, maxOfNetwork, now, h, k)
+		if k.good() {
+			continue
+		}
+		addHit(&n.members, keyHash(w.opts.Key, s.key), now, need)
+		if w.rotates(n, now, need) {
+			n.hot = now
+		}
+	}
+}
+
+// rotates says whether the network as a whole breaks the rules of one source.
+func (w *engine) rotates(n *network, now instant, need int) bool {
+	t := count(n.seen, now)
+	for _, l := range w.rules.limits(lenience{}) {
+		if l.name != RuleHour && l.name != RuleDay {
+			continue
+		}
+		window := instant(l.window / time.Second)
+		c := t.of(l.window)
+		if l.count > 0 && float64(c.unknown) >= l.count && c.share() >= l.share && hitsWithin(n.members, now, window) >= need {
+			return true
+		}
+	}
+	return false
+}
+
+// inHotNetwork says whether a stranger is one of many addresses by which
+// somebody guesses in turn. An IPv6 user owns his network, so one unknown
+// recipient is enough; IPv4 neighbours are often strangers to each other, so
+// that a single typo there condemns nobody.
+func (w *engine) inHotNetwork(now instant, s *source, c counts) bool {
+	need := 1
+	if s.key.is4() {
+		need = 2
+	}
+	if c.unknown < need || c.valid > 0 {
+		return false
+	}
+	return slices.ContainsFunc(networkKeys(s.key), func(k key) bool {
+		n, ok := w.networks.get(k)
+		return ok && n.hot != 0 && since(now, n.hot) < hotFor
+	})
+}

@@ -1,0 +1,82 @@
+package harvest
+
+import (
+	"time"
+
+	"mailweir/smtp"
+)
+
+const (
+	// knownFor is how long an accepted message makes a source known: the same
+	// time as a greylist pass.
+	knownFor = 36 * day
+
+	trustedMails = 20
+	trustedDays  = 3
+	trustedBad   = 0.2 // share of unknown recipients below which a source may be trusted
+)
+
+// past is the history that trust is earned by.
+type past struct {
+	accepted  instant // when mail of it was last accepted; 0: never
+	convicted instant // when it last was, 0: never; what it earned before is lost
+	mails     uint16
+	good, bad uint16 // recipients that were valid and unknown
+	days      uint8  // different days with accepted mail
+}
+
+// accept takes in an accepted message.
+func (p *past) accept(now instant) {
+	if now/secondsADay != p.accepted/secondsADay {
+		p.days = min(p.days, 254) + 1
+	}
+	p.accepted = max(p.accepted, now)
+	p.mails = min(p.mails, 1<<16-2) + 1
+}
+
+const secondsADay = instant(day / time.Second)
+
+// recipient takes in one that was valid or unknown. The numbers are halved when
+// they would overflow: what was lately weighs more.
+func (p *past) recipient(good bool) {
+	if p.good == 1<<16-1 || p.bad == 1<<16-1 {
+		p.good, p.bad = p.good/2, p.bad/2
+	}
+	if good {
+		p.good++
+	} else {
+		p.bad++
+	}
+}
+
+// condemn ends the trust that was earned; it has to be earned anew.
+func (p *past) condemn(now instant) { *p = past{convicted: max(1, now)} }
+
+// tier is what the history makes of a source that came as given. What the
+// operator or the checks say of it counts until its first conviction.
+func (p *past) tier(now instant, given smtp.Tier) smtp.Tier {
+	if given == smtp.Protected {
+		return given
+	}
+	if p.convicted != 0 && since(now, p.convicted) < knownFor && given != smtp.Suspect {
+		given = smtp.New
+	}
+	switch {
+	case given == smtp.Trusted || given == smtp.Suspect:
+		return given
+	case p.accepted == 0 || since(now, p.accepted) >= knownFor:
+	case p.trusted():
+		return smtp.Trusted
+	default:
+		return smtp.Known
+	}
+	if given == "" {
+		return smtp.New
+	}
+	return given
+}
+
+func (p *past) trusted() bool {
+	all := float64(p.good) + float64(p.bad)
+	return p.mails >= trustedMails && p.days >= trustedDays && float64(p.bad) < trustedBad*all
+}

@@ -1,0 +1,78 @@
+package harvest
+
+import (
+	"slices"
+	"time"
+
+	"mailweir/ref"
+	"mailweir/smtp"
+)
+
+const (
+	// slowFrom unknown recipients of a session make its answers slow.
+	slowFrom = 3
+	// slowMost bounds how long an answer is held back, in steps of Rules.Slow:
+	// RFC 5321 section 4.5.3.2 has clients wait five minutes for one.
+	slowMost = 8
+
+	// A session is closed at closeUnknown unknown recipients and no valid one,
+	// or above closeAll of which fewer than half are valid.
+	closeUnknown = 10
+	closeAll     = 10
+
+	maxSessions   = 1 << 16
+	maxOfSession  = 40 // distinct recipients: from there on the share does not change much
+	sessionsAfter = 24 * time.Hour
+)
+
+// visit is what one session named so far.
+type visit struct {
+	seen    []uint64
+	unknown int
+	last    instant
+	struck  bool // was closed, and counts as one strike however long it goes on
+	refused bool // counts as one refused session
+}
+
+// visit returns the session of an event; without a name it is the transaction.
+func (w *engine) visit(now instant, src smtp.Source) *visit {
+	id := src.Session
+	if id == 0 {
+		id = src.Ref
+	}
+	if id == 0 {
+		return &visit{}
+	}
+	v, ok := w.visits.get(id)
+	if !ok || since(now, v.last) >= sessionsAfter {
+		v = &visit{}
+		w.visits.put(id, v)
+	}
+	v.last = max(v.last, now)
+	return v
+}
+
+// names takes in a recipient of the session, and says whether it is a new one.
+func (v *visit) names(h uint64, k kind) bool {
+	if len(v.seen) >= maxOfSession || slices.Contains(v.seen, h) {
+		return false
+	}
+	v.seen = append(v.seen, h)
+	if !k.good() {
+		v.unknown++
+	}
+	return true
+}
+
+// wait is how long the answer to an unknown recipient is held back.
+func (v *visit) wait(step time.Duration) time.Duration {
+	return step * time.Duration(min(slowMost, max(0, v.unknown-slowFrom+1)))
+}
+
+// guessing says whether the session is to be closed.
+func (v *visit) guessing() bool {
+	all, good := len(v.seen), len(v.seen)-v.unknown
+	return all > closeAll && 2*good < all || v.unknown >= closeUnknown && good == 0
+}
+
+type visits = recent[ref.Ref, *visit]
