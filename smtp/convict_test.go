@@ -120,6 +120,23 @@ func TestObserveConvictsNobody(t *testing.T) {
 	}
 }
 
+// What guard protects and we do not know of: nothing happens to it (promise 5).
+func TestSourceSparedByGuard(t *testing.T) {
+	w := guesser(t, nil)
+	w.offender.err = fmt.Errorf("an allow entry: %w", smtp.ErrSpared)
+	other := w.dial("127.0.0.5")
+	other.expect("220 ")
+	c := w.dial("127.0.0.5")
+	c.open("a@client.example")
+	guess(c, 6)
+	c.ask("RCPT TO:<alice@office.example>", "250 ")
+	other.ask("NOOP", "250 ")
+	w.dial("127.0.0.5").expect("220 ")
+	if got := w.recorder.convictions(); len(got) != 1 || got[0].enforced {
+		t.Errorf("convictions: %+v", got)
+	}
+}
+
 // A guard that does not answer: the source is refused at the gate, and its next
 // connection files the offence again.
 func TestOffenceIsFiledAgain(t *testing.T) {

@@ -96,7 +96,7 @@ func (s *session) rcpt(to string) reply.Reply {
 		s.ask(t, i, route, box)
 		return s.judge(s.policy.Chain.Oracle)
 	})
-	s.watch(t, i, v)
+	v = s.watch(t, i, v)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.answerRecipient(t, i, v, box, route)

@@ -61,6 +61,9 @@ func (s *session) finish() {
 	if !s.dry {
 		s.server.stats.outcome(t.Outcome)
 		s.server.opts.Recorder.Record(t.Transaction)
+		if w := s.server.opts.Watcher; w != nil {
+			w.Finished(s.server.now(), s.source(t), t.Outcome, t.Reason)
+		}
 	}
 	s.begin()
 }

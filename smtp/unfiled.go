@@ -1,6 +1,7 @@
 package smtp
 
 import (
+	"errors"
 	"net/netip"
 	"sync"
 	"time"
@@ -70,8 +71,9 @@ func (s *session) fileAgain() bool {
 	if !found || s.policy.Observe || s.tier == Protected {
 		return false
 	}
-	if s.offend(o.reason, o.ref) {
+	err := s.offend(o.reason, o.ref)
+	if err == nil || errors.Is(err, ErrSpared) {
 		u.drop(s.peer)
 	}
-	return true
+	return !errors.Is(err, ErrSpared)
 }

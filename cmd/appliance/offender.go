@@ -61,7 +61,7 @@ func (o *offender) Offend(ctx context.Context, conn *net.TCPConn, why reply.Reas
 		o.stand(res.Ban.Prefix, smtp.Standing{Until: res.Ban.Until, Ref: res.Ban.Ref})
 		return nil
 	case guard.Vetoed:
-		return fmt.Errorf("%v is protected: it is %s", conn.RemoteAddr(), res.Guard)
+		return fmt.Errorf("%v is protected: it is %s: %w", conn.RemoteAddr(), res.Guard, smtp.ErrSpared)
 	}
 	return fmt.Errorf("guard does not take the offence: %v", res.Outcome)
 }
