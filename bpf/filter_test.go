@@ -1,0 +1,418 @@
+package bpf_test
+
+import (
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"net/netip"
+	"os"
+	"slices"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"mailweir/bpf"
+)
+
+// The verdicts of XDP that the program knows.
+const (
+	drop = 1
+	pass = 2
+)
+
+// filter is the program with the maps of a model.
+type filter struct {
+	obj    bpf.FilterObjects
+	counts [reasonCount]uint64
+	model  model
+}
+
+// world is the model that fixtures and fuzzing run against. Every length that
+// has a table of its own is there, a ban that is over inside one that stands,
+// and the other way round.
+func world() model {
+	m := model{ports: map[uint16]bool{25: true, 587: true, 65535: true}, bans: map[netip.Prefix]bool{}}
+	for _, p := range []string{
+		"192.0.2.1/32", "192.0.2.9/32", "10.0.0.0/8", "172.16.5.0/24",
+		"2001:db8::1/128", "2001:db8:0:1::/64", "2001:db8:0:100::/56", "2001:db8:1::/48", "2001:db8:8000::/33", "2001:db8:2::/47",
+	} {
+		m.bans[netip.MustParsePrefix(p)] = true
+	}
+	for _, p := range []string{
+		"192.0.2.3/32", "10.1.0.0/16", "10.1.1.0/24", "172.16.0.0/12",
+		"2001:db8::3/128", "2001:db8:0:3::/64", "2001:db8:ff00::/40", "2001:db8:ff00::/45",
+	} {
+		m.bans[netip.MustParsePrefix(p)] = false
+	}
+	for _, p := range []string{"192.0.2.9/32", "10.9.0.0/16", "2001:db8:1:9::/64"} {
+		m.allow = append(m.allow, netip.MustParsePrefix(p))
+	}
+	return m
+}
+
+func load(t testing.TB, m model) *filter {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: loads a program into the kernel")
+	}
+	f := &filter{model: m}
+	if err := bpf.LoadFilterObjects(&f.obj, nil); err != nil {
+		t.Fatalf("load: %+v", err)
+	}
+	t.Cleanup(func() { f.obj.Close() })
+	f.fill(t)
+	return f
+}
+
+// fill writes the model into generation 1 of the maps.
+func (f *filter) fill(t testing.TB) {
+	t.Helper()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	mode := uint64(1) | 0x7f<<8
+	if f.model.observe {
+		mode |= 2
+	}
+	must(f.obj.Cfg.Put(uint32(0), mode))
+	words := map[uint32]uint64{}
+	for p := range f.model.ports {
+		words[8192+uint32(p/8)] |= 1 << (p % 8 * 8)
+	}
+	for k, v := range words {
+		must(f.obj.Ports.Put(k, v))
+	}
+	for _, p := range f.model.allow {
+		key := bpf.FilterAllowKey{Bits: uint32(32 + p.Bits()), Generation: 1, Family: 6, Addr: words6(p.Addr())}
+		if p.Addr().Is4() {
+			key.Family, key.Addr = 4, [4]uint32{word4(p.Addr())}
+		}
+		must(f.obj.Allow.Put(key, uint32(1)))
+	}
+	for p, stands := range f.model.bans {
+		must(f.ban(p, stands))
+	}
+}
+
+func (f *filter) ban(p netip.Prefix, stands bool) error {
+	b := bpf.FilterBan{Until: 1, Bits: uint32(p.Bits())}
+	if stands {
+		b.Until = 1 << 63
+	}
+	a := p.Addr()
+	switch {
+	case a.Is4() && p.Bits() == 32:
+		return f.obj.Ban4.Put(word4(a), b)
+	case a.Is4():
+		return f.obj.Prefix4.Put(bpf.FilterPrefix4Key{Bits: uint32(p.Bits()), Addr: word4(a)}, b)
+	case slices.Contains([]int{128, 64, 56, 48}, p.Bits()):
+		w := a.As16()
+		return f.obj.Ban6.Put(bpf.FilterBan6Key{
+			Hi: binary.NativeEndian.Uint64(w[:8]), Lo: binary.NativeEndian.Uint64(w[8:]), Bits: uint64(p.Bits()),
+		}, b)
+	}
+	return f.obj.Prefix6.Put(bpf.FilterPrefix6Key{Bits: uint32(p.Bits()), Addr: words6(a)}, b)
+}
+
+func word4(a netip.Addr) uint32 { b := a.As4(); return binary.NativeEndian.Uint32(b[:]) }
+
+func words6(a netip.Addr) (w [4]uint32) {
+	b := a.As16()
+	for i := range w {
+		w[i] = binary.NativeEndian.Uint32(b[4*i:])
+	}
+	return w
+}
+
+// run hands a frame to the program: its verdict, and the reason that it counted.
+func (f *filter) run(t testing.TB, b []byte) (verdict uint32, reason int) {
+	t.Helper()
+	verdict, err := f.obj.Mailweir.Run(&ebpf.RunOptions{Data: b})
+	if err != nil {
+		t.Fatalf("run on %d bytes: %v", len(b), err)
+	}
+	reason = -1
+	for i := range f.counts {
+		var perCPU []uint64
+		if err := f.obj.Counters.Lookup(uint32(i), &perCPU); err != nil {
+			t.Fatal(err)
+		}
+		var sum uint64
+		for _, v := range perCPU {
+			sum += v
+		}
+		switch sum - f.counts[i] {
+		case 0:
+		case 1:
+			if reason >= 0 {
+				t.Fatalf("counted under %s and %s", reasonNames[reason], reasonNames[i])
+			}
+			reason = i
+		default:
+			t.Fatalf("counted %d times under %s", sum-f.counts[i], reasonNames[i])
+		}
+		f.counts[i] = sum
+	}
+	if reason < 0 {
+		t.Fatal("counted under nothing")
+	}
+	return verdict, reason
+}
+
+// agree fails when program and model differ over a frame.
+func (f *filter) agree(t testing.TB, name string, b []byte) int {
+	t.Helper()
+	want := f.model.judge(b)
+	verdict, got := f.run(t, b)
+	if got != want {
+		t.Errorf("%s: the program says %s, the model %s\n%x", name, reasonNames[got], reasonNames[want], b)
+	}
+	if dropped := got == banned || got == malformed; dropped != (verdict == drop) || verdict != drop && verdict != pass {
+		t.Errorf("%s: verdict %d for %s", name, verdict, reasonNames[got])
+	}
+	return got
+}
+
+// fixtures are frames whose end we state here, so that model and program
+// cannot err together.
+var fixtures = []struct {
+	name string
+	frame
+	reason int
+}{
+	{"banned", frame{src: "192.0.2.1"}, banned},
+	{"clean", frame{src: "192.0.2.2"}, clean},
+	{"over", frame{src: "192.0.2.3"}, clean},
+	{"allowed", frame{src: "192.0.2.9"}, allowed},
+	{"another protected port", frame{src: "192.0.2.1", port: 65535}, banned},
+	{"port beside a protected one", frame{src: "192.0.2.1", port: 24}, unprotected},
+	{"prefix", frame{src: "10.255.255.255"}, banned},
+	{"outside the prefix", frame{src: "11.0.0.0"}, clean},
+	{"prefix inside that is over", frame{src: "10.1.2.3"}, banned},
+	{"two prefixes inside that are over", frame{src: "10.1.1.3"}, banned},
+	{"prefix inside one that is over", frame{src: "172.16.5.1"}, banned},
+	{"prefix that is over", frame{src: "172.16.6.1"}, clean},
+	{"prefix, allowed", frame{src: "10.9.1.1"}, allowed},
+	{"v6 host", frame{src: "2001:db8::1"}, banned},
+	{"v6 clean", frame{src: "2001:db8::2"}, clean},
+	{"v6 host over", frame{src: "2001:db8::3"}, clean},
+	{"v6 /64", frame{src: "2001:db8:0:1:ffff::"}, banned},
+	{"v6 /64 over", frame{src: "2001:db8:0:3::1"}, clean},
+	{"v6 /56", frame{src: "2001:db8:0:1ff::1"}, banned},
+	{"v6 outside the /56", frame{src: "2001:db8:0:200::1"}, clean},
+	{"v6 /48", frame{src: "2001:db8:1:ffff::1"}, banned},
+	{"v6 /48, allowed", frame{src: "2001:db8:1:9::1"}, allowed},
+	{"v6 /47", frame{src: "2001:db8:3::1"}, banned},
+	{"v6 /33", frame{src: "2001:db8:8000::1"}, banned},
+	{"v6 prefixes inside that are over", frame{src: "2001:db8:ff00::1"}, banned},
+	{"UDP of a banned source", frame{src: "192.0.2.1", proto: 17}, notTCP},
+	{"ICMP of a banned source", frame{src: "192.0.2.1", proto: 1}, notTCP},
+	{"neighbour discovery", frame{src: "fe80::1", proto: 58}, local},
+	{"ICMPv6 of a banned source", frame{src: "2001:db8::1", proto: 58}, notTCP},
+	{"loopback", frame{src: "127.0.0.1"}, local},
+	{"link-local", frame{src: "169.254.1.1"}, local},
+	{"no address yet", frame{src: "0.0.0.0", proto: 17}, local},
+	{"unspecified", frame{src: "::", proto: 58}, local},
+	{"1 tag", frame{src: "192.0.2.1", tags: 1}, banned},
+	{"2 tags", frame{src: "2001:db8::1", tags: 2}, banned},
+	{"3 tags", frame{src: "192.0.2.1", tags: 3}, vlan},
+	{"options", frame{src: "192.0.2.1", options: 4}, banned},
+	{"all options", frame{src: "192.0.2.1", options: 40}, banned},
+	{"options, clean", frame{src: "192.0.2.2", options: 40}, clean},
+	{"options, other port", frame{src: "192.0.2.1", options: 8, port: 80}, unprotected},
+	{"first fragment", frame{src: "192.0.2.1", fragment: 0x2000}, banned},
+	{"later fragment of a banned source", frame{src: "192.0.2.1", fragment: 0x2001, port: 80}, banned},
+	{"later fragment of a clean source", frame{src: "192.0.2.2", fragment: 1}, noPort},
+	{"later fragment of UDP", frame{src: "192.0.2.1", fragment: 1, proto: 17}, notTCP},
+	{"don't fragment", frame{src: "192.0.2.1", fragment: 0x4000}, banned},
+	{"v6 first fragment", frame{src: "2001:db8::1", headers: []byte{44}}, banned},
+	{"v6 first fragment, other port", frame{src: "2001:db8::1", headers: []byte{44}, port: 80}, unprotected},
+	{"v6 later fragment", frame{src: "2001:db8::1", headers: []byte{44}, fragment: 7, port: 80}, banned},
+	{"v6 later fragment, clean", frame{src: "2001:db8::2", headers: []byte{44}, fragment: 7}, noPort},
+	{"v6 later fragment of UDP", frame{src: "2001:db8::1", headers: []byte{44}, fragment: 7, proto: 17}, notTCP},
+	{"v6 later fragment of options", frame{src: "2001:db8::1", headers: []byte{44, 60}, fragment: 7, proto: 17}, banned},
+	{"authentication header", frame{src: "2001:db8::1", headers: []byte{0, 51}}, banned},
+	{"all kinds of headers", frame{src: "2001:db8::1", headers: []byte{0, 60, 43, 44, 51, 60}}, banned},
+	{"headers before another port", frame{src: "2001:db8::1", headers: []byte{0, 60, 43, 44, 51, 60}, port: 80}, unprotected},
+	{"encrypted", frame{src: "2001:db8::1", proto: 50}, notTCP},
+	{"jumbo frame", frame{src: "192.0.2.1", jumbo: 8900}, banned},
+	{"jumbo frame, clean", frame{src: "2001:db8::2", jumbo: 8900}, clean},
+	{"aggregate beyond 64 KiB", frame{src: "192.0.2.1", edit: func(ip []byte) { ip[2], ip[3] = 0, 0 }}, banned},
+	{"wrong version", frame{src: "192.0.2.2", edit: func(ip []byte) { ip[0] = 5<<4 | 5 }}, malformed},
+	{"header too short", frame{src: "192.0.2.2", edit: func(ip []byte) { ip[0] = 4<<4 | 4 }}, malformed},
+	{"longer than the frame", frame{src: "192.0.2.2", edit: func(ip []byte) { ip[3]++ }}, malformed},
+	{"shorter than its header", frame{src: "192.0.2.2", edit: func(ip []byte) { ip[3] = 19 }}, malformed},
+	{"port in the padding", frame{src: "192.0.2.1", port: 80, edit: func(ip []byte) { ip[3] = 23 }}, banned},
+	{"v6 wrong version", frame{src: "2001:db8::2", edit: func(ip []byte) { ip[0] = 4 << 4 }}, malformed},
+	{"v6 longer than the frame", frame{src: "2001:db8::2", edit: func(ip []byte) { ip[5]++ }}, malformed},
+	{"v6 port in the padding", frame{src: "2001:db8::1", port: 80, edit: func(ip []byte) { ip[5] = 3 }}, banned},
+}
+
+func TestFixtures(t *testing.T) {
+	f := load(t, world())
+	for _, c := range fixtures {
+		if got := f.agree(t, c.name, c.bytes()); got != c.reason {
+			t.Errorf("%s: ends as %s, not %s", c.name, reasonNames[got], reasonNames[c.reason])
+		}
+	}
+}
+
+// TestFixturesObserved: nothing is dropped, what would be is counted.
+func TestFixturesObserved(t *testing.T) {
+	m := world()
+	m.observe = true
+	f := load(t, m)
+	for _, c := range fixtures {
+		want := c.reason
+		if want == banned || want == malformed {
+			want = observed
+		}
+		if got := f.agree(t, c.name, c.bytes()); got != want {
+			t.Errorf("%s: ends as %s, not %s", c.name, reasonNames[got], reasonNames[want])
+		}
+	}
+}
+
+// TestExtensionHeaders: up to six are walked; behind more the port is unknown,
+// and bans apply.
+func TestExtensionHeaders(t *testing.T) {
+	f := load(t, world())
+	for n := range 9 {
+		headers := slices.Repeat([]byte{60}, n)
+		want := map[string]int{"2001:db8::1": banned, "2001:db8::2": clean}
+		if n > 6 {
+			want["2001:db8::2"] = noPort
+		}
+		for src, reason := range want {
+			if got := f.agree(t, fmt.Sprint(n, " headers"), frame{src: src, headers: headers}.bytes()); got != reason {
+				t.Errorf("%s behind %d headers ends as %s, not %s", src, n, reasonNames[got], reasonNames[reason])
+			}
+		}
+	}
+}
+
+// TestTruncation cuts every fixture at every byte: with its lengths as they
+// were, and with lengths that fit.
+func TestTruncation(t *testing.T) {
+	f := load(t, world())
+	for _, c := range fixtures {
+		if c.jumbo > 0 {
+			continue
+		}
+		whole := c.bytes()
+		for n := 14; n < len(whole); n++ {
+			f.agree(t, fmt.Sprintf("%s, %d bytes", c.name, n), whole[:n])
+			if l3 := 14 + 4*c.tags; n > l3+40 {
+				f.agree(t, fmt.Sprintf("%s, %d bytes, lengths corrected", c.name, n), shortened(whole[:n], l3))
+			}
+		}
+	}
+}
+
+// shortened is a frame whose IP header says how long it is.
+func shortened(b []byte, l3 int) []byte {
+	b = slices.Clone(b)
+	if b[l3]>>4 == 4 {
+		binary.BigEndian.PutUint16(b[l3+2:], uint16(len(b)-l3))
+	} else {
+		binary.BigEndian.PutUint16(b[l3+4:], uint16(len(b)-l3-40))
+	}
+	return b
+}
+
+// TestPadded: what follows the packet in the frame is not read.
+func TestPadded(t *testing.T) {
+	f := load(t, world())
+	for _, c := range fixtures {
+		if c.name == "longer than the frame" || c.name == "v6 longer than the frame" || c.name == "aggregate beyond 64 KiB" {
+			continue
+		}
+		if got := f.agree(t, c.name, append(c.bytes(), make([]byte, 22)...)); got != c.reason {
+			t.Errorf("%s, padded: ends as %s, not %s", c.name, reasonNames[got], reasonNames[c.reason])
+		}
+	}
+}
+
+// TestEmptyTablesAreNotAsked: without its bit in cfg a table is not looked up.
+func TestEmptyTablesAreNotAsked(t *testing.T) {
+	f := load(t, world())
+	if err := f.obj.Cfg.Put(uint32(0), uint64(1)); err != nil {
+		t.Fatal(err)
+	}
+	for _, src := range []string{"192.0.2.1", "10.0.0.1", "2001:db8::1", "2001:db8:0:1::1", "2001:db8:0:101::1", "2001:db8:1::1", "2001:db8:8000::1"} {
+		if _, got := f.run(t, frame{src: src}.bytes()); got != clean {
+			t.Errorf("%s: ends as %s", src, reasonNames[got])
+		}
+	}
+}
+
+// TestGenerationsAreApart: ports and allow of the other generation do not count.
+func TestGenerationsAreApart(t *testing.T) {
+	f := load(t, world())
+	if err := f.obj.Cfg.Put(uint32(0), uint64(0x7f<<8)); err != nil {
+		t.Fatal(err)
+	}
+	if _, got := f.run(t, frame{src: "192.0.2.1"}.bytes()); got != unprotected {
+		t.Errorf("the other generation's ports count: %s", reasonNames[got])
+	}
+	if err := f.obj.Ports.Put(uint32(25/8), uint64(1)<<8); err != nil {
+		t.Fatal(err)
+	}
+	if _, got := f.run(t, frame{src: "192.0.2.9"}.bytes()); got != banned {
+		t.Errorf("the other generation's allow entries count: %s", reasonNames[got])
+	}
+}
+
+// TestHits: a ban counts its drops, and stamps the first with the exact clock.
+func TestHits(t *testing.T) {
+	f := load(t, world())
+	before := monotonic(t)
+	var b bpf.FilterBan
+	var first uint64
+	for n := range uint64(3) {
+		f.run(t, frame{src: "192.0.2.1"}.bytes())
+		if err := f.obj.Ban4.Lookup(word4(netip.MustParseAddr("192.0.2.1")), &b); err != nil {
+			t.Fatal(err)
+		}
+		if b.Hits != n+1 {
+			t.Errorf("%d hits after %d packets", b.Hits, n+1)
+		}
+		if n == 0 {
+			first = b.First
+		}
+	}
+	if after := monotonic(t); b.First != first || first < before || first > after {
+		t.Errorf("first drop at %d, then %d; it was between %d and %d", first, b.First, before, after)
+	}
+	f.run(t, frame{src: "192.0.2.9"}.bytes())
+	if err := f.obj.Ban4.Lookup(word4(netip.MustParseAddr("192.0.2.9")), &b); err != nil || b.Hits != 0 {
+		t.Errorf("the ban of an allowed source has %d hits (%v)", b.Hits, err)
+	}
+}
+
+func monotonic(t *testing.T) uint64 {
+	t.Helper()
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+		t.Fatal(err)
+	}
+	return uint64(ts.Nano())
+}
+
+// TestCountersHaveAllReasons keeps the names that Go has in step with filter.c.
+func TestCountersHaveAllReasons(t *testing.T) {
+	spec, err := bpf.LoadFilter()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := spec.Maps[bpf.FilterMapCounters].MaxEntries; n != reasonCount {
+		t.Errorf("the program has %d reasons, the tests %d", n, reasonCount)
+	}
+	if names := slices.Sorted(maps.Keys(spec.Maps)); len(names) != 8 {
+		t.Errorf("maps %v", names)
+	}
+}
