@@ -41,7 +41,7 @@ func corpus() map[string]string {
 }
 
 // received finds our trace header: what follows it is the message as it came.
-var received = regexp.MustCompile(`(?m)^Received: from [^\n]*\n(?:[ \t][^\n]*\n)*?[ \t]+by mx1\.example\.com[^\n]*\n(?:[ \t][^\n]*\n)*|^Received: from [^\n]*by mx1\.example\.com[^\n]*\n(?:[ \t][^\n]*\n)*`)
+var received = regexp.MustCompile(`(?m)^Received: from .*\n(?:[ \t].*\n)*?[ \t]+by mx1\.example\.com.*\n(?:[ \t].*\n)*`)
 
 // TestBytesSurvive sends the corpus through the edge to Postfix and compares
 // checksums: nothing may change but what smtp-filter.md section 6.2 names. The

@@ -30,8 +30,9 @@ func TestMailThroughAndAttackerOut(t *testing.T) {
 			guesses := s.harvest(t, s.attacker, attacker, test.to)
 			// The default convicts at 25; the answer that convicts may be lost
 			// in the reset that follows it.
-			if guesses < 20 || guesses > 30 {
-				t.Errorf("%d guesses were answered before the ban, want about 25", guesses)
+			// Who comes while the domain is under attack is known sooner.
+			if guesses > 30 {
+				t.Errorf("%d guesses were answered before the ban, want about 25 at most", guesses)
 			}
 			s.mustTimeOut(t, s.attacker, attacker, test.to, "banned")
 			b, ok := s.ban(t, attacker)
