@@ -93,6 +93,9 @@ func (m *memo) class(r reply.Reply) Class {
 func plain(text string) string {
 	text = strings.ToLower(cut(text, maxText))
 	var b strings.Builder
+	if n := wordLength(text); n > 3 && text[n-3:n] == "..." {
+		text = "@" + text[n:] // sendmail names a local recipient so
+	}
 	for text != "" {
 		n, word := plainWord(text)
 		text = text[n:]

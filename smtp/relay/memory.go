@@ -18,6 +18,8 @@ type Memory struct {
 	cache    *cache
 	outcomes *outcomes
 	life     *life
+
+	alarmed map[string]Alarm // that were reported and stand
 }
 
 const saveEvery = time.Minute

@@ -86,43 +86,44 @@ func (p *pool) put(c *client) {
 	c.uses++
 	c.idle = time.Now()
 	p.mu.Lock()
-	keep := !p.closed && !c.broken && c.noes < maxNoes && c.uses < p.maxUses
-	if keep {
+	defer p.mu.Unlock()
+	if !p.closed && !c.broken && c.noes < maxNoes && c.uses < p.maxUses {
 		p.idle = append(p.idle, c)
+		return
 	}
-	p.mu.Unlock()
-	if !keep {
-		p.leave(c)
-	}
+	p.leave(c)
 }
 
 // expire takes leave of connections that were idle for long: they cost the
 // server a process each.
 func (p *pool) expire(now time.Time) {
 	p.mu.Lock()
-	var old []*client
+	defer p.mu.Unlock()
 	for len(p.idle) > 0 && now.Sub(p.idle[0].idle) >= maxIdle {
-		old = append(old, p.idle[0])
+		p.leave(p.idle[0])
 		p.idle = p.idle[1:]
-	}
-	p.mu.Unlock()
-	for _, c := range old {
-		p.leave(c)
 	}
 }
 
-// leave says QUIT without making anybody wait for it.
-func (p *pool) leave(c *client) { p.going.Go(c.quit) }
+// leave says QUIT without making anybody wait for it; after close there is
+// nobody who would wait for the goroutine, and the connection just ends. Called
+// with p.mu held.
+func (p *pool) leave(c *client) {
+	if p.closed {
+		c.conn.Close()
+		return
+	}
+	p.going.Go(c.quit)
+}
 
 // close takes leave of all; connections in use follow when they are put back.
 func (p *pool) close() {
 	p.mu.Lock()
-	idle := p.idle
-	p.idle, p.closed = nil, true
-	p.mu.Unlock()
-	for _, c := range idle {
+	for _, c := range p.idle {
 		p.leave(c)
 	}
+	p.idle, p.closed = nil, true
+	p.mu.Unlock()
 	p.going.Wait()
 }
 

@@ -2,7 +2,6 @@ package relay
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -44,17 +43,6 @@ type DomainStatus struct {
 	AllSince   time.Time `json:"accept_all_since,omitzero"`
 	Problem    string    `json:"problem,omitempty"`
 }
-
-// Alarm is something that an operator has to see to.
-type Alarm struct {
-	Name  string    `json:"name"` // misconfigured_backend, backend_away, accept_all, recipients_file
-	About string    `json:"about"`
-	Since time.Time `json:"since,omitzero"`
-	Text  string    `json:"text"`
-}
-
-// awayAlarm is how long a backend may be away before somebody has to know.
-const awayAlarm = time.Minute
 
 // Status tells how the routes are now.
 func (r *Router) Status(m *Memory) Status {
@@ -110,26 +98,4 @@ func (t *route) status() DomainStatus {
 		s.Listed, s.Problem = t.list.Len(), t.list.Problem()
 	}
 	return s
-}
-
-func (s Status) alarms(now time.Time) []Alarm {
-	var all []Alarm
-	for _, b := range s.Backends {
-		switch {
-		case b.State == StateMisconfigured:
-			all = append(all, Alarm{"misconfigured_backend", b.Name, b.Since, "it refuses us, so its mail waits at the senders: " + b.Reason})
-		case b.State == StateAway && now.Sub(b.Since) >= awayAlarm:
-			all = append(all, Alarm{"backend_away", b.Name, b.Since, b.Reason})
-		}
-	}
-	for _, d := range s.Domains {
-		if d.AcceptAll {
-			all = append(all, Alarm{"accept_all", d.Name, d.AllSince, fmt.Sprintf(
-				"%v takes every recipient, so guessed addresses cannot be told from real ones; have it verify recipients at RCPT, or list them: recipients = \"file:PATH\"", d.Backends)})
-		}
-		if d.Problem != "" {
-			all = append(all, Alarm{"recipients_file", d.Name, time.Time{}, d.Problem})
-		}
-	}
-	return all
 }
