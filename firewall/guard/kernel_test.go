@@ -93,11 +93,15 @@ func TestInTheKernel(t *testing.T) { // R-BX-15 to R-BX-18, R-BX-29
 			if !e.Banned || e.Bans[0].Packets == 0 {
 				t.Errorf("why: %+v, want dropped packets", e)
 			}
-			must(g.op.Unban(ctx, pfx("203.0.113.7/32")))(t)
+			if c := must(g.op.Unban(ctx, pfx("203.0.113.7/32")))(t); len(c.Lifted) != 1 || c.Lifted[0].Packets == 0 {
+				t.Errorf("unban: %+v, want the packets that were dropped", c)
+			}
 			if !w.reaches("203.0.113.7") {
 				t.Error("still banned after unban")
 			}
-			must(g.op.Allow(ctx, AllowRequest{Prefix: pfx("2001:db8:bad:1::99/128")}))(t)
+			if c := must(g.op.Allow(ctx, AllowRequest{Prefix: pfx("2001:db8:bad:1::/64")}))(t); len(c.Lifted) != 1 || c.Lifted[0].Packets == 0 {
+				t.Errorf("allow: %+v, want the packets that were dropped", c)
+			}
 			if !w.reaches("2001:db8:bad:1::99") {
 				t.Error("still dropped after allow")
 			}

@@ -117,6 +117,7 @@ func (s *Server) verbUnban(r *http.Request, in prefixRequest) (Change, error) {
 	}
 	s.order.Lock()
 	lifted, above := s.ledger.Lift(prefix)
+	shown := s.shown(r.Context(), lifted) // before the engines forget what they counted
 	s.engines.change(r.Context(), nil, lifted)
 	s.order.Unlock()
 	if len(lifted) == 0 {
@@ -125,17 +126,26 @@ func (s *Server) verbUnban(r *http.Request, in prefixRequest) (Change, error) {
 		}
 		return Change{}, control.Refusef("%v is not banned: see `weir bans`", prefix)
 	}
-	c := Change{Count: len(lifted), Warnings: s.warnings()}
+	c := Change{Count: len(lifted), Lifted: shown, Warnings: s.warnings()}
 	for _, b := range above {
 		c.Warnings = append(c.Warnings, stillIn(prefix, b))
 	}
 	for _, b := range lifted {
 		s.logs.lifted(b)
-		if len(lifted) <= told {
-			c.Lifted = append(c.Lifted, info(firewall.Entry{Ban: b}))
-		}
 	}
 	return c, nil
+}
+
+// shown is what a verb tells of bans, unless they are too many to be told.
+func (s *Server) shown(ctx context.Context, bans []firewall.Ban) []BanInfo {
+	if len(bans) > told {
+		return nil
+	}
+	entries := make([]firewall.Entry, len(bans))
+	for i, b := range bans {
+		entries[i].Ban = b
+	}
+	return s.infos(ctx, entries)
 }
 
 func stillIn(prefix netip.Prefix, above firewall.Ban) string {
@@ -163,20 +173,20 @@ func (s *Server) verbAllow(r *http.Request, in AllowRequest) (Change, error) {
 // relook makes a change of the lists felt before the verb answers. The bans
 // under prefix are lifted by the guards that look makes.
 func (s *Server) relook(ctx context.Context, prefix netip.Prefix) (Change, error) {
-	before, _ := s.ledger.At(prefix)
+	standing, _ := s.ledger.At(prefix)
+	shown := s.infos(ctx, standing[:min(len(standing), told)]) // what the engines counted is gone afterwards
 	if err := s.look(ctx); err != nil {
 		return Change{}, err
 	}
 	s.engines.settle(ctx)
 	c := Change{Warnings: s.warnings()}
-	for _, e := range before {
-		if _, stands := s.ledger.Exactly(e.Prefix); !stands {
-			c.Count++
-			c.Lifted = append(c.Lifted, info(e))
+	for i, e := range standing {
+		if _, stands := s.ledger.Exactly(e.Prefix); stands {
+			continue
 		}
-	}
-	if len(c.Lifted) > told {
-		c.Lifted = nil
+		if c.Count++; i < len(shown) {
+			c.Lifted = append(c.Lifted, shown[i])
+		}
 	}
 	return c, nil
 }
