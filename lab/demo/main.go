@@ -11,9 +11,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -23,12 +25,24 @@ import (
 func main() {
 	weir := flag.String("weir", "", "play with this binary instead of one built from this tree")
 	engine := flag.String("engine", "auto", "firewall.engine: auto, xdp or nft")
+	svg := flag.String("svg", "", "also draw the scenes from the second on into this file")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
-	code := play(ctx, newStage(os.Stdout), *weir, *engine)
+	var printed bytes.Buffer
+	out := newStage(os.Stdout)
+	if *svg != "" {
+		out = newStage(io.MultiWriter(os.Stdout, &printed))
+	}
+	code := play(ctx, out, *weir, *engine)
 	cancel()
 	stop()
+	if code == 0 && *svg != "" {
+		if err := picture(*svg, "make demo", printed.Bytes(), 2); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
 	os.Exit(code)
 }
 

@@ -22,8 +22,9 @@ type stage struct {
 // curtain ends the play at once; play catches it.
 type curtain struct{}
 
-func newStage(out *os.File) *stage {
-	return &stage{out: out, colours: term.IsTerminal(int(out.Fd())) && os.Getenv("NO_COLOR") == ""}
+func newStage(out io.Writer) *stage {
+	f, ok := out.(*os.File)
+	return &stage{out: out, colours: ok && term.IsTerminal(int(f.Fd())) && os.Getenv("NO_COLOR") == ""}
 }
 
 func (s *stage) paint(code, text string) string {
