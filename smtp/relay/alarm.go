@@ -9,8 +9,8 @@ import (
 
 // Alarm is something that an operator has to see to.
 type Alarm struct {
-	Name  string    `json:"name"` // misconfigured_backend, backend_away, accept_all, recipients_file
-	About string    `json:"about"`
+	Name  string    `json:"name"`  // misconfigured_backend, backend_away, accept_all, recipients_file
+	About string    `json:"about"` // a backend, a backend and a domain, or a domain
 	Since time.Time `json:"since,omitzero"`
 	Text  string    `json:"text"`
 }
@@ -71,10 +71,14 @@ var over = map[string]string{
 func (s Status) alarms(now time.Time) []Alarm {
 	var all []Alarm
 	for _, b := range s.Backends {
-		switch {
-		case b.State == StateMisconfigured:
-			all = append(all, Alarm{"misconfigured_backend", b.Name, b.Since, "it refuses us, so its mail waits at the senders: " + b.Reason})
-		case b.State == StateAway && now.Sub(b.Since) >= awayAlarm:
+		for _, r := range b.Refusals {
+			about := b.Name
+			if r.Domain != "" {
+				about += " for " + r.Domain
+			}
+			all = append(all, Alarm{"misconfigured_backend", about, r.Since, "it refuses us, so its mail waits at the senders: " + r.Reason})
+		}
+		if b.State == StateAway && now.Sub(b.Since) >= awayAlarm {
 			all = append(all, Alarm{"backend_away", b.Name, b.Since, "it does not answer, so its mail waits at the senders: " + b.Reason})
 		}
 	}

@@ -106,10 +106,25 @@ func (b *Backend) recipient(ctx context.Context, to address.Mailbox, patient boo
 	if err != nil {
 		f = failed(err, f)
 	}
-	if !errors.Is(err, errBusy) && !errors.Is(err, errBackoff) {
-		b.health.saw(f.at, f.at.Sub(begun), f.meaning, f.words(), AtRcpt)
-	}
+	b.heard(err, answer{f.at, f.at.Sub(begun), stageOf(err, AtRcpt), to.Domain, f.meaning, f.words()})
 	return f
+}
+
+// heard has health take in an answer, unless err says that the backend was not
+// asked.
+func (b *Backend) heard(err error, a answer) {
+	if !errors.Is(err, errBusy) && !errors.Is(err, errBackoff) {
+		b.health.saw(a)
+	}
+}
+
+// stageOf is where err struck.
+func stageOf(err error, otherwise Stage) Stage {
+	var f *failure
+	if errors.As(err, &f) {
+		return f.stage
+	}
+	return otherwise
 }
 
 // failed is f as an error tells it, which may carry a reply.

@@ -36,6 +36,8 @@ type cache struct {
 
 	noes, older map[address.Mailbox]finding // the last minute's
 	turned      time.Time                   // when noes became older
+
+	doubted map[address.Mailbox]struct{} // refused at delivery, and not taken since
 }
 
 // entry is a yes, in seconds of Unix time.
@@ -46,7 +48,7 @@ type entry struct {
 }
 
 func newCache() *cache {
-	return &cache{yes: make(map[string]entry), noes: make(map[address.Mailbox]finding), most: maxRecipients}
+	return &cache{yes: make(map[string]entry), noes: make(map[address.Mailbox]finding), doubted: make(map[address.Mailbox]struct{}), most: maxRecipients}
 }
 
 func keyOf(to address.Mailbox) string { return strings.ToLower(to.Local) + "@" + to.Domain }
@@ -80,6 +82,7 @@ func (c *cache) accept(to address.Mailbox, now time.Time) {
 	defer c.mu.Unlock()
 	delete(c.noes, to)
 	delete(c.older, to)
+	delete(c.doubted, to)
 	c.room()
 	c.yes[keyOf(to)] = entry{yes: now.Unix(), last: now.Unix()}
 	c.dirty = true
@@ -138,6 +141,7 @@ func (c *cache) drop(to address.Mailbox) {
 	defer c.mu.Unlock()
 	delete(c.yes, keyOf(to))
 	c.dirty = true
+	c.distrust(to)
 }
 
 // recheck has the next RCPT asked live, but keeps the yes for while the backend
@@ -149,6 +153,25 @@ func (c *cache) recheck(to address.Mailbox) {
 		e.yes = 0
 		c.yes[keyOf(to)], c.dirty = e, true
 	}
+	c.distrust(to)
+}
+
+// maxDoubted bounds the recipients that a list names and the backend refused.
+const maxDoubted = 10_000
+
+func (c *cache) distrust(to address.Mailbox) {
+	if len(c.doubted) >= maxDoubted {
+		clear(c.doubted)
+	}
+	c.doubted[to] = struct{}{}
+}
+
+// doubts says whether a listed recipient has to be asked live.
+func (c *cache) doubts(to address.Mailbox) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, ok := c.doubted[to]
+	return ok
 }
 
 // room makes place for one more: of a few entries, the one not confirmed for

@@ -69,8 +69,9 @@ func (c courier) deliver(ctx context.Context, p parcel) (result, string) {
 	for _, b := range c.backends {
 		begun := time.Now()
 		r = b.deliver(ctx, p)
-		b.health.saw(time.Now(), time.Since(begun), r.meaning, r.words(), r.stage)
-		tries = append(tries, b.name+": "+printable(b.nameless(r.words()), 400))
+		now := time.Now()
+		b.heard(r.err, answer{now, now.Sub(begun), r.stage, p.to[0].Domain, r.meaning, r.words()})
+		tries = append(tries, b.name+": "+printable(r.words(), 400))
 		if r.meaning != Away || !isTransport(r.err) || r.begun() || ctx.Err() != nil {
 			break
 		}

@@ -23,17 +23,15 @@ const backoff = time.Second
 
 // health keeps what a backend's answers tell about it. Its zero value is ready.
 type health struct {
-	mu    sync.Mutex
-	state State
-	since time.Time
+	mu       sync.Mutex
+	state    State // but for misconfiguration, which is in refusals
+	since    time.Time
+	refusals map[string]Refusal // of us, by domain; "" is for all of them
 
 	words   string // of the last answer
 	at      time.Time
 	latency time.Duration // a moving average over some ten answers
-
-	trouble   string // why the state is not up, with what to do
-	refusedAt Stage  // where it is misconfigured: only going further mends it
-	retryAt   time.Time
+	retryAt time.Time
 
 	ext        extensions
 	met        bool   // ext is known
@@ -45,54 +43,89 @@ type health struct {
 	answers map[Meaning]uint64
 }
 
-// saw takes in one answer. A refusal at RCPT is not mended by a greeting that
-// works: the stage is kept, and only an answer at or behind it counts.
-func (h *health) saw(now time.Time, took time.Duration, m Meaning, words string, stage Stage) {
+// Refusal says that a backend refuses us, and not a message or a recipient.
+type Refusal struct {
+	Domain string    `json:"domain,omitempty"` // whose mail it refuses; "" is all mail
+	Since  time.Time `json:"since"`
+	Stage  Stage     `json:"stage"`
+	Reason string    `json:"reason"` // its words, and what to do
+}
+
+// answer is one, as health looks at it.
+type answer struct {
+	at      time.Time
+	took    time.Duration
+	stage   Stage
+	domain  string // of the recipient
+	meaning Meaning
+	words   string
+}
+
+// saw takes in one answer. An answer that was not of the backend changes
+// nothing.
+func (h *health) saw(a answer) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.answers == nil {
 		h.answers = make(map[Meaning]uint64)
+		h.refusals = make(map[string]Refusal)
 	}
-	h.answers[m]++
-	h.words, h.at = printable(words, 300), now
+	h.answers[a.meaning]++
+	h.words, h.at = printable(a.words, 300), a.at
 	if h.latency == 0 {
-		h.latency = took
+		h.latency = a.took
 	}
-	h.latency += (took - h.latency) / 10
-	switch m {
+	h.latency += (a.took - h.latency) / 10
+	switch a.meaning {
 	case Away:
-		h.become(now, StateAway, "")
+		h.become(a.at, StateAway)
 	case Throttled:
-		h.become(now, StateThrottled, "")
+		h.become(a.at, StateThrottled)
 	case Misconfigured:
-		h.become(now, StateMisconfigured, stage)
+		h.become(a.at, StateUp) // it answers
+		h.refused(a)
 	default:
-		h.recovered(now, stage)
+		h.become(a.at, StateUp)
+		h.mended(a, "")
+		h.mended(a, a.domain)
 	}
 }
 
-func (h *health) become(now time.Time, s State, stage Stage) {
-	if h.state == StateMisconfigured && s != StateMisconfigured {
-		return // still what the operator has to see first
-	}
+func (h *health) become(now time.Time, s State) {
 	if h.state != s {
 		h.state, h.since = s, now
 	}
-	h.refusedAt = stage
-	h.trouble = h.words
-	if hint := remedy(h.words); hint != "" {
-		h.trouble += " (" + hint + ")"
+}
+
+// refused keeps a refusal of us: at RCPT and behind it is that of a domain,
+// before it that of all.
+func (h *health) refused(a answer) {
+	domain := a.domain
+	if order[a.stage] < order[AtRcpt] {
+		domain = ""
+	}
+	r, ok := h.refusals[domain]
+	if !ok {
+		r = Refusal{Domain: domain, Since: a.at}
+	}
+	r.Stage, r.Reason = a.stage, advised(h.words)
+	h.refusals[domain] = r
+}
+
+// mended ends a refusal when an answer came at or behind its stage: one at RCPT
+// is not mended by a greeting.
+func (h *health) mended(a answer, domain string) {
+	if r, ok := h.refusals[domain]; ok && order[a.stage] >= order[r.Stage] {
+		delete(h.refusals, domain)
 	}
 }
 
-func (h *health) recovered(now time.Time, stage Stage) {
-	if h.state == StateMisconfigured && order[stage] < order[h.refusedAt] {
-		return
+// advised is an answer with what can be done about it.
+func advised(words string) string {
+	if hint := remedy(words); hint != "" {
+		return words + " (" + hint + ")"
 	}
-	if h.state != StateUp {
-		h.state, h.since = StateUp, now
-	}
-	h.trouble, h.refusedAt = "", ""
+	return words
 }
 
 var order = map[Stage]int{AtGreeting: 0, AtHello: 1, AtTLS: 2, AtMail: 3, AtRcpt: 4, AtData: 5, AtBody: 6}

@@ -19,7 +19,7 @@ import (
 type everyone struct{ live *directory }
 
 func (e everyone) Verify(ctx context.Context, to address.Mailbox) smtp.Answer {
-	if e.live.doubts(to) {
+	if e.live.cache.doubts(to) {
 		return e.live.verifyLive(ctx, to)
 	}
 	return smtp.Answer{State: smtp.Any, Age: smtp.Live}
@@ -35,7 +35,7 @@ func (l listed) Verify(ctx context.Context, to address.Mailbox) smtp.Answer {
 	if !l.list.Has(to) {
 		return unknown(smtp.Live)
 	}
-	if l.live.doubts(to) {
+	if l.live.cache.doubts(to) {
 		return l.live.verifyLive(ctx, to)
 	}
 	return smtp.Answer{State: smtp.Valid, Age: smtp.Live}

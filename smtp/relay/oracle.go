@@ -27,7 +27,6 @@ type directory struct {
 
 	mu       sync.Mutex
 	asking   map[address.Mailbox]*question
-	doubted  map[address.Mailbox]struct{} // listed, and refused at delivery
 	all      acceptAll
 	canaried canaried
 }
@@ -42,8 +41,7 @@ type question struct {
 func newDirectory(domain string, backends []*Backend, c *cache, l *life) *directory {
 	return &directory{
 		domain: domain, backends: backends, cache: c, life: l,
-		asking:  make(map[address.Mailbox]*question),
-		doubted: make(map[address.Mailbox]struct{}),
+		asking: make(map[address.Mailbox]*question),
 	}
 }
 

@@ -170,9 +170,9 @@ func (b *Backend) check(ctx context.Context) {
 	b.health.dialled(now, c, err, ctx.Err() != nil)
 	if err != nil {
 		f := b.failed(err)
-		b.health.saw(now, now.Sub(begun), f.meaning, f.words(), f.stage)
+		b.health.saw(answer{now, now.Sub(begun), f.stage, "", f.meaning, f.words()})
 		return
 	}
 	b.asking.put(c)
-	b.health.saw(now, now.Sub(begun), Taken, "220 "+c.name, AtHello)
+	b.health.saw(answer{now, now.Sub(begun), AtTLS, "", Taken, "220 " + c.name})
 }

@@ -83,7 +83,7 @@ func (d *deliverer) settle(c *claim, r result, detail string) smtp.Receipt {
 		d.recheck.delivered(to)
 	}
 	for _, f := range r.refused {
-		d.recheck.belied(f)
+		d.recheck.belied(f, r.stage)
 	}
 	reason, said := r.verdict()
 	if said.Permanent() {
@@ -134,39 +134,16 @@ func (r result) verdict() (reply.Reason, reply.Reply) {
 
 // delivered takes in that the backend took a message for to, which is the best
 // yes there is.
-func (d *directory) delivered(to address.Mailbox) {
-	d.cache.accept(to, time.Now())
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	delete(d.doubted, to)
-}
-
-// maxDoubted bounds the recipients that a list names and the backend refused.
-const maxDoubted = 10_000
+func (d *directory) delivered(to address.Mailbox) { d.cache.accept(to, time.Now()) }
 
 // belied takes in that the backend refused a recipient at delivery: the retry
-// shall hear the truth at RCPT, whatever cache or list say.
-func (d *directory) belied(f refused) {
+// shall hear the truth at RCPT, whatever cache or list say. A refusal of the
+// message after its data says nothing of its recipients.
+func (d *directory) belied(f refused, at Stage) {
 	switch {
 	case f.meaning == UnknownUser || f.meaning == Disabled || Classify(f.reply) == UnknownUserClass:
 		d.cache.drop(f.to)
-	case f.meaning == RecipientForNow || f.meaning == MessageRefused:
+	case f.meaning == RecipientForNow || f.meaning == MessageRefused && at == AtRcpt:
 		d.cache.recheck(f.to)
-	default:
-		return
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if len(d.doubted) >= maxDoubted {
-		clear(d.doubted)
-	}
-	d.doubted[f.to] = struct{}{}
-}
-
-// doubts says whether a listed recipient has to be asked live.
-func (d *directory) doubts(to address.Mailbox) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	_, ok := d.doubted[to]
-	return ok
 }

@@ -22,7 +22,8 @@ type BackendStatus struct {
 	URL       string            `json:"url"`
 	State     State             `json:"state"`
 	Since     time.Time         `json:"since,omitzero"`
-	Reason    string            `json:"reason,omitempty"` // why it is not up, with what to do
+	Reason    string            `json:"reason,omitempty"`   // why it is not up, with what to do
+	Refusals  []Refusal         `json:"refusals,omitempty"` // all that make it misconfigured
 	Answer    string            `json:"last_answer,omitempty"`
 	At        time.Time         `json:"last_answer_at,omitzero"`
 	LatencyMs float64           `json:"latency_ms"`
@@ -70,7 +71,7 @@ func (h *health) status(now time.Time) BackendStatus {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s := BackendStatus{
-		State: h.state, Since: h.since, Reason: h.trouble, Answer: h.words, At: h.at,
+		State: h.state, Since: h.since, Answer: h.words, At: h.at,
 		LatencyMs: float64(h.latency.Microseconds()) / 1000, TLS: h.tls,
 		Answers: make(map[string]uint64, len(h.answers)),
 	}
@@ -79,6 +80,16 @@ func (h *health) status(now time.Time) BackendStatus {
 	}
 	for m, n := range h.answers {
 		s.Answers[string(m)] = n
+	}
+	if h.state == StateAway || h.state == StateThrottled {
+		s.Reason = advised(h.words)
+	}
+	for _, domain := range slices.Sorted(maps.Keys(h.refusals)) {
+		s.Refusals = append(s.Refusals, h.refusals[domain])
+	}
+	if len(s.Refusals) > 0 { // that is what somebody has to see to
+		r := s.Refusals[0]
+		s.State, s.Since, s.Reason = StateMisconfigured, r.Since, r.Reason
 	}
 	return s
 }
