@@ -49,6 +49,15 @@ func OpenLedger(dir string, terms Terms, now func() time.Time) (*Ledger, Recover
 	return l, rec, nil
 }
 
+// NewLedger returns a Ledger that keeps nothing on disk, for judging recorded
+// days again. Its Run, Sync and Close must not be called.
+func NewLedger(terms Terms, now func() time.Time) *Ledger {
+	return &Ledger{
+		now: now, v4: newTable4(), v6: newTable6(),
+		guards: NewGuards(nil), terms: terms.withDefaults(), notes: newNotes(),
+	}
+}
+
 func (l *Ledger) restore(rec *Recovery) error {
 	from := l.restoreSnapshot(rec)
 	generations, err := l.store.logs()

@@ -74,6 +74,9 @@ func openStore(dir string) (*store, error) {
 }
 
 func (s *store) append(frames []byte) {
+	if s == nil { // a ledger of NewLedger
+		return
+	}
 	s.mu.Lock()
 	if len(s.pending)+len(frames) > maxPending && s.problem != nil {
 		s.pending, s.lost = nil, true

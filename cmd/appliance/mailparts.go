@@ -17,7 +17,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mailweir/config"
+	"mailweir/record"
 	"mailweir/smtp"
+	"mailweir/smtp/address"
 	"mailweir/smtp/check"
 	"mailweir/smtp/harvest"
 	"mailweir/smtp/relay"
@@ -64,8 +66,14 @@ func smtpPolicy(cfg config.Config, router *relay.Router, certs *certificates) sm
 			Command: cfg.SMTP.Timeouts.Command, DataIdle: cfg.SMTP.Timeouts.DataIdle, Session: cfg.SMTP.Timeouts.Session,
 		},
 		GreetWait: cfg.SMTP.GreetWait, TLS: certs.config(cfg.TLS.MinVersion), Router: router,
-		SMTPUTF8: true, Chain: check.Chain(cfg.SMTP.MaxRecipients),
+		SMTPUTF8: true, Postmaster: postmaster(cfg), Chain: check.Chain(cfg.SMTP.MaxRecipients),
 	}
+}
+
+// postmaster is whom RCPT TO:<Postmaster> means (RFC 5321 section 4.5.1): that
+// of the first domain, since this machine has no mailboxes of its own.
+func postmaster(cfg config.Config) address.Mailbox {
+	return address.Mailbox{Local: "postmaster", Domain: cfg.Domains[0].Name}
 }
 
 // policyID is the same for the same settings, whatever the file looks like.
@@ -79,9 +87,18 @@ func harvestRules(h config.Harvest) harvest.Rules {
 	if !h.Enabled {
 		return harvest.Rules{}
 	}
-	return harvest.Rules{
-		UnknownPerHour: h.UnknownPerHour, SharePerHour: h.SharePerHour,
-		UnknownPerDay: h.UnknownPerDay, SharePerDay: h.SharePerDay, AbsolutePerDay: h.AbsolutePerDay,
+	r := harvest.Default
+	r.UnknownPerHour, r.SharePerHour = h.UnknownPerHour, h.SharePerHour
+	r.UnknownPerDay, r.SharePerDay = h.UnknownPerDay, h.SharePerDay
+	r.AbsolutePerDay = h.AbsolutePerDay
+	return r
+}
+
+// recordOptions is what the file says of the record store.
+func recordOptions(cfg config.Config) record.Options {
+	return record.Options{
+		Dir: filepath.Join(cfg.StateDir, "mail", "records"), Node: cfg.Hostname,
+		Keep: cfg.Records.Keep, MaxSize: int64(cfg.Records.MaxSize), BanMax: cfg.Firewall.BanMax,
 	}
 }
 

@@ -82,7 +82,7 @@ func (w *engine) recipient(t time.Time, src smtp.Source, r smtp.Recipient, null 
 			e.domain.takes(e.now)
 		}
 	}
-	if src.Tier == smtp.Protected {
+	if src.Tier == smtp.Protected || w.rules == (Rules{}) {
 		return smtp.Advice{}
 	}
 	e.source = w.sources.get(sourceKey(src.Addr), e.now)

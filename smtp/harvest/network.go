@@ -24,9 +24,28 @@ const (
 // network is the evidence against a prefix whose addresses guess in turn: an
 // IPv4 /24, an IPv6 /56 or /48.
 type network struct {
-	seen    []seen
+	seen    []seen // a ring once it is full
+	oldest  int
 	members []hit // sources that guessed, distinct
 	hot     instant
+}
+
+// see enters a recipient, in place of the oldest where there is no room.
+func (n *network) see(now instant, h uint64, k kind) {
+	for i := range n.seen {
+		if e := &n.seen[i]; e.is(h) {
+			if k.good() || e.kind().good() || since(now, e.at) >= forget {
+				*e = newSeen(h, k, now)
+			}
+			return
+		}
+	}
+	if len(n.seen) < maxOfNetwork {
+		n.seen = append(n.seen, newSeen(h, k, now))
+		return
+	}
+	n.seen[n.oldest] = newSeen(h, k, now)
+	n.oldest = (n.oldest + 1) % maxOfNetwork
 }
 
 // networkKeys are the networks of a source, the narrowest first.
@@ -59,12 +78,12 @@ func (w *engine) tellNetworks(now instant, s *source, h uint64, k kind) {
 			n = new(network)
 			w.networks.put(nk, n)
 		}
-		see(&n.seen, maxOfNetwork, now, h, k)
+		n.see(now, h, k)
 		if k.good() {
 			continue
 		}
 		addHit(&n.members, keyHash(w.opts.Key, s.key), now, need)
-		if w.rotates(n, now, need) {
+		if settled := n.hot != 0 && since(now, n.hot) < hour; !settled && w.rotates(n, now, need) {
 			n.hot = now
 		}
 	}

@@ -38,7 +38,7 @@ var Default = Rules{
 	AbsolutePerDay: 300, StrikesPerDay: 3, NullPerHour: 200,
 	TrapHits: 1, Complaints: 3,
 	RefusedPerHour: 30, SessionsPerHour: 10, ForeignPerHour: 5,
-	Slow: time.Second,
+	Slow: 200 * time.Millisecond,
 }
 
 // Names of the rules, as evidence and records show them.

@@ -34,18 +34,21 @@ func (w *engine) shares(now instant, s *source, local uint64) {
 		w.shared.put(local, n)
 	}
 	n.by = slices.DeleteFunc(n.by, func(e namer) bool { return e.key == s.key || now-min(now, e.at) >= sharedWithin })
-	if len(n.by) >= sharedBy {
+	heated := n.by // who is told that the part goes round: all at first, then who is new
+	if len(n.by) == sharedBy {
 		n.by = slices.Delete(n.by, 0, 1)
+		heated = nil
 	}
 	n.by = append(n.by, namer{s.key, now})
 	if len(n.by) < sharedBy {
 		return
 	}
-	for _, e := range n.by {
+	for _, e := range heated {
 		if other := w.sources.find(e.key); other != nil {
 			w.heat(now, other, local)
 		}
 	}
+	w.heat(now, s, local)
 }
 
 // heat notes that others name what s named, and marks it when that is so of

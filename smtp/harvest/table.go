@@ -1,14 +1,12 @@
 package harvest
 
-import "github.com/dchest/siphash"
-
 // table is the bounded set of sources: an open hash over a slab of chunks. It
 // knows the order of idleness within three rings, so that what is forgotten
 // first is the longest idle source with nothing to its name.
 type table struct {
 	max   int
 	seed  [2]uint64
-	slots []uint32 // 0: free, else index of a source + 1
+	slots []uint64 // 0: free, else index of a source + 1, below half of its key's hash
 	slab  [][]source
 	used  uint32   // of the slab, ever
 	free  []uint32 // given back
@@ -36,7 +34,7 @@ const (
 )
 
 func newTable(limit int, seed [2]uint64) *table {
-	t := &table{max: max(1, limit), seed: seed, slots: make([]uint32, 64)}
+	t := &table{max: max(1, limit), seed: seed, slots: make([]uint64, 64)}
 	for i := range t.rings {
 		t.rings[i] = ring{head: none, tail: none}
 	}
@@ -48,23 +46,22 @@ func (t *table) len() int { return t.count }
 func (t *table) at(i uint32) *source { return &t.slab[i>>chunkBits][i&(chunkSize-1)] }
 
 // slot is where k is, or would be put.
-func (t *table) slot(k key) uint32 {
-	mask := uint32(len(t.slots) - 1)
-	i := t.home(k)
-	for t.slots[i] != 0 && t.at(t.slots[i]-1).key != k {
+func (t *table) slot(k key) uint64 {
+	mask := uint64(len(t.slots) - 1)
+	h := keyHash(t.seed, k)
+	i := h & mask
+	for t.slots[i] != 0 && (t.slots[i]>>32 != h>>32 || t.at(index(t.slots[i])).key != k) {
 		i = (i + 1) & mask
 	}
 	return i
 }
 
-func (t *table) home(k key) uint32 {
-	return uint32(siphash.Hash(t.seed[0], t.seed[1], k[:])) & uint32(len(t.slots)-1)
-}
+func index(slot uint64) uint32 { return uint32(slot) - 1 }
 
 // find returns the source of a key as it is; nil: none.
 func (t *table) find(k key) *source {
 	if v := t.slots[t.slot(k)]; v != 0 {
-		return t.at(v - 1)
+		return t.at(index(v))
 	}
 	return nil
 }
@@ -73,9 +70,10 @@ func (t *table) find(k key) *source {
 func (t *table) get(k key, now instant) *source {
 	i := t.slot(k)
 	if v := t.slots[i]; v != 0 {
-		s := t.at(v - 1)
-		t.unlink(s, v-1)
-		t.link(s, v-1)
+		n := index(v)
+		s := t.at(n)
+		t.unlink(s, n)
+		t.link(s, n)
 		s.last = max(s.last, now)
 		return s
 	}
@@ -88,7 +86,7 @@ func (t *table) get(k key, now instant) *source {
 	n := t.take()
 	s := t.at(n)
 	*s = source{key: k, first: now, last: now}
-	t.slots[t.slot(k)] = n + 1
+	t.slots[t.slot(k)] = keyHash(t.seed, k)>>32<<32 | uint64(n+1)
 	t.count++
 	t.link(s, n)
 	return s
@@ -109,10 +107,10 @@ func (t *table) take() uint32 {
 
 func (t *table) grow() {
 	old := t.slots
-	t.slots = make([]uint32, 2*len(old))
+	t.slots = make([]uint64, 2*len(old))
 	for _, v := range old {
 		if v != 0 {
-			t.slots[t.slot(t.at(v-1).key)] = v
+			t.slots[t.slot(t.at(index(v)).key)] = v
 		}
 	}
 }
@@ -122,7 +120,7 @@ func (t *table) move(s *source, to uint8) {
 	if s.ring == to {
 		return
 	}
-	n := t.slots[t.slot(s.key)] - 1
+	n := index(t.slots[t.slot(s.key)])
 	t.unlink(s, n)
 	s.ring = to
 	t.link(s, n)
@@ -183,10 +181,10 @@ func (t *table) remove(n uint32) {
 
 // closeUp empties a slot and moves up what stands behind it only because the
 // slot was taken.
-func (t *table) closeUp(hole uint32) {
-	mask := uint32(len(t.slots) - 1)
+func (t *table) closeUp(hole uint64) {
+	mask := uint64(len(t.slots) - 1)
 	for i := (hole + 1) & mask; t.slots[i] != 0; i = (i + 1) & mask {
-		home := t.home(t.at(t.slots[i] - 1).key)
+		home := keyHash(t.seed, t.at(index(t.slots[i])).key) & mask
 		if (i-home)&mask >= (i-hole)&mask {
 			t.slots[hole] = t.slots[i]
 			hole = i

@@ -1,0 +1,130 @@
+package replay
+
+import (
+	"mailweir/record"
+	"mailweir/smtp"
+	"mailweir/smtp/reply"
+)
+
+// begin is the connection, or what is seen of it: the first moment of a line.
+func (p *Player) begin(t *take) {
+	if p.dropped(t) {
+		return
+	}
+	if c, ok := p.watch.Connected(p.now, t.source); ok {
+		p.convict(t, c)
+	}
+}
+
+// dropped says whether the source stands banned by now. Who is in the middle of
+// a transaction then is reset.
+func (p *Player) dropped(t *take) bool {
+	if !t.gone && !p.o.Observe && p.o.Bans.Banned(p.now, t.source.Addr) {
+		t.gone, t.result = true, Result{smtp.Dropped, reply.Banned}
+	}
+	return t.gone
+}
+
+// recipient plays recipient i of a transaction.
+func (p *Player) recipient(t *take, i int) {
+	if p.dropped(t) {
+		return
+	}
+	r := &t.rcpts[i]
+	a := p.watch.Recipient(p.now, t.source, smtp.Recipient{
+		To: r.to, Oracle: r.oracle, Age: r.age, Trap: r.trap, Reason: r.reason,
+	}, t.null)
+	if a.Convicted {
+		p.convict(t, a.Conviction)
+	}
+	if a.Say != "" && !p.o.Observe {
+		r.reason = a.Say
+		t.closed = t.closed || a.Say == reply.TooManyUnknown
+	}
+}
+
+// convict has the source banned, and ends the transaction.
+func (p *Player) convict(t *take, c smtp.Conviction) {
+	if c.Spared {
+		return
+	}
+	prefix, until, ok := p.o.Bans.Convict(p.now, t.source.Addr, c.Reason, t.source.Ref)
+	if !ok {
+		return
+	}
+	p.sum.Bans++
+	e := Evidence{
+		Ref: t.name, Peer: t.source.Addr, Rule: c.Evidence.Rule,
+		Unknown: c.Evidence.Unknown, Valid: c.Evidence.Valid, Guesses: c.Evidence.Guesses,
+	}
+	if c.Evidence.Window > 0 {
+		e.Window = c.Evidence.Window.String()
+	}
+	p.say(p.now, Ban{prefix, record.Time{Time: p.now}, record.Time{Time: until}, c.Reason, e})
+	if !p.o.Observe {
+		t.gone, t.result = true, Result{smtp.Dropped, c.Reason}
+	}
+}
+
+// finish is the end of a transaction: what became of it is history.
+func (p *Player) finish(t *take) {
+	if !p.dropped(t) {
+		t.result = p.conclude(t)
+		p.watch.Finished(p.now, t.source, t.result.Outcome, t.result.Reason)
+	}
+	if t.result == t.was || t.gone && t.silent {
+		return
+	}
+	p.sum.Changed++
+	p.say(t.time, Change{t.name, record.Time{Time: t.time}, t.result, t.was})
+}
+
+// conclude is what becomes of a transaction that nobody dropped, by its sender,
+// its recipients, and then its message.
+func (p *Player) conclude(t *take) Result {
+	if t.sender != "" {
+		return refusedFor(t.sender)
+	}
+	accepted := 0
+	for i := range t.rcpts {
+		if t.rcpts[i].reason == "" {
+			accepted++
+		}
+	}
+	switch {
+	case len(t.rcpts) == 0:
+		return t.was
+	case accepted == 0:
+		return t.refusals()
+	case t.closed:
+		return refusedFor(reply.TooManyUnknown)
+	case t.taken == 0: // every recipient was refused, so that no message came
+		p.sum.MissingFacts++
+		return t.was
+	case t.message != "":
+		return refusedFor(t.message)
+	}
+	return t.was
+}
+
+// refusals is the outcome of a transaction without recipient, as the session
+// concludes it: what is for good comes before what is for now.
+func (t *take) refusals() Result {
+	for _, want := range []smtp.Outcome{smtp.Rejected, smtp.Deferred} {
+		for i := range t.rcpts {
+			if r := refusedFor(t.rcpts[i].reason); r.Outcome == want {
+				return r
+			}
+		}
+	}
+	return t.was
+}
+
+// refusedFor is the result of a refusal that nothing followed.
+func refusedFor(why reply.Reason) Result {
+	row := reply.Of(why)
+	if row.Reply.Transient() && row.Reason == why {
+		return Result{smtp.Deferred, why}
+	}
+	return Result{smtp.Rejected, why}
+}

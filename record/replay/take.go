@@ -1,0 +1,318 @@
+package replay
+
+import (
+	"hash/maphash"
+	"strconv"
+	"strings"
+	"time"
+
+	"mailweir/record"
+	"mailweir/ref"
+	"mailweir/smtp"
+	"mailweir/smtp/reply"
+)
+
+// take is a line made ready to be played: the facts that matter, what became of
+// the transaction, and what the judges say of it now. There may be millions.
+type take struct {
+	name   string // the ref as written
+	time   time.Time
+	took   time.Duration
+	source smtp.Source
+	null   bool // the null sender
+	rcpts  []rcpt
+
+	sender  reply.Reason // why MAIL is refused now
+	message reply.Reason // why the message is refused now
+	taken   int          // recipients that were accepted then
+
+	was    Result
+	silent bool // nothing was said to the client: it may as well have been dropped
+	gone   bool // dropped
+	closed bool
+	result Result
+}
+
+// rcpt is one recipient.
+type rcpt struct {
+	at     time.Duration
+	to     string
+	oracle smtp.OracleState
+	age    smtp.Age
+	trap   bool
+	reason reply.Reason // why it is refused now; "": it is not
+}
+
+func (t *take) end() time.Time { return t.time.Add(t.took) }
+
+// take makes a line ready.
+func (p *Player) take(l *record.Line) *take {
+	tx := l.Transaction()
+	f := &tx.Facts
+	t := &take{
+		name: l.Ref, time: l.Time.Time.UTC(), null: f.MailFrom != nil && *f.MailFrom == "",
+		source: smtp.Source{
+			Addr: l.Peer.Unmap(), ASN: l.ASN, Ref: identity(l.Ref), Session: identity(l.Session), Vouched: vouched(l),
+		},
+	}
+	if l.Ms != nil {
+		t.took = max(0, time.Duration(*l.Ms)*time.Millisecond)
+	}
+	f.Tier = p.tier(l)
+	t.source.Tier = f.Tier
+	t.was = became(l)
+	t.silent = l.Reply == nil && l.MailFrom == nil && len(l.Rcpts) == 0
+	p.judge(t, l, f)
+	return t
+}
+
+// tier is what is said of a source before its history: the operator's word, and
+// that of the block lists (smtp-filter.md section 3).
+func (p *Player) tier(l *record.Line) smtp.Tier {
+	tier := smtp.New
+	if p.o.Tier != nil {
+		tier = p.o.Tier(l.Peer)
+	}
+	listed := 0.0
+	for _, b := range l.Lists {
+		listed += b.Score
+	}
+	if tier == smtp.New && listed >= suspectScore {
+		return smtp.Suspect
+	}
+	return tier
+}
+
+// suspectScore is the score from which a source is suspect.
+const suspectScore = 4
+
+// vouched says whether SPF passes for a host whose name is confirmed.
+func vouched(l *record.Line) bool {
+	return l.SPF == "pass" && l.RDNS != nil && l.RDNS.State == "confirmed"
+}
+
+var seed = maphash.MakeSeed()
+
+// identity makes a number of a ref of whatever maker.
+func identity(s string) ref.Ref {
+	if s == "" {
+		return 0
+	}
+	if r, err := ref.Parse(s); err == nil {
+		return r
+	}
+	return ref.Ref(maphash.String(seed, s) | 1)
+}
+
+// judge has the judges say what they say of the facts.
+func (p *Player) judge(t *take, l *record.Line, f *smtp.Facts) {
+	rcpts, size := f.Rcpts, f.Size
+	f.Rcpts, f.Size = nil, 0 // neither was there yet
+	f.Limit = p.limit(f.Limit, rcpts)
+	if f.MailFrom != nil {
+		t.sender = refusal(p.o.Chain.Mail, f)
+	}
+	for i := range rcpts {
+		f.Rcpts = rcpts[:i+1]
+		r := &rcpts[i]
+		if whyRefused(r) == "" {
+			t.taken++
+		}
+		why := p.judgeRecipient(f, r)
+		t.rcpts = append(t.rcpts, rcpt{
+			at: max(0, r.At), to: strings.Clone(r.To), oracle: r.Oracle, age: r.Age, trap: r.Trap, reason: why,
+		})
+		r.Reason = why // what later judges see of it
+	}
+	f.Size = size
+	if t.taken > 0 {
+		t.message = refusal(p.o.Chain.Data, f)
+	}
+	if t.was == (Result{smtp.Rejected, reply.MessageRefused}) && l.BackendReply == "" && t.message != "" {
+		t.was.Reason = t.message // it was us who refused it, and for this
+	}
+}
+
+// limit is the size that a message to these recipients may have.
+func (p *Player) limit(recorded int64, rcpts []smtp.Recipient) int64 {
+	if p.o.Limit == nil {
+		return recorded
+	}
+	least := p.o.Limit("")
+	for i := range rcpts {
+		least = min(least, p.o.Limit(domainOf(rcpts[i].To)))
+	}
+	return least
+}
+
+func domainOf(mailbox string) string {
+	return strings.ToLower(mailbox[strings.LastIndexByte(mailbox, '@')+1:])
+}
+
+// judgeRecipient is why the last recipient of f is refused; "": it is not.
+func (p *Player) judgeRecipient(f *smtp.Facts, r *smtp.Recipient) reply.Reason {
+	was := whyRefused(r)
+	r.Trap = r.Trap || p.o.Trap != nil && p.o.Trap(r.To)
+	r.Route = p.route(r, was)
+	if _, listed := judged[was]; was != "" && !listed {
+		return was // by a check that looks at what no line has: it stands
+	}
+	if aboutOracle[was] {
+		r.Answer = smtp.Answer{State: r.Oracle, Age: r.Age, Reply: r.Reply, Reason: was}
+	}
+	if r.Trap {
+		return reply.Trap
+	}
+	if why := refusal(p.o.Chain.Rcpt, f); why != "" {
+		return why
+	}
+	if r.Oracle == "" {
+		if was == "" {
+			return ""
+		}
+		p.sum.MissingFacts++ // nobody asked the oracle, since it was refused before
+		return was
+	}
+	return refusal(p.o.Chain.Oracle, f)
+}
+
+// whyRefused is why a recipient was refused: by its reason, or else by its
+// reply, or else by what the oracle said.
+func whyRefused(r *smtp.Recipient) reply.Reason {
+	switch {
+	case r.Reason != "":
+		return r.Reason
+	case r.Reply.Code != 0 && r.Reply.Positive():
+		return ""
+	case r.Oracle == smtp.Unknown || r.Trap:
+		return reply.UnknownUser
+	case r.Oracle == smtp.Unavailable:
+		return reply.OracleAway
+	case r.Reply.Code != 0 && r.Reply.Transient():
+		return reply.OracleAway
+	case r.Reply.Code != 0:
+		return reply.Relaying
+	}
+	return ""
+}
+
+// route is the name of a recipient's route, as far as a judge looks at it.
+func (p *Player) route(r *smtp.Recipient, was reply.Reason) string {
+	served := r.Route != "" || was != reply.Relaying
+	if p.o.Served != nil {
+		served = p.o.Served(domainOf(r.To))
+	}
+	switch {
+	case !served:
+		return ""
+	case r.Route != "":
+		return r.Route
+	}
+	return "unnamed"
+}
+
+// judged are the reasons that are judged again; any other stands as it was.
+var judged = func() map[reply.Reason]struct{} {
+	m := map[reply.Reason]struct{}{}
+	for _, r := range []reply.Reason{
+		reply.RecipientSyntax, reply.UnqualifiedRecipient, reply.UTF8, reply.Relaying, reply.UnknownUser,
+		reply.Harvest, reply.Trap, reply.Persistence, reply.Complaint, reply.RelayProbe, reply.TooManyUnknown,
+		reply.UnderAttack, reply.TooManyRecipients, reply.OtherRoute, reply.BounceRecipients, reply.Size,
+		reply.OracleAway, reply.RecipientForNow, reply.MailboxDisabled, reply.MisconfiguredBackend, reply.MessageRefused,
+	} {
+		m[r] = struct{}{}
+	}
+	return m
+}()
+
+// aboutOracle are the reasons that come from what the oracle heard.
+var aboutOracle = map[reply.Reason]bool{
+	reply.OracleAway: true, reply.RecipientForNow: true, reply.MailboxDisabled: true,
+	reply.MisconfiguredBackend: true, reply.MessageRefused: true,
+}
+
+// refusal is the reason of the first judge that refuses.
+func refusal(links []smtp.Link, f *smtp.Facts) reply.Reason {
+	for _, l := range links {
+		switch v := l.Judge.Judge(f); v.Action {
+		case reply.Pass, reply.Log, "":
+		default:
+			return v.Reason
+		}
+	}
+	return ""
+}
+
+// became is what became of a transaction, read off the replies that were
+// written.
+func became(l *record.Line) Result {
+	accepted := 0
+	var worst Result
+	for i := range l.Rcpts {
+		r := l.Rcpts[i]
+		why := whyOf(&r)
+		if why == "" {
+			accepted++
+			continue
+		}
+		if convicts[why] {
+			return Result{smtp.Dropped, why}
+		}
+		res := refusedFor(why)
+		if r.Reply != nil && r.Reply.Transient() {
+			res.Outcome = smtp.Deferred
+		}
+		if worst.Outcome == "" || worst.Outcome == smtp.Deferred && res.Outcome == smtp.Rejected {
+			worst = res
+		}
+	}
+	switch {
+	case accepted == 0 && worst.Outcome != "":
+		return worst
+	case accepted == 0 && l.Reply != nil:
+		return bySaid(l.Reply.Code, "")
+	case accepted > 0 && l.Reply != nil && !l.Reply.Positive():
+		return bySaid(l.Reply.Code, reply.MessageRefused)
+	case accepted > 0 && l.BackendReply != "":
+		return bySaid(leadingCode(l.BackendReply), reply.MessageRefused)
+	case accepted > 0 && (l.Size > 0 || l.MessageID != ""):
+		return Result{smtp.Accepted, ""}
+	}
+	return Result{smtp.Aborted, ""}
+}
+
+func whyOf(r *record.Rcpt) reply.Reason {
+	s := smtp.Recipient{Reason: r.Reason, Oracle: r.Oracle, Trap: r.Trap}
+	if r.Reply != nil {
+		s.Reply = *r.Reply
+	}
+	return whyRefused(&s)
+}
+
+// convicts are the reasons of a recipient whose answer was the last.
+var convicts = map[reply.Reason]bool{
+	reply.Harvest: true, reply.Persistence: true, reply.Complaint: true, reply.RelayProbe: true,
+}
+
+// bySaid is the result of a reply to a message or to the connection.
+func bySaid(code int, why reply.Reason) Result {
+	switch {
+	case code >= 500:
+		return Result{smtp.Rejected, why}
+	case code >= 400 && why == reply.MessageRefused:
+		return Result{smtp.Deferred, reply.BackendAway}
+	case code >= 400:
+		return Result{smtp.Deferred, why}
+	}
+	return Result{smtp.Accepted, ""}
+}
+
+// leadingCode is the code that a backend's answer begins with; one without is
+// an answer of a delivery that knows none, such as a maildir, and good.
+func leadingCode(s string) int {
+	code, err := strconv.Atoi(s[:min(3, len(s))])
+	if err != nil {
+		return 250
+	}
+	return code
+}
