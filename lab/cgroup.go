@@ -121,17 +121,10 @@ func removeGroup(path string) {
 	}
 }
 
-// sweepGroups removes the groups of dead labs: those that have no directory
-// any more. A living lab has its directory before its group.
-func sweepGroups(runBase string) {
-	base, err := groupBase()
-	if err != nil {
-		return
-	}
-	groups, _ := os.ReadDir(base)
-	for _, g := range groups {
-		if _, err := os.Stat(filepath.Join(runBase, g.Name())); g.IsDir() && errors.Is(err, os.ErrNotExist) {
-			removeGroup(filepath.Join(base, g.Name()))
-		}
+// sweepGroup removes the groups of a dead lab. Others without a directory are
+// let be: they may belong to a lab that lives in another root file system.
+func sweepGroup(lab string) {
+	if base, err := groupBase(); err == nil {
+		removeGroup(filepath.Join(base, lab))
 	}
 }

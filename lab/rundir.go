@@ -83,8 +83,8 @@ func sweep(base string) {
 		if err != nil {
 			continue // its owner lives
 		}
+		sweepGroup(e.Name())
 		_ = removeTree(path)
 		lock.Close()
 	}
-	sweepGroups(base)
 }

@@ -40,7 +40,7 @@ func TestNoMailIsLost(t *testing.T) {
 	m := &mta{host: s.sender, to: edge4, heard: p.heard}
 	enough, sent := make(chan struct{}), make(chan int)
 	go func() { sent <- m.send(ctx, enough, 6) }()
-	k := &killer{site: s, tap: p, mta: m, taking: map[string]bool{}, taken: map[string]bool{}, random: rand.New(rand.NewPCG(20261122, 2))}
+	k := &killer{site: s, tap: p, mta: m, taken: map[string]bool{}, random: rand.New(rand.NewPCG(20261122, 2))}
 	began := time.Now()
 	k.run(ctx)
 	killed := time.Since(began)
@@ -99,9 +99,7 @@ type killer struct {
 	mta    *mta
 	random *rand.Rand
 
-	// Messages that a kill of ours made the client send again, by how far the
-	// backend was with them.
-	taking, taken map[string]bool
+	taken map[string]bool // messages that the backend had taken and no client knew of, at a kill
 
 	tapped, other int
 	since         int // kills since weir run was started
@@ -151,7 +149,6 @@ func (k *killer) killBetween(ctx context.Context) {
 
 func (k *killer) killMail() {
 	k.await("mail")
-	k.note()
 	k.site.weir.Kill("mail")
 	k.note()
 	k.since++
@@ -175,7 +172,6 @@ func (k *killer) killAnything() {
 
 // killWeir kills all of ours at once.
 func (k *killer) killWeir() {
-	k.note()
 	k.site.weir.KillAll()
 	k.note()
 	k.site.weir.Start()
@@ -187,13 +183,9 @@ func (k *killer) await(role string) {
 	k.site.Eventually(patience, role+" runs", func() bool { return k.site.weir.PID(role) != 0 })
 }
 
-// note remembers what a kill at this moment makes the client send again.
+// note remembers what the kill of our mail role makes the client send again.
 func (k *killer) note() {
-	taking, taken := k.tap.unheard()
-	for _, id := range taking {
-		k.taking[id] = true
-	}
-	for _, id := range taken {
+	for _, id := range k.tap.edgeDied() {
 		k.taken[id] = true
 	}
 }
@@ -250,7 +242,7 @@ func (n *tally) count(t *testing.T, k *killer, id string, copies []string) {
 	case more == 0:
 	case k.taken[id]:
 		n.after += more
-	case k.taking[id]:
+	case k.tap.orphaned[id]:
 		n.during += more
 	case k.tap.doubtful[id]:
 		n.backend += more

@@ -23,9 +23,10 @@ type tap struct {
 	backend netip.AddrPort
 
 	mu       sync.Mutex
-	sent     map[string]bool // bodies on their way, without an answer yet
+	live     map[*conversation]bool
 	answered map[string]int  // 250s of the backend that came by
 	between  map[string]bool // answered, and the client has not heard of it
+	orphaned map[string]bool // the edge died before the backend's answer, which may have been 250
 	doubtful map[string]bool // the backend died with the body: it may have kept it
 
 	// armed receives one message's id between the backend's 250 and ours; the
@@ -39,7 +40,8 @@ func newTap(t *testing.T, host *lab.Host, backend netip.AddrPort) *tap {
 	t.Helper()
 	p := &tap{
 		t: t, host: host, backend: backend,
-		sent: map[string]bool{}, answered: map[string]int{}, between: map[string]bool{}, doubtful: map[string]bool{},
+		live: map[*conversation]bool{}, answered: map[string]int{},
+		between: map[string]bool{}, orphaned: map[string]bool{}, doubtful: map[string]bool{},
 		held: make(chan string), release: make(chan struct{}),
 	}
 	ln, err := host.Listen(netip.AddrPortFrom(host.Addr(), 25))
@@ -59,21 +61,26 @@ func newTap(t *testing.T, host *lab.Host, backend netip.AddrPort) *tap {
 	return p
 }
 
-// conversation is one connection through the tap.
+// conversation is one connection through the tap. Its fields are guarded by the
+// tap's lock.
 type conversation struct {
-	tap *tap
-	mu  sync.Mutex
-	id  string // of the message whose body goes by
+	tap    *tap
+	id     string // of the message whose body goes by
+	orphan bool   // the edge that made it was killed
 }
 
 func (p *tap) serve(front net.Conn) {
 	defer front.Close()
+	c := &conversation{tap: p}
+	p.mu.Lock()
+	p.live[c] = true
+	p.mu.Unlock()
+	defer c.over()
 	back, err := p.host.Dial(p.t.Context(), p.backend)
 	if err != nil {
 		return
 	}
 	defer back.Close()
-	c := &conversation{tap: p}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -83,7 +90,6 @@ func (p *tap) serve(front net.Conn) {
 	copyLines(front, back, c.fromBackend)
 	front.Close() // the backend is gone: so is the edge's connection to it
 	<-done
-	c.over()
 }
 
 // copyLines passes on what it reads, line by line, and shows each line first.
@@ -103,12 +109,9 @@ func (c *conversation) fromEdge(line []byte) {
 	if !ok {
 		return
 	}
-	c.mu.Lock()
-	c.id = strings.TrimSpace(string(id))
-	c.mu.Unlock()
 	c.tap.mu.Lock()
-	c.tap.sent[strings.TrimSpace(string(id))] = true
-	c.tap.mu.Unlock()
+	defer c.tap.mu.Unlock()
+	c.id = strings.TrimSpace(string(id))
 }
 
 // taken begins Postfix's answer to a message that it has on disk.
@@ -118,17 +121,20 @@ func (c *conversation) fromBackend(line []byte) {
 	if !bytes.HasPrefix(line, taken) {
 		return
 	}
-	c.mu.Lock()
-	id := c.id
-	c.id = ""
-	c.mu.Unlock()
 	p := c.tap
 	p.mu.Lock()
-	delete(p.sent, id)
+	id := c.id
+	c.id = ""
 	p.answered[id]++
-	p.between[id] = true
-	hold := p.armed
-	p.armed = false
+	if c.orphan {
+		p.orphaned[id] = true
+	} else {
+		p.between[id] = true
+	}
+	hold := p.armed && !c.orphan
+	if hold {
+		p.armed = false
+	}
 	p.mu.Unlock()
 	if hold {
 		select {
@@ -139,17 +145,20 @@ func (c *conversation) fromBackend(line []byte) {
 	}
 }
 
-// over notes a body that went to a backend which died with it.
+// over notes a body that nobody heard an answer to: the edge or the backend died
+// with it.
 func (c *conversation) over() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.id == "" {
-		return
+	p := c.tap
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.live, c)
+	switch {
+	case c.id == "":
+	case c.orphan:
+		p.orphaned[c.id] = true
+	default:
+		p.doubtful[c.id] = true
 	}
-	c.tap.mu.Lock()
-	defer c.tap.mu.Unlock()
-	delete(c.tap.sent, c.id)
-	c.tap.doubtful[c.id] = true
 }
 
 // arm makes the next 250 of the backend wait.
@@ -175,11 +184,15 @@ func (p *tap) heard(id string) {
 	delete(p.between, id)
 }
 
-// unheard are the messages that the backend is taking, and those that it has
-// taken, whose client does not know it: a kill of the edge now makes the client
-// send them again, and the backend has them already or will have them.
-func (p *tap) unheard() (taking, taken []string) {
+// edgeDied says that the edge was killed: what it had under way the backend may
+// still take, as it may long have the whole body. It returns the messages that
+// the backend has taken and whose client does not know it: these it will send
+// again.
+func (p *tap) edgeDied() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return slices.Collect(maps.Keys(p.sent)), slices.Collect(maps.Keys(p.between))
+	for c := range p.live {
+		c.orphan = true
+	}
+	return slices.Collect(maps.Keys(p.between))
 }
