@@ -37,8 +37,8 @@ bench: ## the figures; PKG=./firewall/... for some
 	@scripts/deps test
 	$(ROOT) go test -run '^$$' -bench . -count=1 -timeout 60m $(PKG)
 
-generate: ## compile the packet program and its bindings again
-	go generate ./bpf/...
+generate: ## compile the packet program, write the generated chapters of the manual
+	go generate ./bpf/... ./cmd/appliance
 
 fmt: ## gofmt
 	gofmt -l -w $$(git ls-files '*.go')

@@ -100,7 +100,7 @@ func homeTable(path []string) []string {
 // dotted finds a key of table that is written under another header, or none.
 func (d *document) dotted(table []string) (last entry, ok bool) {
 	for _, e := range d.entries {
-		if !e.inline && len(e.path) > len(table) && slices.Equal(e.path[:len(table)], table) {
+		if e.inline == 0 && len(e.path) > len(table) && slices.Equal(e.path[:len(table)], table) {
 			last, ok = e, true
 		}
 	}
@@ -145,8 +145,7 @@ func (d *document) inlineTable(path []string) (entry, bool) {
 	var last entry
 	found := false
 	for _, e := range d.entries {
-		n := len(path) - 1
-		if e.inline && n > 0 && len(e.path) > n && slices.Equal(e.path[:n], path[:n]) {
+		if n := e.inline; n > 0 && len(path) > n && slices.Equal(e.path[:n], path[:n]) {
 			last, found = e, true
 		}
 	}
@@ -154,7 +153,7 @@ func (d *document) inlineTable(path []string) (entry, bool) {
 }
 
 func (d *document) setInline(last entry, path []string, value string) []byte {
-	return d.splice(span{last.whole.to, last.whole.to}, ", "+joinPath(path[len(path)-1:])+" = "+value)
+	return d.splice(span{last.whole.to, last.whole.to}, ", "+joinPath(path[last.inline:])+" = "+value)
 }
 
 // tableEnd is where the last line of a table ends: that of its last key, else
@@ -205,7 +204,7 @@ func (d *document) delete(path []string) ([]byte, error) {
 		if !slices.Equal(e.path, path) {
 			continue
 		}
-		if e.inline {
+		if e.inline > 0 {
 			return d.splice(d.withComma(e.whole), ""), nil
 		}
 		return d.splice(d.lines(e.whole), ""), nil

@@ -96,6 +96,20 @@ func TestDeleteFromInlineTable(t *testing.T) {
 	}
 }
 
+func TestSetBesideInlineTable(t *testing.T) {
+	const text = "[smtp]\nper_source = { open = 5 } # few\n"
+	for path, want := range map[string]string{
+		"smtp.per_source.new_per_minute": "[smtp]\nper_source = { open = 5, new_per_minute = 7 } # few\n",
+		"smtp.max_recipients":            "[smtp]\nper_source = { open = 5 } # few\nmax_recipients = 7\n",
+	} {
+		f, _, _ := Parse("weir.toml", []byte(text))
+		f, _, _, err := f.Set(path, "7")
+		if err != nil || string(f.Text) != want {
+			t.Errorf("%s: the text became %q (%v), want %q", path, f.Text, err, want)
+		}
+	}
+}
+
 // TestSetRefusesMoreThanAValue: what an operator types must not bring in keys
 // that he did not name.
 func TestSetRefusesMoreThanAValue(t *testing.T) {

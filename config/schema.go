@@ -202,3 +202,14 @@ func entryNamed[T any](list *[]T, name string, nameOf func(*T) *string, fresh T)
 	*list = append(*list, fresh)
 	return &(*list)[len(*list)-1]
 }
+
+// Keys are the paths of all keys that this release acts on, in the order of
+// the manual. NAME stands for the name of an entry.
+func Keys() (paths []string) {
+	for _, s := range schema {
+		for _, k := range s.keys {
+			paths = append(paths, s.example(k, nil))
+		}
+	}
+	return paths
+}

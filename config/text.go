@@ -29,8 +29,9 @@ type entry struct {
 	key   span // the last part of the key
 	whole span // key = value
 	value value
-	// inline: it stands in an inline table, so that it does not own its line.
-	inline bool
+	// inline is how long the path of the { … } is that it stands in, 0 where it
+	// has a line of its own.
+	inline int
 }
 
 // header is one [table].
@@ -77,7 +78,7 @@ func parse(text []byte) (*document, []fault) {
 			d.headers = append(d.headers, h)
 			table = h.path
 		case unstable.KeyValue:
-			d.entries = append(d.entries, d.entryOf(n, table, false)...)
+			d.entries = append(d.entries, d.entryOf(n, table, 0)...)
 		}
 	}
 	if err := p.Error(); err != nil {
@@ -105,7 +106,7 @@ func spanOf(r unstable.Range) span { return span{int(r.Offset), int(r.Offset + r
 
 // entryOf reads one key = value, and flattens the tables that are written
 // inline. An empty inline table stays an entry, so that nothing goes unseen.
-func (d *document) entryOf(n *unstable.Node, table []string, inline bool) []entry {
+func (d *document) entryOf(n *unstable.Node, table []string, inline int) []entry {
 	path, key := d.keyOf(n.Key())
 	e := entry{path: join(table, path...), key: key, whole: d.trim(spanOf(n.Raw)), inline: inline}
 	e.value = d.valueOf(n.Value(), e.path)
@@ -152,7 +153,7 @@ func (d *document) valueOf(n *unstable.Node, path []string) value {
 	case unstable.InlineTable:
 		for it := n.Children(); it.Next(); {
 			if it.Node().Kind == unstable.KeyValue {
-				v.table = append(v.table, d.entryOf(it.Node(), path, true)...)
+				v.table = append(v.table, d.entryOf(it.Node(), path, max(len(path), 1))...)
 			}
 		}
 	default:

@@ -121,10 +121,9 @@ func newMail(c *cli, cfg config.Config, file string, alarms []string, ls []*net.
 		return nil, err
 	}
 	m.events = newEvents(cfg.Hostname, c.now, m.log)
-	m.store = record.Open(record.Options{
-		Dir: filepath.Join(m.dir, "records"), Node: cfg.Hostname, Keep: cfg.Records.Keep,
-		MaxSize: int64(cfg.Records.MaxSize), BanMax: cfg.Firewall.BanMax, Alarms: m.events, Clock: c.now,
-	})
+	records := recordOptions(cfg)
+	records.Alarms, records.Clock = m.events, c.now
+	m.store = record.Open(records)
 	m.watch = harvest.New(harvestRules(cfg.Harvest), harvest.Options{Key: key})
 	m.guard = guard.NewClient(c.runDir)
 	m.offender = newOffender(m.guard, c.now)
@@ -239,7 +238,8 @@ func (m *mail) reload(_, life context.Context, background *sync.WaitGroup) (relo
 	m.tls.use(certs)
 	m.events.use(life, background, next.Syslog, exporters)
 	m.watch.SetRules(harvestRules(next.Harvest))
-	m.store.SetLimits(next.Records.Keep, next.Firewall.BanMax, int64(next.Records.MaxSize))
+	records := recordOptions(next)
+	m.store.SetLimits(records.Keep, records.BanMax, records.MaxSize)
 	m.tiers.set(next)
 	m.places.open(next.Geo)
 	m.names.use(next.DNS)

@@ -1,0 +1,346 @@
+package main
+
+import (
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"mailweir/firewall"
+	"mailweir/ref"
+	"mailweir/smtp"
+	"mailweir/smtp/harvest"
+	"mailweir/smtp/reply"
+)
+
+// keyProbes has one probe for every key.
+var keyProbes = map[string]probe{
+	"hostname": {set: `"mx9.example.com"`, seen: func(b *keyBench) bool {
+		_, greeting := b.call(b.source())
+		return strings.HasPrefix(greeting.String(), "220 mx9.example.com ")
+	}},
+	"observe": {set: "true", seen: func(b *keyBench) bool { return b.guesses(b.source()) == mostGuesses }},
+	"state_dir": {set: `"/var/lib/other"`, seen: func(b *keyBench) bool {
+		return b.opens("mail", "/var/lib/other/mail/") && b.opens("guard", "/var/lib/other/guard/")
+	}},
+	"run_dir": {set: `"/run/other"`, seen: func(b *keyBench) bool {
+		_, err := b.weir.Cmd(b.t.Context(), "bans", "--run-dir", "/run/other")
+		return err == nil
+	}},
+	"users.mail": {set: `"nobody"`, also: map[string]string{"state_dir": `"/var/lib/nobody"`}, seen: func(b *keyBench) bool {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", b.weir.PID("mail")))
+		return err == nil && strings.Contains(string(status), "\nUid:\t65534\t65534\t65534\t65534\n")
+	}},
+
+	"smtp.listen": {set: `["0.0.0.0:25", "0.0.0.0:2525"]`, seen: func(b *keyBench) bool {
+		c, err := b.out.Dial(b.t.Context(), netip.AddrPortFrom(keyEdge.Addr(), 2525))
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	}},
+	"smtp.max_message_size": {set: `"64KiB"`, seen: func(b *keyBench) bool {
+		return say(b.mustCall(), "EHLO out.example", "MAIL FROM:<a@out.example> SIZE=70000").Code == 552
+	}},
+	"smtp.max_recipients": {set: "2", seen: func(b *keyBench) bool {
+		return say(b.mustCall(), "EHLO out.example", "MAIL FROM:<a@out.example>",
+			"RCPT TO:<"+b.rcpt()+">", "RCPT TO:<"+b.rcpt()+">", "RCPT TO:<"+b.rcpt()+">").Code == 452
+	}},
+	"smtp.max_connections": {set: "1", seen: func(b *keyBench) bool {
+		b.mustCall()
+		_, second := b.call(b.source())
+		return second.Code == 421
+	}},
+	"smtp.per_source.open": {set: "1", seen: func(b *keyBench) bool {
+		from := b.source()
+		b.call(from)
+		_, second := b.call(from)
+		_, other := b.call(b.source())
+		return second.Code == 421 && other.Code == 220
+	}},
+	"smtp.per_source.new_per_minute": {set: "1", seen: func(b *keyBench) bool {
+		from := b.source()
+		if c, _ := b.call(from); c != nil {
+			say(c, "QUIT")
+		}
+		_, second := b.call(from)
+		_, other := b.call(b.source())
+		return second.Code == 421 && other.Code == 220
+	}},
+	"smtp.timeouts.command": {set: `"1s"`, seen: func(b *keyBench) bool { return !quiet(b.mustCall()) }},
+	"smtp.timeouts.data_idle": {set: `"1s"`, seen: func(b *keyBench) bool {
+		c := b.mustCall()
+		say(c, "EHLO out.example", "MAIL FROM:<a@out.example>", "RCPT TO:<"+b.rcpt()+">", "DATA")
+		return !quiet(c)
+	}},
+	"smtp.timeouts.session": {set: `"1s"`, seen: func(b *keyBench) bool {
+		c := b.mustCall()
+		for range 20 { // busy, so that no other time-out is due
+			if say(c, "NOOP").Code != 250 {
+				return true
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		return false
+	}},
+	"smtp.greet_wait": {set: `"10s"`, seen: func(b *keyBench) bool {
+		began := time.Now()
+		b.mustCall()
+		return time.Since(began) > time.Second
+	}},
+	"smtp.forwarders": {set: `["198.18.0.0/16"]`, seen: func(b *keyBench) bool { return b.guesses(b.source()) == mostGuesses }},
+
+	"tls.certificates": {set: `[{ cert = "/etc/mailweir/mx.pem", key = "/etc/mailweir/mx.pem" }]`, seen: func(b *keyBench) bool {
+		state, err := b.startTLS(&tls.Config{InsecureSkipVerify: true})
+		return err == nil && state.PeerCertificates[0].Subject.CommonName == "bought.example.com"
+	}},
+	"tls.min_version": {set: `"1.3"`, seen: func(b *keyBench) bool {
+		_, err := b.startTLS(&tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12})
+		return err != nil
+	}},
+	"dns.servers": {set: `["192.0.2.54"]`, with: map[string]string{"backend.office.url": `"smtp://other.example.net"`},
+		seen: func(b *keyBench) bool { return b.asks(b.rcpt()) == 250 }},
+	"dns.timeout": {set: `"100ms"`, with: map[string]string{"dns.servers": `["192.0.2.10"]`, "backend.office.url": `"smtp://office.example.net"`},
+		seen: func(b *keyBench) bool { return b.lookupTook() < 1500*time.Millisecond }},
+
+	"firewall.enabled":  {set: "false", seen: func(b *keyBench) bool { return !b.banned() }},
+	"firewall.engine":   {set: `"nft"`, seen: func(b *keyBench) bool { return b.xdp() == "" && b.nft() }},
+	"firewall.xdp_mode": {set: `"generic"`, seen: func(b *keyBench) bool { return strings.HasSuffix(b.xdp(), " generic") }},
+	"firewall.interfaces": {set: `["lo"]`, with: map[string]string{"firewall.xdp_mode": `"generic"`, "firewall.engine": `"xdp"`}, seen: func(b *keyBench) bool {
+		return strings.HasPrefix(b.xdp(), "lo ") && !b.banned()
+	}},
+	"firewall.ports": {set: "[26]", seen: func(b *keyBench) bool { return !b.banned() }},
+	"firewall.ban_ttl": {set: `"2h"`, seen: func(b *keyBench) bool {
+		from := b.source()
+		b.guesses(from)
+		return b.bannedFor(from) == 2*time.Hour
+	}},
+	"firewall.ban_max": {set: `"48h"`, with: map[string]string{"firewall.ban_ttl": `"2d"`}, seen: func(b *keyBench) bool {
+		// A repeat takes a ban's whole time to come about: firewall's tests have
+		// it under their own clock. What guard was given is what is seen here.
+		return guardPolicy(b.cfg).BanMax == 48*time.Hour
+	}},
+	"firewall.never_ban": {set: `["198.18.0.0/16"]`, seen: func(b *keyBench) bool {
+		return strings.Contains(b.cmd("why", b.source().String(), "--json"), `"`+firewall.GuardNeverBan+`"`) && b.guesses(b.source()) == mostGuesses
+	}},
+	"firewall.detach_on_stop": {set: "true", seen: func(b *keyBench) bool {
+		b.weir.Stop()
+		gone := !b.nft()
+		b.weir.Start()
+		return gone
+	}},
+
+	"geo.database": {set: `"/etc/mailweir/country.mmdb"`, seen: func(b *keyBench) bool {
+		return strings.Contains(b.cmd("geo", "lookup", "198.18.1.7", "--json"), `"country":"NL"`)
+	}},
+	"geo.asn": {set: `"/etc/mailweir/asn.mmdb"`, seen: func(b *keyBench) bool {
+		return strings.Contains(b.cmd("geo", "lookup", "198.18.1.7", "--json"), `"asn":64500`)
+	}},
+
+	"harvest.enabled":          {set: "false", seen: func(b *keyBench) bool { return b.convictedBy(40, 0) == "" }},
+	"harvest.unknown_per_hour": {set: "5", seen: func(b *keyBench) bool { return b.convictedBy(5, 0) == "unknown_per_hour" }},
+	"harvest.share_per_hour": {set: "0.5", with: map[string]string{"harvest.unknown_per_hour": "15"},
+		seen: func(b *keyBench) bool { return b.convictedBy(30, 18) == "unknown_per_hour" }},
+	"harvest.unknown_per_day": {set: "5", with: map[string]string{"harvest.unknown_per_hour": "1000"},
+		seen: func(b *keyBench) bool { return b.convictedBy(5, 0) == "unknown_per_day" }},
+	"harvest.share_per_day": {set: "0.5", with: map[string]string{"harvest.unknown_per_hour": "1000", "harvest.unknown_per_day": "15"},
+		seen: func(b *keyBench) bool { return b.convictedBy(30, 18) == "unknown_per_day" }},
+	"harvest.absolute_per_day": {set: "5", with: map[string]string{"harvest.unknown_per_hour": "1000", "harvest.unknown_per_day": "1000"},
+		seen: func(b *keyBench) bool { return b.convictedBy(5, 0) == "absolute_per_day" }},
+
+	"backend.NAME.url":       {set: `"smtp://192.0.2.11:25"`, seen: func(b *keyBench) bool { return b.arrives(b.second) }},
+	"backend.NAME.tls":       {set: `"required"`, seen: func(b *keyBench) bool { return b.asks(b.rcpt()) == 451 }}, // nobody vouches for the sink's certificate
+	"domain.NAME.backends":   {set: `["spare"]`, seen: func(b *keyBench) bool { return b.arrives(b.second) }},
+	"domain.NAME.recipients": {set: `"file:/etc/mailweir/recipients"`, seen: func(b *keyBench) bool { return b.asks(b.rcpt()) == 550 }},
+	"domain.NAME.max_message_size": {set: `"64KiB"`, seen: func(b *keyBench) bool {
+		return say(b.mustCall(), "EHLO out.example", "MAIL FROM:<a@out.example> SIZE=70000", "RCPT TO:<"+b.rcpt()+">").Code == 552
+	}},
+
+	"records.keep":     {set: `"1h"`, seen: func(b *keyBench) bool { return recordOptions(b.cfg).Keep == time.Hour }}, // record's tests have it under their own clock
+	"records.max_size": {set: `"16MiB"`, seen: func(b *keyBench) bool { return b.status().Mail.Records.MaxBytes == 16<<20 }},
+
+	"syslog.NAME.target":   {set: `"tcp://192.0.2.10:601"`, seen: func(b *keyBench) bool { return b.event("192.0.2.10:601", nil) != "" }},
+	"syslog.NAME.facility": {set: `"local7"`, with: map[string]string{"syslog.siem.target": `"tcp://192.0.2.10:601"`}, seen: func(b *keyBench) bool { return strings.Contains(b.event("192.0.2.10:601", nil), "<19") }},
+	"syslog.NAME.ca": {set: `"/etc/mailweir/mx.pem"`, with: map[string]string{"syslog.siem.target": `"tls://192.0.2.10:6514"`}, seen: func(b *keyBench) bool {
+		return b.event("192.0.2.10:6514", &tls.Config{Certificates: []tls.Certificate{b.cert}}) != ""
+	}},
+}
+
+// opens says whether a role has a file below a folder open.
+func (b *keyBench) opens(role, folder string) bool {
+	fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", b.weir.PID(role)))
+	return slices.ContainsFunc(fds, func(fd string) bool {
+		to, err := os.Readlink(fd)
+		return err == nil && strings.HasPrefix(to, folder)
+	})
+}
+
+// asks is the code that a recipient is answered with.
+func (b *keyBench) asks(rcpt string) int {
+	return say(b.mustCall(), "EHLO out.example", "MAIL FROM:<a@out.example>", "RCPT TO:<"+rcpt+">").Code
+}
+
+// arrives sends a message and says whether it came to s.
+func (b *keyBench) arrives(s *sink) bool {
+	b.t.Helper()
+	to := b.rcpt()
+	r, err := b.mustCall().Deliver("a@out.example", []string{to}, "Subject: "+to+"\r\n\r\nhello\r\n")
+	if err != nil || r.Code != 250 {
+		b.t.Fatalf("the message is not taken: %v, %v", r, err)
+	}
+	return s.has("Subject: " + to)
+}
+
+// startTLS speaks TLS with the edge.
+func (b *keyBench) startTLS(conf *tls.Config) (tls.ConnectionState, error) {
+	c := b.mustCall()
+	if r := say(c, "EHLO out.example", "STARTTLS"); r.Code != 220 {
+		return tls.ConnectionState{}, fmt.Errorf("no STARTTLS: %v", r)
+	}
+	conn := tls.Client(c.Conn(), conf)
+	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	err := conn.Handshake()
+	return conn.ConnectionState(), err
+}
+
+func (b *keyBench) status() (s wholeStatus) {
+	b.t.Helper()
+	out, _ := b.weir.Cmd(b.t.Context(), "status", "--json", "--run-dir", b.cfg.RunDir) // exit status 1 when there is an alarm
+	if err := json.Unmarshal([]byte(out), &s); err != nil || s.Mail == nil || s.Guard == nil {
+		b.t.Fatalf("weir status says %q (%v)", out, err)
+	}
+	return s
+}
+
+// lookupTook is how long the edge looked for the name of backend.office, whose
+// name server never answers.
+func (b *keyBench) lookupTook() (d time.Duration) {
+	b.t.Helper()
+	b.asks(b.rcpt())
+	b.Eventually(30*time.Second, "the backend counts as away", func() bool {
+		for _, s := range b.status().Mail.Backends {
+			if s.Name == "office" && s.State == "away" {
+				d = time.Duration(s.LatencyMs * float64(time.Millisecond))
+				return true
+			}
+		}
+		return false
+	})
+	return d
+}
+
+// xdp is where the packet program stands on the edge, and how; "" for nowhere.
+func (b *keyBench) xdp() string {
+	for _, e := range b.status().Guard.Engines {
+		if e.Engine == "xdp" && len(e.Interfaces) > 0 {
+			return e.Interfaces[0].Name + " " + e.Interfaces[0].Mode
+		}
+	}
+	return ""
+}
+
+// nft says whether the edge's kernel has our table.
+func (b *keyBench) nft() bool {
+	b.t.Helper()
+	out, err := b.edge.Run(b.t.Context(), "/usr/sbin/nft", "list", "tables")
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return strings.Contains(out, "mailweir")
+}
+
+// bannedFor is how long the ban of an address is.
+func (b *keyBench) bannedFor(a netip.Addr) time.Duration {
+	b.t.Helper()
+	var ban banned
+	out := b.cmd("bans", a.String(), "--json")
+	if err := json.Unmarshal([]byte(out), &ban); err != nil {
+		b.t.Fatalf("weir bans says %q: %v", out, err)
+	}
+	return ban.Until.Sub(ban.Since).Round(time.Minute)
+}
+
+// event has a transaction happen and returns what a collector hears of it, or
+// "" when nobody tells it anything.
+func (b *keyBench) event(at string, conf *tls.Config) string {
+	b.t.Helper()
+	l, err := b.office.Listen(netip.MustParseAddrPort(at))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if conf != nil {
+		l = tls.NewListener(l, conf)
+	}
+	defer l.Close()
+	heard := make(chan string, 1)
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			if line := firstWords(conn); line != "" {
+				heard <- line
+				return
+			}
+		}
+	}()
+	say(b.mustCall(), "EHLO out.example", "MAIL FROM:<a@out.example>", "RCPT TO:<"+b.rcpt()+">", "QUIT")
+	select {
+	case line := <-heard:
+		return line
+	case <-time.After(3 * time.Second):
+		return ""
+	}
+}
+
+// firstWords is the beginning of what a client says, or "".
+func firstWords(conn net.Conn) string {
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	text := make([]byte, 64)
+	n, err := conn.Read(text)
+	if err != nil {
+		return ""
+	}
+	return " " + strings.Join(slices.DeleteFunc(strings.Fields(string(text[:n])), func(s string) bool { return s == "" }), " ") + " "
+}
+
+// convictedBy is the rule that convicts a source of so many guesses, after it
+// asked for some known recipients; "" when none does. Only the watch is asked:
+// the others' guesses would count for the domain.
+func (b *keyBench) convictedBy(unknown, known int) string {
+	w := harvest.New(harvestRules(b.cfg.Harvest), harvest.Options{})
+	now := time.Now()
+	src := smtp.Source{Addr: b.source(), Tier: smtp.New}
+	for i := range known + unknown {
+		now = now.Add(7 * time.Second)
+		if i%3 == 0 {
+			src.Session, src.Ref = ref.New(), ref.New()
+		}
+		r := smtp.Recipient{To: fmt.Sprintf("who%d@example.com", i), Route: "office", Oracle: smtp.Unknown, Reason: reply.UnknownUser}
+		if i < known {
+			r.Oracle, r.Reason = smtp.Valid, ""
+		}
+		if a := w.Recipient(now, src, r, false); a.Convicted {
+			return a.Conviction.Evidence.Rule
+		}
+	}
+	return ""
+}
+
+// put writes a file on the edge that the mail role can read.
+func (b *keyBench) put(name string, content []byte) {
+	b.t.Helper()
+	path := b.edge.Path(filepath.Join("/etc/mailweir", name))
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, content, 0o644)); err != nil {
+		b.t.Fatal(err)
+	}
+}
