@@ -94,9 +94,12 @@ and look at it:
   weir records; weir status
 
 See a ban: guess addresses from another machine (this one's own addresses are
-never banned), then ask here:
+never banned). The third round hangs, since its packets are dropped; ask here why:
 
-  swaks --server THIS-MACHINE:%[2]d --to $(seq -s, -f 'guess%%g@example.com' 30)
+  for i in a b c; do
+    swaks --server THIS-MACHINE:%[2]d --to $(seq -s, -f $i%%g@example.com 12)
+  done
+
   weir bans; weir why THE-OTHER-MACHINE
 
 Ctrl-C stops it and takes the firewall out of the kernel.
