@@ -113,7 +113,7 @@ func (q recordsRequest) query() record.Query {
 func (m *mailControl) why(r *http.Request, q whyRequest) (record.Story, error) {
 	story, err := m.store.Why(r.Context(), q.Subject, q.Limit)
 	if errors.Is(err, record.ErrSubject) {
-		return story, control.Usagef("%q is %v", q.Subject, err)
+		return story, control.Usagef("%v", err)
 	}
 	return story, err
 }

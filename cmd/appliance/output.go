@@ -45,6 +45,9 @@ func newTable(out io.Writer, head ...string) *table {
 }
 
 func (t *table) row(cells ...string) {
+	for len(cells) > 0 && cells[len(cells)-1] == "" {
+		cells = cells[:len(cells)-1] // or the line would end in blanks
+	}
 	for i := range cells {
 		cells[i] = printable(cells[i])
 	}

@@ -11,8 +11,8 @@ import (
 	"github.com/emersion/go-smtp"
 )
 
-// sink is a mail server behind the appliance: it knows every recipient but
-// those that begin with "guess", and keeps what it takes.
+// sink is a mail server behind the appliance: it knows every recipient that
+// begins with "user", and keeps what it takes.
 type sink struct {
 	mu   sync.Mutex
 	mail []string
@@ -58,7 +58,7 @@ type sinkSession struct{ sink *sink }
 func (*sinkSession) Mail(string, *smtp.MailOptions) error { return nil }
 
 func (*sinkSession) Rcpt(to string, _ *smtp.RcptOptions) error {
-	if strings.HasPrefix(to, "guess") {
+	if !strings.HasPrefix(to, "user") {
 		return &smtp.SMTPError{Code: 550, EnhancedCode: smtp.EnhancedCode{5, 1, 1}, Message: "User unknown"}
 	}
 	return nil

@@ -135,6 +135,9 @@ func (c *cli) printGuardStatus(g guard.Status) {
 		mode += ", observing: nothing is dropped"
 	}
 	c.say("firewall  %s, %s, %s", mode, plural(g.Bans, "ban"), plural(g.Allow, "allowed prefix"))
+	if g.Firewall != "on" {
+		return // the engines are out of the kernel, as they should be
+	}
 	for _, e := range g.Engines {
 		c.say("  %-7s %s", e.Engine, engineLine(e))
 	}

@@ -159,15 +159,6 @@ func (s *supervisor) end(cmd *exec.Cmd, ended <-chan error) error {
 	}
 }
 
-// signal passes a signal on to the role, if it runs.
-func (s *supervisor) signal(sig os.Signal) {
-	if pid := s.State().Pid; pid != 0 {
-		if p, err := os.FindProcess(pid); err == nil {
-			p.Signal(sig)
-		}
-	}
-}
-
 // command builds the process. It is started from /proc/self/exe: that needs no
 // right to walk the path, so a role of another user starts from a checkout
 // under /root, and a program that was replaced on disk stays the one that runs.
@@ -181,7 +172,7 @@ func (s *supervisor) command(notify string) *exec.Cmd {
 	cmd.Env = append(cmd.Env, "NOTIFY_SOCKET="+notify)
 	if n := len(s.role.files); n > 0 {
 		// LISTEN_PID names the process; it is not known before the fork. Our
-		// roles take 0 as "you": see inheritedListeners.
+		// roles take 0 as "you": see passedListeners.
 		cmd.Env = append(cmd.Env, "LISTEN_FDS="+strconv.Itoa(n), "LISTEN_PID=0")
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
@@ -236,7 +227,8 @@ func listenNotify(dir string, r role) (*net.UnixConn, string, error) {
 	if err != nil {
 		return nil, "", fmt.Errorf("make the notify socket: %w", err)
 	}
-	if err := os.Chmod(path, 0o600); err == nil && r.user != nil {
+	err = os.Chmod(path, 0o600)
+	if err == nil && r.user != nil {
 		err = os.Chown(path, int(r.user.Uid), int(r.user.Gid))
 	}
 	if err != nil {
