@@ -144,6 +144,19 @@ func (c *cache) drop(to address.Mailbox) {
 	c.distrust(to)
 }
 
+// forget drops the yeses for a domain that came after t, the last time when one
+// meant something. Those before it stay.
+func (c *cache) forget(domain string, t time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for k, e := range c.yes {
+		if e.last > t.Unix() && strings.HasSuffix(k, "@"+domain) {
+			delete(c.yes, k)
+			c.dirty = true
+		}
+	}
+}
+
 // recheck has the next RCPT asked live, but keeps the yes for while the backend
 // is away.
 func (c *cache) recheck(to address.Mailbox) {

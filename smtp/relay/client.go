@@ -88,11 +88,7 @@ func (c *client) within(ctx context.Context, wait time.Duration, f func() error)
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	deadline := time.Now().Add(wait)
-	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
-		deadline = d
-	}
-	if err := c.conn.SetDeadline(deadline); err != nil {
+	if err := c.conn.SetDeadline(time.Now().Add(wait)); err != nil {
 		c.broken = true
 		return err
 	}

@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"mailweir/smtp"
 	"mailweir/smtp/address"
 	"mailweir/smtp/reply"
 )
@@ -23,12 +26,12 @@ func TestDelivery(t *testing.T) {
 		defer r.stop()
 		body := "Subject: x\r\n\r\n.\r\n..\r\n.a dot\r\n\x00\xff8-bit\r\n" + strings.Repeat("x", 100_000) + "\r\nend\r\n"
 		for i := range 2 {
-			rcpt := r.send(fmt.Sprint("X-N: ", i, "\r\n", body), "u1", "u2")
+			rcpt := r.send(fmt.Sprint(".X-N: ", i, "\r\n", body), "u1", "u2")
 			if rcpt.Reply.Code != 250 || rcpt.Backend != "one" || !strings.Contains(rcpt.Detail, "250 2.0.0 queued") {
 				t.Fatalf("receipt %+v", rcpt)
 			}
 			m := s.got()[i]
-			if m.data != fmt.Sprint("X-N: ", i, "\r\n", body) || !slices.Equal(m.to, []string{"<u1@example.com>", "<u2@example.com>"}) {
+			if m.data != fmt.Sprint(".X-N: ", i, "\r\n", body) || !slices.Equal(m.to, []string{"<u1@example.com>", "<u2@example.com>"}) {
 				t.Errorf("message %d arrived as %d bytes for %q", i, len(m.data), m.to)
 			}
 		}
@@ -300,6 +303,36 @@ func TestClientGoneBeforeTheDot(t *testing.T) {
 		time.Sleep(5 * time.Minute)
 		if got.Reply.Code != 451 || len(s.got()) != 0 {
 			t.Errorf("receipt %+v, delivered %d", got, len(s.got()))
+		}
+	})
+}
+
+// slowBody is a message on a slow disk, which is closed after Deliver returned.
+type slowBody struct {
+	io.ReadSeeker
+	reading atomic.Bool
+}
+
+func (b *slowBody) Read(p []byte) (int, error) {
+	b.reading.Store(true)
+	defer b.reading.Store(false)
+	time.Sleep(time.Minute)
+	return b.ReadSeeker.Read(p)
+}
+
+// TestBodyIsNotReadAfterwards: the session takes the message back when Deliver
+// returns.
+func TestBodyIsNotReadAfterwards(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &fake{}
+		r := newRig(t, "any", "", s)
+		defer r.stop()
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		body := &slowBody{ReadSeeker: strings.NewReader("hello\r\n")}
+		got := r.route.Deliverer.Deliver(ctx, smtp.Envelope{To: []address.Mailbox{box("u1")}}, body)
+		if got.Reply.Code != 451 || body.reading.Load() {
+			t.Errorf("receipt %+v, still reading: %v", got, body.reading.Load())
 		}
 	})
 }

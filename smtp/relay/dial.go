@@ -91,11 +91,9 @@ func (b *Backend) startTLS(ctx context.Context, c *client) error {
 		return b.tlsFailure(fmt.Errorf("say STARTTLS: %w", err))
 	case replies[0].Code != 220:
 		return b.tlsFailure(fmt.Errorf("STARTTLS was answered %q", cut(replies[0].Line(), 200)))
-	case c.r.Buffered() > 0:
-		// RFC 3207 section 6: what came in clear behind the answer is not the
-		// server's, or it is broken.
-		return b.tlsFailure(errors.New("the server went on in clear after STARTTLS"))
 	}
+	// What the server sends in clear behind its answer is refused by within
+	// (RFC 3207 section 6).
 	return b.handshake(ctx, c)
 }
 

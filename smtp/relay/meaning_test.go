@@ -51,6 +51,7 @@ func TestRecipientAnswers(t *testing.T) {
 			"550 <\"relay access denied spamhaus\"@example.com>: no such user",
 			"550 \"greylisted, try later\"@example.com: no such user",
 			"550 <blocked-using@spamhaus.example.com> is not a valid mailbox",
+			"550 <spamhaus>: no such user",
 		},
 		Disabled: {
 			"550 5.2.1 The email account that you tried to reach is disabled.",
@@ -95,6 +96,9 @@ func TestRecipientAnswers(t *testing.T) {
 			"550 nope",
 			"554 5.7.1 <x@example.com>: Recipient address rejected: Access denied",
 			"550 5.1.2 Host unknown",
+			"550 Mailbox unavailable: directory service is down",
+			"550 undeliverable address: connect to ldap.internal: Connection refused",
+			"550 User unknown: lookup failed, try again",
 		},
 		Throttled: {
 			"421 4.7.0 mx.example.com Error: too many connections from 192.0.2.1",

@@ -122,7 +122,7 @@ func (d *directory) learn(to address.Mailbox, q *question) {
 	f := &q.finding
 	switch f.meaning {
 	case Taken:
-		if !d.takesAll() {
+		if d.tellsApart() {
 			d.cache.accept(to, f.at)
 		}
 	case UnknownUser:
@@ -143,6 +143,7 @@ func (d *directory) answer(ctx context.Context, to address.Mailbox, f finding) s
 		if d.takesAllAfterProbe(ctx) {
 			return smtp.Answer{State: smtp.Any, Age: smtp.Live}
 		}
+		d.cache.accept(to, f.at)
 		return smtp.Answer{State: smtp.Valid, Age: smtp.Live}
 	case UnknownUser:
 		return unknown(smtp.Live)

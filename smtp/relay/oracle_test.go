@@ -245,6 +245,61 @@ func TestAcceptAll(t *testing.T) {
 	})
 }
 
+// TestBecomesAcceptAll: what was taken since a yes last meant something is
+// forgotten, what was known before is not.
+func TestBecomesAcceptAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &fake{answer: only("u1", "u2")}
+		r := newRig(t, "backend", "", s)
+		defer r.stop()
+		time.Sleep(time.Second)
+		r.memory.cache.accept(box("before"), time.Now())
+		time.Sleep(time.Second)
+		want(t, r.state("u1"), "valid live") // and the probe is refused
+		s.set(nil)
+		time.Sleep(10 * time.Minute)
+		want(t, r.state("guess"), "valid live") // nobody knows yet
+		time.Sleep(time.Hour)
+		r.verify("other") // begins the next probe
+		synctest.Wait()
+		want(t, r.state("guess"), "any cached")
+		want(t, r.state("other"), "any cached")
+		want(t, r.state("before"), "valid cached")
+	})
+}
+
+// TestAnswerTooMany: it must not be taken for that of the next command, or a
+// guess would be taken, and in the end a message that was not.
+func TestAnswerTooMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &fake{ehlo: []string{"PIPELINING"}, answer: func(c string) string {
+			if strings.HasPrefix(c, "RCPT TO:<u1@") {
+				return "250 2.1.5 ok\r\n250 2.1.5 ok"
+			}
+			return only("u1")(c)
+		}}
+		r := newRig(t, "backend", "", s)
+		defer r.stop()
+		want(t, r.state("u1"), "valid live")
+		want(t, r.state("nobody"), "unknown live")
+	})
+}
+
+// TestTwoNoesApart: two noes within minutes are one.
+func TestTwoNoesApart(t *testing.T) {
+	c := newCache()
+	now := time.Now()
+	c.accept(box("u1"), now)
+	for _, step := range []struct {
+		after    time.Duration
+		survives bool
+	}{{0, true}, {time.Minute, true}, {noApart - time.Second, true}, {noApart, false}, {noApart, false}} {
+		if got := c.refuse(box("u1"), finding{at: now.Add(step.after)}); got != step.survives {
+			t.Errorf("a no after %v: survives %v", step.after, got)
+		}
+	}
+}
+
 // TestCanaryTellsAccessDenied: Exchange Online says the same for an unknown user
 // and for a tenant that lets nobody in.
 func TestCanaryTellsAccessDenied(t *testing.T) {

@@ -20,6 +20,7 @@ const (
 // tries them.
 type acceptAll struct {
 	probed  time.Time // last begun; zero: never
+	refused time.Time // last probe that was, as it should be
 	running chan struct{}
 	on      bool
 	since   time.Time
@@ -30,6 +31,13 @@ func (d *directory) takesAll() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.all.on
+}
+
+// tellsApart says that a yes is known to mean something.
+func (d *directory) tellsApart() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.all.known && !d.all.on
 }
 
 // takesAllAfterProbe waits a little for the first probe of a domain, since what
@@ -85,10 +93,13 @@ func (d *directory) probeRandom(ctx context.Context) finding {
 	case Taken:
 		if !d.all.on {
 			d.all.since = f.at
+			if !d.all.refused.IsZero() { // what was read from disk was good once
+				d.cache.forget(d.domain, d.all.refused)
+			}
 		}
 		d.all.on, d.all.known = true, true
 	case UnknownUser:
-		d.all.on, d.all.known = false, true
+		d.all.on, d.all.known, d.all.refused = false, true, f.at
 	}
 	return f
 }
