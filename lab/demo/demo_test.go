@@ -32,7 +32,7 @@ func TestDemoFailsWithoutTheDrop(t *testing.T) {
 	if code == 0 {
 		t.Fatalf("the demo came true though nothing was dropped:\n%s", out.String())
 	}
-	if want := "the attacker connects as if nothing had happened"; !strings.Contains(out.String(), want) {
+	if want := "the attacker is not dropped"; !strings.Contains(out.String(), want) {
 		t.Errorf("it failed, but not because %s:\n%s", want, out.String())
 	}
 }

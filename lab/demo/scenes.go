@@ -193,8 +193,12 @@ func (c *cast) guess(most int) (cut bool) {
 	}
 	defer client.Close()
 	for _, line := range []string{"EHLO pool.isp.example", "MAIL FROM:<info@pool.isp.example>"} {
-		if r, err := client.Cmd("%s", line); err != nil || r.Code != 250 {
-			c.stage.Fatalf("the attacker cannot begin: %s: %v %v", line, r, err)
+		r, err := client.Cmd("%s", line)
+		if err != nil {
+			return true
+		}
+		if r.Code != 250 {
+			c.stage.Fatalf("the attacker cannot begin: %s: %v", line, r)
 		}
 	}
 	first := len(c.guesses) == 0
@@ -267,9 +271,9 @@ func (c *cast) dropped() {
 	var late net.Error
 	if err == nil {
 		conn.Close()
-		c.stage.Fatalf("the attacker connects as if nothing had happened")
+		c.stage.Fatalf("the attacker is not dropped: he connects as if nothing had happened")
 	} else if !errors.As(err, &late) || !late.Timeout() {
-		c.stage.Fatalf("the attacker's connect should hear nothing, and hears: %v", err)
+		c.stage.Fatalf("the attacker is not dropped: his connect should hear nothing, and hears: %v", err)
 	}
 	c.stage.say("the attacker connects again, and %.1f s later has heard nothing: %v", time.Since(began).Seconds(), err)
 	b, ok := c.ban()
