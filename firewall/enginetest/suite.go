@@ -147,8 +147,7 @@ func (b *bench) status() (s firewall.Status) {
 // dropped fails unless a connection of src is dropped by the ban of prefix.
 func (b *bench) dropped(src, prefix string) {
 	b.t.Helper()
-	before, _ := b.hits(prefix)
-	b.Silent(src, Mail, func() bool { h, _ := b.hits(prefix); return h.Packets > before.Packets })
+	b.Drops(b.now, src, prefix)
 }
 
 // banCases are prefixes, a source inside, and one that is next to it outside.

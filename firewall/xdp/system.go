@@ -56,8 +56,8 @@ func missingCapabilities() (names []string) {
 		return nil // the kernel's own refusal will have to do
 	}
 	effective := uint64(data[1].Effective)<<32 | uint64(data[0].Effective)
-	if effective&(1<<unix.CAP_SYS_ADMIN) != 0 && effective&(1<<unix.CAP_NET_ADMIN) != 0 {
-		return nil // CAP_SYS_ADMIN stands for the two others
+	if effective&(1<<unix.CAP_SYS_ADMIN) != 0 {
+		effective |= 1<<unix.CAP_BPF | 1<<unix.CAP_PERFMON // which it includes
 	}
 	for _, c := range needed {
 		if effective&(1<<c.bit) == 0 {

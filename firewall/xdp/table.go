@@ -188,11 +188,13 @@ func (t *Table) spec() (*ebpf.CollectionSpec, error) {
 }
 
 // programName is what others see on the interface: ours, and which of ours, so
-// that Remove can find it when its pin is gone, and finds no other.
+// that Remove can find it when its pin is gone, and finds no other. It stays
+// below 15 letters: a longer one counts as cut off, and readers take the name of
+// the function in its place.
 func programName(pinDir string) string {
 	h := fnv.New32a()
 	h.Write([]byte(filepath.Clean(pinDir)))
-	return fmt.Sprintf("mailweir_%06x", h.Sum32()&0xffffff)
+	return fmt.Sprintf("mailweir_%05x", h.Sum32()&0xfffff)
 }
 
 // setWord writes the map cfg. Packets see all its bits change at once.
