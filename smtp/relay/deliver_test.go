@@ -399,26 +399,28 @@ func TestLoopByName(t *testing.T) {
 // TestMisconfiguredIsMended: the alarm ends when what was refused is taken, not
 // with the next greeting.
 func TestMisconfiguredIsMended(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := &fake{answer: func(c string) string {
-			if strings.HasPrefix(c, "RCPT") {
-				return "554 5.7.1 Relay access denied"
+	for command, says := range map[string]string{"RCPT": "554 5.7.1 Relay access denied", "MAIL": "550 5.7.1 Unable to relay"} {
+		synctest.Test(t, func(t *testing.T) {
+			s := &fake{answer: func(c string) string {
+				if strings.HasPrefix(c, command) {
+					return says
+				}
+				return ""
+			}}
+			r := newRig(t, "backend", "", s)
+			defer r.stop()
+			r.verify("u1")
+			r.backend[0].check(t.Context())
+			if a := r.router.Status(r.memory).Alarms; len(a) != 1 || !strings.Contains(a[0].Text, "relay_domains") {
+				t.Errorf("%s: alarms %+v", command, a)
 			}
-			return ""
-		}}
-		r := newRig(t, "backend", "", s)
-		defer r.stop()
-		r.verify("u1")
-		r.backend[0].check(t.Context())
-		if a := r.router.Status(r.memory).Alarms; len(a) != 1 || !strings.Contains(a[0].Text, "relay_domains") {
-			t.Errorf("alarms %+v", a)
-		}
-		s.set(nil)
-		r.verify("u1")
-		if st := r.backend[0].Status(); st.State != StateUp {
-			t.Errorf("still %+v", st)
-		}
-	})
+			s.set(nil)
+			r.verify("u1")
+			if st := r.backend[0].Status(); st.State != StateUp {
+				t.Errorf("%s: still %+v", command, st)
+			}
+		})
+	}
 }
 
 // TestAwayAlarm: a backend that nobody speaks to is found to be away, and that

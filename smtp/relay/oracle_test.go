@@ -200,7 +200,11 @@ func TestNoesPerConnection(t *testing.T) {
 // his answer.
 func TestIdleConnectionClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &fake{}
+		s := &fake{answer: only("u1", "u2")}
+		r := newRig(t, "backend", "", s)
+		defer r.stop()
+		want(t, r.state("u1"), "valid live")
+		synctest.Wait() // for the probe
 		gone := false
 		s.set(func(c string) string {
 			if c == "RSET" && !gone {
@@ -209,11 +213,11 @@ func TestIdleConnectionClosed(t *testing.T) {
 			}
 			return only("u1", "u2")(c)
 		})
-		r := newRig(t, "backend", "", s)
-		defer r.stop()
-		want(t, r.state("u1"), "valid live") // and the probe behind it uses RSET
 		time.Sleep(10 * time.Second)
 		want(t, r.state("u2"), "valid live")
+		if !gone {
+			t.Error("the idle connection was not used")
+		}
 	})
 }
 
@@ -225,6 +229,7 @@ func TestAcceptAll(t *testing.T) {
 		r := newRig(t, "backend", "", s)
 		defer r.stop()
 		want(t, r.state("u1"), "any live")
+		want(t, r.state("u1"), "any cached")
 		for i := range 50 {
 			want(t, r.state(fmt.Sprintf("g%d", i)), "any cached")
 		}
