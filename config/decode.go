@@ -116,6 +116,9 @@ func setList[T any](to *[]T, v value, setOne func(*T, value) *fault) *fault {
 		}
 	}
 	*to = out
+	if len(out) == 0 {
+		*to = nil // [] says what the default says: Diff must not tell them apart
+	}
 	return nil
 }
 

@@ -19,23 +19,31 @@ import (
 // the convicted for as long as the kernel does not: where no engine works, or
 // guard does not answer.
 type offender struct {
-	guard *guard.Client
+	guard filer
 	now   func() time.Time
 
 	mu       sync.Mutex
 	standing map[netip.Prefix]smtp.Standing
-	away     error // why guard did not take the last offence
+	away     error     // why guard did not take the last offence
+	since    time.Time // of away
+}
+
+// filer files offences with guard: *guard.Client.
+type filer interface {
+	Offend(ctx context.Context, conn *net.TCPConn, reason firewall.Reason, r ref.Ref) (guard.Result, error)
 }
 
 const (
 	// maxStanding bounds the gate's memory: it stands in for the kernel for
 	// minutes, not for good.
 	maxStanding = 100_000
-	// standIn is how long a source is refused whose offence guard did not take.
+	// standIn is how long the gate refuses a source that the kernel does not
+	// drop. It is short, since the gate hears of no unban: who goes on offending
+	// stands again.
 	standIn = 10 * time.Minute
 )
 
-func newOffender(g *guard.Client, now func() time.Time) *offender {
+func newOffender(g filer, now func() time.Time) *offender {
 	return &offender{guard: g, now: now, standing: map[netip.Prefix]smtp.Standing{}}
 }
 
@@ -49,25 +57,28 @@ func (o *offender) Offend(ctx context.Context, conn *net.TCPConn, why reply.Reas
 	res, err := o.guard.Offend(ctx, conn, reason, r)
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.away = err
-	if err != nil {
-		o.stand(peerPrefix(conn), smtp.Standing{Until: o.now().Add(standIn), Ref: r})
+	if o.away = err; err != nil {
+		o.since = o.now()
+		o.stand(peerPrefix(conn), r)
 		return fmt.Errorf("file the offence: %w", err)
 	}
 	switch res.Outcome {
 	case guard.Banned, guard.Already:
+		delete(o.standing, res.Ban.Prefix)
 		return nil
 	case guard.Pending:
-		o.stand(res.Ban.Prefix, smtp.Standing{Until: res.Ban.Until, Ref: res.Ban.Ref})
+		o.stand(res.Ban.Prefix, res.Ban.Ref)
 		return nil
 	case guard.Vetoed:
 		return fmt.Errorf("%v is protected: it is %s: %w", conn.RemoteAddr(), res.Guard, smtp.ErrSpared)
+	case guard.Busy:
+		o.stand(peerPrefix(conn), r)
 	}
 	return fmt.Errorf("guard does not take the offence: %v", res.Outcome)
 }
 
 // stand remembers one that the gate refuses. The caller holds the lock.
-func (o *offender) stand(p netip.Prefix, s smtp.Standing) {
+func (o *offender) stand(p netip.Prefix, r ref.Ref) {
 	if !p.IsValid() {
 		return
 	}
@@ -77,7 +88,7 @@ func (o *offender) stand(p netip.Prefix, s smtp.Standing) {
 			break
 		}
 	}
-	o.standing[p] = s
+	o.standing[p] = smtp.Standing{Until: o.now().Add(standIn), Ref: r}
 }
 
 // Banned implements smtp.Gate.
@@ -101,7 +112,7 @@ func (o *offender) Banned(addr netip.Addr) (smtp.Standing, bool) {
 func (o *offender) alarms() []string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.away == nil {
+	if o.away == nil || o.now().Sub(o.since) > standIn {
 		return nil
 	}
 	return []string{fmt.Sprintf("guard did not take the last offence (%v): the convicted are refused at the gate meanwhile, see whether guard runs", o.away)}

@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"mailweir/firewall"
+	"mailweir/firewall/guard"
+	"mailweir/ref"
+	"mailweir/smtp"
+	"mailweir/smtp/reply"
+)
+
+// answering is guard as a test wants it to answer.
+type answering struct {
+	result guard.Result
+	err    error
+}
+
+func (a *answering) Offend(context.Context, *net.TCPConn, firewall.Reason, ref.Ref) (guard.Result, error) {
+	return a.result, a.err
+}
+
+// connection is one from loopback to loopback.
+func connection(t *testing.T) *net.TCPConn {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c, err := net.Dial("tcp4", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c.(*net.TCPConn)
+}
+
+// TestGateStandsInForTheKernel: the gate refuses the convicted exactly where
+// the kernel does not drop them, and nobody whom somebody protects.
+func TestGateStandsInForTheKernel(t *testing.T) {
+	peer := netip.MustParseAddr("127.0.0.1")
+	ban := firewall.Ban{Prefix: netip.PrefixFrom(peer, 32), Ref: 7}
+	for _, c := range []struct {
+		name   string
+		answer answering
+		ok     bool // Offend has no error
+		spared bool
+		stands bool
+		alarm  bool
+	}{
+		{"in the kernel", answering{result: guard.Result{Outcome: guard.Banned, Ban: ban}}, true, false, false, false},
+		{"already there", answering{result: guard.Result{Outcome: guard.Already, Ban: ban}}, true, false, false, false},
+		{"no engine works", answering{result: guard.Result{Outcome: guard.Pending, Ban: ban}}, true, false, true, false},
+		{"too many at once", answering{result: guard.Result{Outcome: guard.Busy}}, false, false, true, false},
+		{"guard is away", answering{err: errors.New("nobody answers")}, false, false, true, true},
+		{"protected", answering{result: guard.Result{Outcome: guard.Vetoed, Guard: firewall.GuardAllow}}, false, true, false, false},
+		{"not proven", answering{result: guard.Result{Outcome: guard.NotAccepted}}, false, false, false, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			now := time.Unix(1e9, 0)
+			o := newOffender(&c.answer, func() time.Time { return now })
+			err := o.Offend(t.Context(), connection(t), reply.Harvest, 7)
+			if (err == nil) != c.ok || errors.Is(err, smtp.ErrSpared) != c.spared {
+				t.Errorf("Offend says %v", err)
+			}
+			s, stands := o.Banned(peer)
+			if stands != c.stands || stands && s.Ref != 7 {
+				t.Errorf("at the gate: %+v, %v", s, stands)
+			}
+			if alarm := len(o.alarms()) > 0; alarm != c.alarm {
+				t.Errorf("alarms: %q", o.alarms())
+			}
+			now = now.Add(standIn + time.Second)
+			if _, stands := o.Banned(peer); stands || len(o.alarms()) > 0 {
+				t.Error("it stands on after its time")
+			}
+		})
+	}
+}
+
+// TestGateForgetsWhomTheKernelTakes: once the engines have a ban, an unban is
+// not held up by the gate.
+func TestGateForgetsWhomTheKernelTakes(t *testing.T) {
+	peer := netip.MustParseAddr("127.0.0.1")
+	ban := firewall.Ban{Prefix: netip.PrefixFrom(peer, 32), Ref: 7}
+	g := &answering{result: guard.Result{Outcome: guard.Pending, Ban: ban}}
+	o := newOffender(g, time.Now)
+	conn := connection(t)
+	_ = o.Offend(t.Context(), conn, reply.Harvest, 7)
+	g.result.Outcome = guard.Banned
+	_ = o.Offend(t.Context(), conn, reply.Harvest, 8)
+	if _, stands := o.Banned(peer); stands {
+		t.Error("it stands at the gate and in the kernel")
+	}
+}
+
+// TestGateIsBounded: a botnet while guard is away cannot fill the memory.
+func TestGateIsBounded(t *testing.T) {
+	o := newOffender(&answering{}, time.Now)
+	for i := range maxStanding + 10 {
+		o.stand(netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 32), 1)
+	}
+	if len(o.standing) != maxStanding {
+		t.Errorf("%d sources stand", len(o.standing))
+	}
+}
+
+func TestPeerPrefix(t *testing.T) {
+	if got := slash64(netip.MustParseAddr("2001:db8:1:2:3::4")); got != netip.MustParsePrefix("2001:db8:1:2::/64") {
+		t.Errorf("an IPv6 host counts as %v", got)
+	}
+	if got := peerPrefix(connection(t)); got != netip.MustParsePrefix("127.0.0.1/32") {
+		t.Errorf("an IPv4 host counts as %v", got)
+	}
+}
