@@ -123,6 +123,7 @@ var masks = []struct {
 	{regexp.MustCompile(`\d{4}-\d\d-\d\d`), "(DATE)"},
 	{regexp.MustCompile(`\b[0-9A-Z]{4}-[0-9A-Z]{4}-[0-9A-Z]{4}\b`), "(REFERENCE..)"},
 	{regexp.MustCompile(`pid \d+, up \d+s`), "pid N, up Ns"},
+	{regexp.MustCompile(`\tConnection timed out`), "\tIO::Socket::INET: connect: timeout"}, // swaks of Debian 13
 	{regexp.MustCompile(`(  xdp  .*(?:native|generic)|  nft  .*bans?);.*`), "$1; (COUNTERS)"},
 	{regexp.MustCompile(`\d+ since`), "N since"},
 	{regexp.MustCompile(`aborted \d+`), "aborted N"},
