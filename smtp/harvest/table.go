@@ -192,12 +192,3 @@ func (t *table) closeUp(hole uint64) {
 	}
 	t.slots[hole] = 0
 }
-
-// each calls f with every source, the longest idle of each ring first.
-func (t *table) each(f func(*source)) {
-	for i := range t.rings {
-		for n := t.rings[i].head; n != none; n = t.at(n).next {
-			f(t.at(n))
-		}
-	}
-}
