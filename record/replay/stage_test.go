@@ -109,11 +109,6 @@ func (s *stage) line(peer netip.Addr, from string, message bool, rcpts []said) r
 	return l
 }
 
-// word is a made-up local part of a list of n.
-func (s *stage) word(list string, n int) string {
-	return fmt.Sprintf("%s%d@example.com", list, s.rng.IntN(n))
-}
-
 // office is a past in which the domain's mailboxes got mail from a source, so
 // that they are known to exist.
 func (s *stage) office(people int) {
