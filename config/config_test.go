@@ -131,6 +131,13 @@ func TestEveryKeyIsRead(t *testing.T) {
 					t.Errorf("got %v, want %v", got, sample.want)
 				}
 				now, later := Diff(old, c)
+				kept := InForce(old, c)
+				if still, _ := Diff(old, kept); !slices.Equal(still, now) {
+					t.Errorf("a reload puts %q in force, want %q", still, now)
+				}
+				if _, waiting := Diff(kept, c); !slices.Equal(waiting, later) {
+					t.Errorf("after a reload %q wait for the next start, want %q", waiting, later)
+				}
 				if changed := append(now, later...); !slices.Equal(changed, []string{path}) || (len(later) == 1) != k.atStart {
 					t.Errorf("Diff says now %q, later %q", now, later)
 				}

@@ -27,6 +27,21 @@ func Diff(old, next Config) (now, later []string) {
 	return now, later
 }
 
+// InForce is next as a reload puts it in force over running: the keys that are
+// read at start only stay as they are.
+func InForce(running, next Config) Config {
+	kept := next.clone()
+	for _, s := range schema {
+		for _, k := range s.keys {
+			if k.atStart {
+				value := reflect.ValueOf(k.place(&running, "")).Elem()
+				reflect.ValueOf(k.place(&kept, "")).Elem().Set(value)
+			}
+		}
+	}
+	return kept
+}
+
 // names are the entries of a named section that either has; one "" for others.
 func (s section) names(old, next *Config) (names []string) {
 	if !s.named {

@@ -69,7 +69,7 @@ func (c *cli) runGuard(ctx context.Context, file string) error {
 				return guard.Policy{}, err
 			}
 			names.use(next.DNS)
-			return guardPolicy(next), nil
+			return guardPolicy(config.InForce(cfg, next)), nil
 		},
 		Resolver: names, Now: c.now, Log: log,
 		Ready: func() { notifyReady(log) },

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -20,7 +21,7 @@ import (
 //
 //	$ command     on the edge's machine, with weir in the path
 //	out$ command  on the machine from which clients come
-//	! stop        weir run, as by SIGTERM; ! start; ! kill ROLE; ! kill all
+//	! stop        weir run, as by SIGTERM; ! hangup; ! start; ! kill ROLE; ! kill all
 //	…             the output; [exit 1] behind it when that is not 0
 //
 // What differs from run to run is masked. UPDATE_LIVE=1 writes the files anew.
@@ -82,6 +83,8 @@ func (b *keyBench) operate(what string) {
 	switch what {
 	case "stop":
 		b.weir.Stop()
+	case "hangup":
+		b.weir.Process().Signal(syscall.SIGHUP)
 	case "start":
 		b.weir.Start()
 	case "kill all":

@@ -25,7 +25,8 @@ type mailControl struct {
 	server *smtp.Server
 	status func(context.Context) mailStatus
 	origin func(netip.Addr) origin
-	reload func(context.Context) (reloaded, error)
+	check  func() error // of the file, as reload would find it
+	reload func() (reloaded, error)
 }
 
 // recordsRequest is record.Query as it goes over the socket.
@@ -88,8 +89,11 @@ func (m *mailControl) handler() http.Handler {
 	mux.Handle("GET /status", control.Handle(func(r *http.Request, _ struct{}) (mailStatus, error) {
 		return m.status(r.Context()), nil
 	}))
-	mux.Handle("POST /reload", control.Handle(func(r *http.Request, _ struct{}) (reloaded, error) {
-		return m.reload(r.Context())
+	mux.Handle("POST /check", control.Handle(func(*http.Request, struct{}) (control.None, error) {
+		return control.None{}, m.check()
+	}))
+	mux.Handle("POST /reload", control.Handle(func(*http.Request, struct{}) (reloaded, error) {
+		return m.reload()
 	}))
 	return mux
 }
@@ -183,6 +187,10 @@ func (m mailClient) origin(ctx context.Context, a netip.Addr) (o origin, err err
 
 func (m mailClient) status(ctx context.Context) (s mailStatus, err error) {
 	return s, m.c.Do(ctx, http.MethodGet, "/status", nil, &s)
+}
+
+func (m mailClient) check(ctx context.Context) error {
+	return m.c.Do(ctx, http.MethodPost, "/check", nil, nil)
 }
 
 func (m mailClient) reload(ctx context.Context) (r reloaded, err error) {

@@ -17,6 +17,7 @@ import (
 	"mailweir/control"
 	"mailweir/firewall/guard"
 	"mailweir/record"
+	"mailweir/record/syslog"
 	"mailweir/smtp"
 	"mailweir/smtp/harvest"
 	"mailweir/smtp/relay"
@@ -87,14 +88,16 @@ type mail struct {
 	server   *smtp.Server
 	socket   *net.UnixListener
 
-	mu         sync.Mutex
-	cfg        config.Config
-	router     *relay.Router
-	stopRouter context.CancelFunc
 	tls        *certificates
 	tiers      *tiers
-	alarms     []string // of the start
 	listeners  []string
+	stopRouter func()
+	reloading  sync.Mutex // one at a time
+
+	mu     sync.Mutex // of what a reload changes
+	cfg    config.Config
+	router *relay.Router
+	alarms []string // of the start
 }
 
 // newMail makes everything that the role needs; run starts and ends it.
@@ -194,60 +197,86 @@ func (m *mail) run(ctx context.Context, ls []*net.TCPListener) error {
 	return m.server.Serve(ctx, listeners...)
 }
 
-// startRouter runs m.router until the next one takes its place.
+// startRouter runs m.router until stopRouter, which returns when it tells of no
+// alarm any more.
 func (m *mail) startRouter(life context.Context, background *sync.WaitGroup) {
-	ctx, stop := context.WithCancel(life)
-	m.stopRouter = stop
-	router := m.router
+	ctx, cancel := context.WithCancel(life)
+	router, silent := m.router, make(chan struct{})
+	m.stopRouter = func() { cancel(); <-silent }
 	background.Go(func() { router.Run(ctx) })
+	background.Go(func() {
+		defer close(silent)
+		router.Report(ctx, m.memory, m.events)
+	})
 }
 
 func (m *mail) control(life context.Context, background *sync.WaitGroup) http.Handler {
 	mc := &mailControl{
 		store: m.store, server: m.server, status: m.status, origin: m.places.origin,
-		reload: func(ctx context.Context) (reloaded, error) { return m.reload(ctx, life, background) },
+		check:  func() error { _, err := m.prepare(); return err },
+		reload: func() (reloaded, error) { return m.reload(life, background) },
 	}
 	return mc.handler()
 }
 
-// reload puts a changed file in force. Everything that can go wrong goes wrong
-// before anything has changed.
-func (m *mail) reload(_, life context.Context, background *sync.WaitGroup) (reloaded, error) {
-	next, err := checkedConfig(m.file)
+// change is a changed file, made ready to be put in force.
+type change struct {
+	cfg       config.Config
+	router    *relay.Router
+	certs     *certificateSet
+	exporters []*syslog.Exporter
+	reloaded
+}
+
+// prepare reads the file again and makes what it asks for. Everything that can
+// go wrong goes wrong here, where nothing has changed yet.
+func (m *mail) prepare() (change, error) {
+	file, err := checkedConfig(m.file)
 	if err != nil {
-		return reloaded{}, err
+		return change{}, err
 	}
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	router, err := newRouter(next, m.memory, m.names)
+	cfg := m.cfg
+	m.mu.Unlock()
+	c := change{cfg: config.InForce(cfg, file)}
+	c.Changed, c.Later = config.Diff(cfg, file)
+	if c.router, err = newRouter(c.cfg, m.memory, m.names); err != nil {
+		return c, err
+	}
+	if c.certs, err = m.tls.load(c.cfg); err != nil {
+		return c, err
+	}
+	c.exporters, err = m.events.exporters(c.cfg.Syslog)
+	return c, err
+}
+
+// reload puts a changed file in force. Live sessions go on under the policy that
+// they began with.
+func (m *mail) reload(life context.Context, background *sync.WaitGroup) (reloaded, error) {
+	m.reloading.Lock()
+	defer m.reloading.Unlock()
+	c, err := m.prepare()
 	if err != nil {
 		return reloaded{}, err
 	}
-	certs, err := m.tls.load(next)
-	if err != nil {
+	if err := m.server.SetPolicy(smtpPolicy(c.cfg, c.router, m.tls)); err != nil {
 		return reloaded{}, err
 	}
-	exporters, err := m.events.exporters(next.Syslog)
-	if err != nil {
-		return reloaded{}, err
-	}
-	if err := m.server.SetPolicy(smtpPolicy(next, router, m.tls)); err != nil {
-		return reloaded{}, err
-	}
-	changed, later := config.Diff(m.cfg, next)
-	m.tls.use(certs)
-	m.events.use(life, background, next.Syslog, exporters)
-	m.watch.SetRules(harvestRules(next.Harvest))
-	records := recordOptions(next)
+	m.tls.use(c.certs)
+	m.events.use(life, background, c.cfg.Syslog, c.exporters)
+	m.watch.SetRules(harvestRules(c.cfg.Harvest))
+	records := recordOptions(c.cfg)
 	m.store.SetLimits(records.Keep, records.BanMax, records.MaxSize)
-	m.tiers.set(next)
-	m.places.open(next.Geo)
-	m.names.use(next.DNS)
+	m.tiers.set(c.cfg)
+	m.places.open(c.cfg.Geo)
+	m.names.use(c.cfg.DNS)
 	m.stopRouter()
-	m.router, m.cfg, m.alarms = router, next, nil
+	m.mu.Lock()
+	m.router, m.cfg, m.alarms = c.router, c.cfg, nil
+	m.mu.Unlock()
 	m.startRouter(life, background)
 	keepConfig(m.file, filepath.Join(m.dir, "weir.toml.good"))
-	return reloaded{Changed: changed, Later: later}, nil
+	return c.reloaded, nil
 }
 
 // status is what weir status shows of this role.
@@ -261,9 +290,6 @@ func (m *mail) status(ctx context.Context) mailStatus {
 		Open: st.Open, Connections: st.Connections, Outcomes: named(st.Outcomes), Reasons: named(st.Reasons),
 		Sources: m.watch.Sources(), Backends: rs.Backends, Domains: rs.Domains, Records: m.store.Stats(ctx),
 		Geo: m.places.sources(), TLS: m.tls.describe(), Alarms: alarms,
-	}
-	for _, a := range rs.Alarms {
-		s.Alarms = append(s.Alarms, a.Text)
 	}
 	s.Alarms = append(append(s.Alarms, m.offender.alarms()...), m.events.alarms()...)
 	if s.Alarms == nil {

@@ -35,27 +35,32 @@ file changes nothing. Live sessions go on under the policy that they began with.
 	}
 }
 
-// reload asks both roles. Mail goes first: it checks the same file, and more
-// can be wrong with what it opens. A role that is not running reads the file
-// when it starts.
+// reload asks both roles. Mail, whose part more can be wrong with, says first
+// whether it would take the file; then guard takes it, then mail. A role that
+// is not running reads the file when it starts.
 func (c *cli) reload(ctx context.Context) (reloadAnswer, error) {
 	var a reloadAnswer
-	m, mailErr := newMailClient(c.runDir).reload(ctx)
+	mailErr := newMailClient(c.runDir).check(ctx)
 	if mailErr != nil && !errors.Is(mailErr, control.ErrNotRunning) {
 		return a, mailErr
 	}
 	ch, guardErr := guard.NewOperator(c.runDir).Reload(ctx)
-	a = reloadAnswer{Changed: m.Changed, Later: m.Later, Warnings: ch.Warnings}
-	switch {
-	case mailErr != nil && guardErr != nil:
-		return a, mailErr
-	case mailErr != nil:
-		a.Warnings = append(a.Warnings, mailErr.Error())
-	case errors.Is(guardErr, control.ErrNotRunning):
-		a.Warnings = append(a.Warnings, guardErr.Error())
-	case guardErr != nil:
-		return a, fmt.Errorf("mail took the new configuration, guard did not: %w", guardErr)
+	if guardErr != nil && (mailErr != nil || !errors.Is(guardErr, control.ErrNotRunning)) {
+		return a, guardErr
 	}
+	a.Warnings = ch.Warnings
+	if guardErr != nil {
+		a.Warnings = append(a.Warnings, guardErr.Error())
+	}
+	if mailErr != nil {
+		a.Warnings = append(a.Warnings, mailErr.Error())
+		return a, nil
+	}
+	m, err := newMailClient(c.runDir).reload(ctx)
+	if err != nil {
+		return a, fmt.Errorf("guard took the new configuration, mail did not: %w", err)
+	}
+	a.Changed, a.Later = m.Changed, m.Later
 	return a, nil
 }
 
