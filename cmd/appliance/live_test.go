@@ -135,6 +135,7 @@ var masks = []struct {
 	{regexp.MustCompile(` +[0-9.]+ ms`), " N ms"},
 	{regexp.MustCompile(`\d+ KiB of`), "N KiB of"},
 	{regexp.MustCompile(`(pass|reject|drop) +0  +[0-9.]+ +`), "$1 0 N "},
+	{regexp.MustCompile(`(?m)((?:pass|reject|drop) +0 +)[0-9.]+$`), "${1}0"},
 	{regexp.MustCompile(`geo       .*`), "geo       (DATABASE)"},
 	{regexp.MustCompile(`"(ms|pid)":[0-9.]+`), `"$1":N`},
 }
