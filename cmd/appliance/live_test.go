@@ -133,7 +133,7 @@ var masks = []struct {
 	{regexp.MustCompile(`47h59m|2d0h  `), "2d    "},
 	{regexp.MustCompile(`29d23h`), "30d0h "},
 	{regexp.MustCompile(` +[0-9.]+ ms`), " N ms"},
-	{regexp.MustCompile(`\d+ KiB of`), "N KiB of"},
+	{regexp.MustCompile(`\d+ (?:KiB|B) of`), "N KiB of"},
 	{regexp.MustCompile(`(pass|reject|drop) +0  +[0-9.]+ +`), "$1 0 N "},
 	{regexp.MustCompile(`(?m)((?:pass|reject|drop) +0 +)[0-9.]+$`), "${1}0"},
 	{regexp.MustCompile(`geo       .*`), "geo       (DATABASE)"},
