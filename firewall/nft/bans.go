@@ -12,8 +12,11 @@ import (
 )
 
 const (
-	// aFew look-ups are made one by one; for more, whole sets are read.
+	// aFew look-ups are made one by one, even where whole sets can be read.
 	aFew = 512
+	// quickRead is how many bans are read in a few hundredths of a second.
+	// Longer lists take out of proportion longer.
+	quickRead = 30_000
 	// sameEnd is how far apart two ends may be and count as one: more than a
 	// tick of the slowest kernel clock, less than anybody notices.
 	sameEnd = 50 * time.Millisecond
@@ -23,6 +26,7 @@ const (
 
 // plan is what has to happen to the elements of one set.
 type plan struct {
+	flush   bool      // all that is there goes
 	add     []element // not there
 	refresh []element // there with another end
 	lift    []element // there, to go
@@ -62,8 +66,9 @@ func (t *Table) Apply(ctx context.Context, add, del []firewall.Ban) error {
 	return t.change(ctx, now, difference(have, want))
 }
 
-// Replace makes bans the whole truth, in one transaction of the difference:
-// a ban that stands as it should is not touched, nor is its counter.
+// Replace makes bans the whole truth, in one transaction. Where few stand it is
+// one of the difference: a ban that stands as it should is not touched, nor is
+// its counter. Where many do, all are written anew and count from 0.
 func (t *Table) Replace(ctx context.Context, bans iter.Seq[firewall.Ban]) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -84,9 +89,12 @@ func (t *Table) Replace(ctx context.Context, bans iter.Seq[firewall.Ban]) error 
 	if err := t.prepare(want); err != nil {
 		return err
 	}
-	have, err := t.all()
+	have, all, err := t.read(quickRead)
 	if err != nil {
 		return err
+	}
+	if !all {
+		return t.change(ctx, now, t.anew(want))
 	}
 	for p := range have {
 		if _, stays := want[p]; !stays {
@@ -94,6 +102,18 @@ func (t *Table) Replace(ctx context.Context, bans iter.Seq[firewall.Ban]) error 
 		}
 	}
 	return t.change(ctx, now, difference(have, want))
+}
+
+// anew plans to write all sets from nothing.
+func (t *Table) anew(want map[netip.Prefix]time.Duration) map[banSet]*plan {
+	plans := difference(nil, want)
+	for s := range t.sets {
+		if plans[s] == nil {
+			plans[s] = new(plan)
+		}
+		plans[s].flush = true
+	}
+	return plans
 }
 
 func canonical(p netip.Prefix) (netip.Prefix, error) {
@@ -134,7 +154,9 @@ func (t *Table) prepare(want map[netip.Prefix]time.Duration) error {
 // find reads those of the prefixes that are banned.
 func (t *Table) find(prefixes iter.Seq[netip.Prefix], n int) (map[netip.Prefix]element, error) {
 	if n > aFew {
-		return t.all()
+		if have, all, err := t.read(quickRead); all || err != nil {
+			return have, err
+		}
 	}
 	sock, err := dial()
 	if err != nil {
@@ -157,15 +179,22 @@ func (t *Table) find(prefixes iter.Seq[netip.Prefix], n int) (map[netip.Prefix]e
 	return have, nil
 }
 
-// all reads every ban.
-func (t *Table) all() (map[netip.Prefix]element, error) {
-	have := make(map[netip.Prefix]element)
+// read reads the bans, unless there are more than limit.
+func (t *Table) read(limit int) (have map[netip.Prefix]element, all bool, err error) {
+	have = make(map[netip.Prefix]element)
 	for s := range t.sets {
-		if err := s.dump(func(e element) { have[e.prefix] = e }); err != nil {
-			return nil, explain("read bans", err)
+		err := s.dump(func(e element) bool {
+			have[e.prefix] = e
+			return len(have) <= limit
+		})
+		if err != nil {
+			return nil, false, explain("read bans", err)
+		}
+		if len(have) > limit {
+			return nil, false, nil
 		}
 	}
-	return have, nil
+	return have, true, nil
 }
 
 // difference plans how to get from have to want, where 0 means no ban.
@@ -203,6 +232,9 @@ func (t *Table) change(ctx context.Context, now time.Time, plans map[banSet]*pla
 		return err
 	}
 	for s, p := range plans {
+		if p.flush {
+			tx.flush(s)
+		}
 		out := append(p.lift, p.refresh...)
 		tx.add(s, lasting(out))
 		tx.remove(s, out)

@@ -152,7 +152,12 @@ func TestHundredThousand(t *testing.T) {
 		t.Errorf("nft reads %d bans of %d", got, n/2)
 	}
 	w.Drops(table, list[0].Prefix.Addr().String(), list[0].Prefix.String())
-	do(t, w, "renew all", func() error { return table.Apply(ctx, many(n), list[:0]) })
+	do(t, w, "renew all", func() error { return table.Apply(ctx, many(n), nil) })
+	do(t, w, "replace all", func() error { return table.Replace(ctx, slices.Values(list)) })
+	if got := bans(); got != n {
+		t.Errorf("%d bans after Replace with the same %d", got, n)
+	}
+	do(t, w, "intact", func() error { return table.Intact(ctx) })
 	do(t, w, "lift most", func() error { return table.Apply(ctx, nil, list[10:]) })
 	if got := bans(); got != 10 {
 		t.Errorf("%d bans after all but 10 were lifted", got)

@@ -43,11 +43,7 @@ func (t *Table) writeBase(c *nftables.Conn, sets []banSet) error {
 		}
 	}
 	for _, s := range sets {
-		size := prefixes
-		if s.single() {
-			size = t.opt.MaxBans
-		}
-		if err := c.AddSet(s.set(size), nil); err != nil {
+		if err := c.AddSet(s.set(t.opt.size(s)), nil); err != nil {
 			return err
 		}
 	}

@@ -77,6 +77,6 @@ func FuzzRead(f *testing.F) {
 	f.Add(answer)
 	f.Add(answer[:len(answer)-3])
 	f.Fuzz(func(t *testing.T, b []byte) {
-		_, _ = read(b, 1, func(body []byte) { s.readList(body, func(element) {}) })
+		_, _ = read(b, 1, func(body []byte) error { s.readList(body, func(element) {}); return nil })
 	})
 }

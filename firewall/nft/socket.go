@@ -76,9 +76,13 @@ func (s *socket) send(b []byte) error {
 	return nil
 }
 
+// errEnough ends the reading of answers before their end.
+var errEnough = errors.New("enough was read")
+
 // answers hands the body of every answer to yield until the kernel has said
-// that request seq is done. It returns the first error it is told of.
-func (s *socket) answers(seq uint32, yield func(attributes []byte)) error {
+// that request seq is done. It returns the first error it is told of, or that
+// of yield.
+func (s *socket) answers(seq uint32, yield func(attributes []byte) error) error {
 	buf := make([]byte, 64<<10)
 	for {
 		n, _, err := unix.Recvfrom(s.fd, buf, 0)
@@ -95,7 +99,7 @@ func (s *socket) answers(seq uint32, yield func(attributes []byte)) error {
 	}
 }
 
-func read(b []byte, seq uint32, yield func([]byte)) (done bool, err error) {
+func read(b []byte, seq uint32, yield func([]byte) error) (done bool, err error) {
 	for len(b) >= unix.NLMSG_HDRLEN {
 		size := int(binary.NativeEndian.Uint32(b))
 		if size < unix.NLMSG_HDRLEN || size > len(b) {
@@ -112,7 +116,9 @@ func read(b []byte, seq uint32, yield func([]byte)) (done bool, err error) {
 				return true, nil
 			}
 		case yield != nil && size >= headerSize:
-			yield(b[headerSize:size])
+			if err := yield(b[headerSize:size]); err != nil {
+				return true, err
+			}
 			// A question that was not for a list has one answer.
 			if last && flags&unix.NLM_F_MULTI == 0 {
 				return true, nil

@@ -41,6 +41,9 @@ func (s *seen) note(now time.Time, plans map[banSet]*plan) {
 	}
 	for set, p := range plans {
 		w := s.witnesses[set]
+		if p.flush {
+			w = witness{}
+		}
 		for _, list := range [][]element{p.lift, p.refresh} {
 			for _, e := range list {
 				if e.prefix == w.prefix {
@@ -76,12 +79,13 @@ func Generation(ctx context.Context) (uint32, error) {
 		return 0, explain("ask for the ruleset's generation", err)
 	}
 	var generation uint32
-	err = sock.answers(sock.seq, func(body []byte) {
+	err = sock.answers(sock.seq, func(body []byte) error {
 		eachAttr(body, func(typ uint16, data []byte) {
 			if typ == unix.NFTA_GEN_ID && len(data) == 4 {
 				generation = binary.BigEndian.Uint32(data)
 			}
 		})
+		return nil
 	})
 	return generation, explain("ask for the ruleset's generation", err)
 }
@@ -231,26 +235,53 @@ func (t *Table) Hits(ctx context.Context, prefixes []netip.Prefix) (map[netip.Pr
 	return hits, nil
 }
 
-// Status asks the kernel. It reads every ban to count them: half a second for
-// a million.
+// Status asks the kernel. It reads the bans to count those that stand; a long
+// list only where the kernel does not say how long it is, and then it takes
+// seconds, in which bans go on being written.
 func (t *Table) Status(ctx context.Context) (firewall.Status, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	s := firewall.Status{Engine: "nft", Counters: make(map[string]uint64)}
-	if err := t.usable(ctx); err != nil {
+	sets, problem, err := t.snapshot(ctx)
+	if err != nil {
 		return s, err
 	}
-	if t.configured {
-		if err := t.inspect(); err != nil {
-			s.Problems = append(s.Problems, err.Error())
-		}
+	if problem != nil {
+		s.Problems = append(s.Problems, problem.Error())
 	}
-	for set := range t.sets {
-		if err := set.dump(func(element) { s.Bans++ }); err != nil && !gone(err) {
+	for _, set := range sets {
+		n, err := set.count()
+		if err != nil && !gone(err) {
 			return s, explain("count bans", err)
 		}
+		s.Bans += n
 	}
 	return s, readCounters(s.Counters)
+}
+
+// snapshot is what Status needs of Table: its sets, and what is wrong.
+func (t *Table) snapshot(ctx context.Context) (sets []banSet, problem, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := t.usable(ctx); err != nil {
+		return nil, nil, err
+	}
+	if t.configured {
+		problem = t.inspect()
+	}
+	return order(t.sets), problem, nil
+}
+
+func (s banSet) count() (n int, err error) {
+	sock, err := dial()
+	if err != nil {
+		return 0, err
+	}
+	defer sock.close()
+	size, known, err := s.size(sock)
+	if err != nil || known && size > quickRead {
+		return size, err
+	}
+	err = s.dump(func(element) bool { n++; return true })
+	return n, err
 }
 
 func readCounters(counters map[string]uint64) error {

@@ -41,13 +41,23 @@ import (
 
 var _ firewall.Enforcer = (*Table)(nil)
 
-// prefixes is how many bans of one prefix length there may be.
-const prefixes = 1 << 16
+// maxPrefixes is how many bans there may be of a prefix length at which nobody
+// is banned for himself.
+const maxPrefixes = 1 << 16
 
 // Options say how a Table works. The zero value is the appliance's.
 type Options struct {
-	MaxBans int              // single addresses of each family; 1,048,576
+	MaxBans int              // of single addresses, IPv6 /64, /56 and /48, each; 1,048,576
 	Clock   func() time.Time // time.Now; the clock that Ban.Until is in
+}
+
+// size is how many bans a set may hold. The kernel makes its hash table that
+// large from the start, 8 to 16 bytes for each.
+func (o Options) size(s banSet) int {
+	if s.single() || s.family == 6 && (s.bits == 64 || s.bits == 56 || s.bits == 48) {
+		return o.MaxBans
+	}
+	return min(maxPrefixes, o.MaxBans)
 }
 
 // Table is our nftables table. Its methods may be called from several
@@ -227,7 +237,8 @@ func explain(what string, err error) error {
 	case errors.Is(err, unix.EPROTONOSUPPORT), errors.Is(err, unix.EAFNOSUPPORT), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EINVAL):
 		return fmt.Errorf("%s: this kernel has no nf_tables with the inet family, or it is not loaded (modprobe nf_tables; or set firewall.engine to \"xdp\"): %w", what, err)
 	case errors.Is(err, unix.ENFILE):
-		return fmt.Errorf("%s: a set is full (lift some bans, or ban wider prefixes): %w", what, err)
+		// Its own text, too many open files, would lead astray.
+		return fmt.Errorf("%s: a set is full (lift some bans, or ban wider prefixes)", what)
 	case errors.Is(err, unix.ENOENT):
 		return fmt.Errorf("%s: our table or a part of it is gone: %w", what, err)
 	}

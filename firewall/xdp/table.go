@@ -60,7 +60,7 @@ const (
 type Options struct {
 	PinDir  string           // DefaultPinDir
 	Mode    Mode             // Auto
-	MaxBans int              // single addresses of each family; 1,048,576
+	MaxBans int              // of single IPv4 addresses, and of IPv6 /128, /64, /56 and /48 together; 1,048,576
 	Clock   func() time.Time // time.Now; the clock that Ban.Until is in
 }
 
