@@ -66,8 +66,12 @@ func parseEntry(line []byte) (kind, []byte, bool) {
 	return kind(line[8]), line[9:], true
 }
 
-// open makes the segment behind the newest one.
+// open makes the segment behind the newest one. At the very first start it may
+// come before the database, which makes the folder too.
 func (j *journal) open() error {
+	if err := os.MkdirAll(j.dir, 0o700); err != nil {
+		return fmt.Errorf("make journal: %w", err)
+	}
 	f, err := os.OpenFile(j.path(j.seq+1), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return fmt.Errorf("make journal: %w", err)
