@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -11,6 +10,8 @@ import (
 	"mailweir/config"
 	"mailweir/control"
 	"mailweir/firewall/guard"
+	"mailweir/firewall/nft"
+	"mailweir/firewall/xdp"
 )
 
 func (c *cli) firewallCommand() *cobra.Command {
@@ -73,19 +74,10 @@ func (c *cli) switchAlone(ctx context.Context, stateDir string, on bool) error {
 	return errors.Join(guard.SwitchOff(stateDir, c.now()), removeEngines(ctx))
 }
 
-// removeEngines takes every engine out of the kernel, whichever the file names.
+// removeEngines takes every engine out of the kernel, whichever the file names
+// and whatever state it is in.
 func removeEngines(ctx context.Context) error {
-	var errs error
-	for _, e := range openEngines(config.Firewall{Engine: "auto"}) {
-		err := e.Err
-		if err == nil {
-			err = errors.Join(e.Enforcer.Remove(ctx), e.Enforcer.Close())
-		}
-		if err != nil {
-			errs = errors.Join(errs, fmt.Errorf("take %s out of the kernel: %w", e.Name, err))
-		}
-	}
-	return errs
+	return errors.Join(xdp.Remove(ctx, xdp.DefaultPinDir), nft.Remove(ctx))
 }
 
 // stateDirOf is the state_dir of a file that may be bad or not there at all.
