@@ -32,6 +32,8 @@ func (a *adviser) Recipient(time.Time, smtp.Source, smtp.Recipient, bool) smtp.A
 	return a.advice
 }
 
+func (a *adviser) Tier(_ time.Time, _ netip.Addr, given smtp.Tier) smtp.Tier { return given }
+
 func (a *adviser) Finished(_ time.Time, _ smtp.Source, o smtp.Outcome, _ reply.Reason) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -117,4 +119,14 @@ func TestSickWatcher(t *testing.T) {
 	c.open("a@client.example")
 	c.ask("RCPT TO:<alice@office.example>", "250 ")
 	c.ask("RCPT TO:<nobody@office.example>", "550 5.1.1")
+}
+
+// Whatever a watcher says: whom the operator protects is never filed.
+func TestProtectedSourceIsNotOffended(t *testing.T) {
+	w := advised(t, &adviser{away: true}, false)
+	c := w.dial("127.0.0.99")
+	c.expect("220 ")
+	if got := w.recorder.convictions(); len(got) != 1 || got[0].enforced || len(w.offender.filed()) != 0 {
+		t.Errorf("convictions %+v, offences %v", got, w.offender.filed())
+	}
 }

@@ -328,6 +328,42 @@ func TestClientThatLeavesDoesNotStopTheDelivery(t *testing.T) {
 	}
 }
 
+// What is over the limit is not kept; were it handed over, it would be cut short.
+func TestCutMessageIsNeverDelivered(t *testing.T) {
+	w := newWorld(t, func(w *world) { w.opts.Policy.Chain = smtp.Chain{} })
+	c := w.dial("127.0.0.1")
+	c.open("a@client.example")
+	c.ask("RCPT TO:<alice@small.example>", "250 ")
+	c.ask("DATA", "354 ")
+	c.ask(strings.Repeat("0123456789\r\n", 30)+".", "552 5.3.4")
+	if n := len(w.office.taken()); n != 0 {
+		t.Errorf("the office took %d messages", n)
+	}
+}
+
+// A ban that ends the session does not end the delivery either: its outcome is
+// one, whoever hears it.
+func TestResetDoesNotStopTheDelivery(t *testing.T) {
+	began, reset, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	w := delivering(t, func(ctx context.Context, _ smtp.Envelope, _ io.ReadSeeker) smtp.Receipt {
+		close(began)
+		<-reset
+		ended <- ctx.Err()
+		return smtp.Receipt{Reply: reply.Reply{Code: 250}}
+	})
+	c := w.dial("127.0.0.1")
+	submit(c, "\r\n", 0)
+	<-began
+	w.server.ResetSource(loopback)
+	close(reset)
+	if err := <-ended; err != nil {
+		t.Errorf("the delivery's context ended with the session: %v", err)
+	}
+	if r := w.recorder.wait(t, 0); r.Outcome != smtp.Accepted {
+		t.Errorf("outcome %s", r.Outcome)
+	}
+}
+
 // Stats count what records say.
 func TestStats(t *testing.T) {
 	w := newWorld(t, nil)
