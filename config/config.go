@@ -114,6 +114,9 @@ type Harvest struct {
 	UnknownPerDay  int
 	SharePerDay    float64
 	AbsolutePerDay int
+	Traps          []string // addresses, patterns and domains, see harvest.ParseTraps
+	TrapHits       int
+	Complaints     int
 }
 
 // Backend is a mail server that is protected.
@@ -184,6 +187,7 @@ func Default() Config {
 		Firewall: Firewall{Enabled: true, Engine: "auto", XDPMode: "auto", BanTTL: 48 * time.Hour, BanMax: 14 * day},
 		Harvest: Harvest{
 			Enabled: true, UnknownPerHour: 25, SharePerHour: 0.8, UnknownPerDay: 50, SharePerDay: 0.9, AbsolutePerDay: 300,
+			TrapHits: 1, Complaints: 3,
 		},
 		Records: Records{Keep: 30 * day, MaxSize: 4 * GiB},
 	}

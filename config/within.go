@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -169,6 +170,21 @@ func syslogTarget(v any) (what, hint string) {
 		return "syslog over UDP is not served by this release", "it loses events unseen: write tcp:// or tls://"
 	default:
 		return fmt.Sprintf("%q is no target", s), hint
+	}
+	return "", ""
+}
+
+// trapNames wants addresses, patterns of them with * and ?, or domains.
+func trapNames(v any) (what, hint string) {
+	for _, s := range *v.(*[]string) {
+		_, domain, at := strings.Cut(s, "@")
+		if !at {
+			domain = s
+		}
+		_, err := path.Match(s, "")
+		if domain == "" || strings.ContainsAny(s, " \t\r\n<>,;/") || strings.Contains(domain, "@") || err != nil {
+			return fmt.Sprintf("%q is no spamtrap", s), "write trap@example.com, old-*@example.com, or trap.example.com for a whole domain"
+		}
 	}
 	return "", ""
 }

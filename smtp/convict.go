@@ -3,6 +3,7 @@ package smtp
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"mailweir/ref"
@@ -15,7 +16,7 @@ const offendWait = 50 * time.Millisecond
 
 // source is who did something, for the watcher. Called with s.mu held.
 func (s *session) source(t *transaction) Source {
-	return Source{Addr: s.peer, Tier: s.tier, ASN: s.asn, Ref: t.Facts.Ref, Session: s.id}
+	return Source{Addr: s.peer, Tier: s.given, ASN: s.asn, Ref: t.Facts.Ref, Session: s.id}
 }
 
 // arrive reports the connection. true: it convicts a source that was found out
@@ -29,9 +30,12 @@ func (s *session) arrive() bool {
 	t, src := s.tx, s.source(s.tx)
 	s.mu.Unlock()
 	s.guard("harvest", func() Verdict {
-		now := s.server.now()
+		now := t.moment(0)
 		if c, convicted := w.Connected(now, src); convicted {
 			s.convict(t, now, c)
+			if s.isConvicted() {
+				s.count(c.Reason)
+			}
 		}
 		return Verdict{}
 	})
@@ -53,20 +57,55 @@ func (s *session) watch(t *transaction, i int, v Verdict) Verdict {
 	r.Reason, r.Reply = v.Reason, v.Reply
 	var a Advice
 	s.guard("harvest", func() Verdict {
-		now := s.server.now()
+		now := t.moment(r.At)
 		if a = w.Recipient(now, src, r, null); a.Convicted {
+			a.Say = s.believed(r, &a.Conviction)
 			s.convict(t, now, a.Conviction)
 		}
 		return Verdict{}
 	})
-	if a.Wait > 0 && !s.policy.Observe && !s.isConvicted() {
+	if s.isConvicted() {
+		return v.convicting(a.Conviction.Reason)
+	}
+	if a.Wait > 0 && !s.policy.Observe {
 		s.hold(a.Wait)
 	}
-	return s.advised(t, a.Say, v)
+	return s.advised(t, i, a.Say, v)
+}
+
+// convicting is the verdict on the recipient that convicts: in the words that
+// it has anyway, which tell nothing, under the name of the conviction.
+func (v Verdict) convicting(why reply.Reason) Verdict {
+	if v.passes() || v.Reply.Code == 0 {
+		v.Reply = reply.Of(why).Reply
+	}
+	v.Action, v.Reason = reply.Drop, why
+	return v
+}
+
+// canaryWait is how long a conviction may wait for the canary.
+const canaryWait = 10 * time.Second
+
+// believed spares who was convicted by the answers of a directory that cannot
+// be believed (promise 3), and says what to answer then.
+func (s *session) believed(r Recipient, c *Conviction) reply.Reason {
+	if s.server.opts.Canary == nil || c.Reason != reply.Harvest || c.Spared {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, canaryWait)
+	defer cancel()
+	why, sick := s.server.opts.Canary.Sick(ctx, r.To[strings.LastIndexByte(r.To, '@')+1:])
+	if !sick {
+		return ""
+	}
+	s.server.log.Warn("a conviction counts nothing, the directory cannot be believed; see weir status",
+		"peer", s.peer.String(), "rcpt", r.To, "why", why)
+	c.Spared = true
+	return reply.OracleAway
 }
 
 // advised is the verdict that takes the place of v on the watcher's advice.
-func (s *session) advised(t *transaction, say reply.Reason, v Verdict) Verdict {
+func (s *session) advised(t *transaction, i int, say reply.Reason, v Verdict) Verdict {
 	if say == "" {
 		return v
 	}
@@ -75,6 +114,9 @@ func (s *session) advised(t *transaction, say reply.Reason, v Verdict) Verdict {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t.check(row.Check, instead, 0)
+	if say == reply.OracleAway { // what the directory said is no fact
+		t.Facts.Rcpts[i].Oracle = Unavailable
+	}
 	if instead.passes() {
 		return v
 	}
@@ -108,10 +150,12 @@ func (s *session) convict(t *transaction, now time.Time, c Conviction) {
 		}
 	}
 	s.server.opts.Recorder.Convicted(t.Facts.Ref, s.peer, now, c, enforced)
-	s.count(c.Reason)
+	if v.Action == reply.Log { // else the refusal is counted
+		s.count(c.Reason)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	t.check(reply.Of(c.Reason).Check, v, s.server.now().Sub(now))
+	t.check(reply.Of(c.Reason).Check, v, 0)
 	if v.Action == reply.Drop {
 		s.convicted = true
 		t.decide(Dropped, c.Reason, reply.Reply{})

@@ -132,6 +132,7 @@ func (s *session) route(t *transaction, i int) (address.Mailbox, Route) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r = &t.Facts.Rcpts[i]
+	r.Trap = s.policy.Traps != nil && s.policy.Traps.Match(r.To)
 	if !ok {
 		return box, Route{}
 	}

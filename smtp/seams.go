@@ -45,6 +45,9 @@ type Router interface {
 	Route(domain string) (Route, bool)
 }
 
+// Traps knows the spamtraps: mailboxes that nobody was ever given.
+type Traps interface{ Match(mailbox string) bool }
+
 // Envelope is the SMTP envelope of one message (RFC 5321 section 2.3.1).
 type Envelope struct {
 	Ref        ref.Ref
@@ -93,6 +96,8 @@ type Watcher interface {
 	// Recipient reports one RCPT command that is about to be answered, with the
 	// reason (and reply) that the judges came to.
 	Recipient(now time.Time, src Source, r Recipient, nullSender bool) Advice
+	// Tier is how well a source is known that came as given, by its history.
+	Tier(now time.Time, addr netip.Addr, given Tier) Tier
 	// Finished reports the end of a transaction: the history that trust is
 	// made of.
 	Finished(now time.Time, src Source, o Outcome, why reply.Reason)
@@ -105,8 +110,9 @@ type Advice struct {
 	Convicted  bool
 	Conviction Conviction
 	// Say is the reason to answer with in place of the judges' ("": theirs):
-	// reply.UnderAttack, which tells a guesser nothing, or
-	// reply.TooManyUnknown, which ends the session.
+	// reply.UnderAttack, which tells a guesser nothing, reply.TooManyUnknown,
+	// which ends the session, or reply.OracleAway, for a directory that cannot
+	// be believed.
 	Say reply.Reason
 	// Wait is how long the answer is held back.
 	Wait time.Duration
@@ -141,6 +147,14 @@ type Evidence struct {
 	Unknown int           `json:"unknown"` // distinct
 	Valid   int           `json:"valid"`   // distinct
 	Guesses []string      `json:"guesses"` // newest last, capped
+}
+
+// Canary knows whether a domain's directory means what it says. It is asked
+// before a conviction for unknown recipients.
+type Canary interface {
+	// Sick says why it cannot be believed: it refuses a recipient that it is
+	// known to have, or nobody can ask it. It may ask the backend, within ctx.
+	Sick(ctx context.Context, domain string) (why string, sick bool)
 }
 
 // Offender files offences with guard. Offend never blocks for long: guard

@@ -39,6 +39,7 @@ type Options struct {
 
 	Recorder Recorder
 	Watcher  Watcher  // nil: nobody counts recipients
+	Canary   Canary   // nil: every directory is believed
 	Offender Offender // nil: a conviction resets sessions and bans nobody
 	Gate     Gate     // nil: nobody stands banned here
 	Origins  Origins  // nil: country and ASN are absent
@@ -62,6 +63,7 @@ type Policy struct {
 	GreetWait      time.Duration // longest wait of a stranger at the gate; 0: none
 	TLS            *tls.Config   // nil: no STARTTLS
 	Router         Router
+	Traps          Traps           // spamtraps; nil: none
 	SMTPUTF8       bool            // offer it: at least one route can carry it
 	Postmaster     address.Mailbox // whom RCPT TO:<Postmaster> means; zero: postmaster@Hostname
 	Chain          Chain           // nil slices pass everything

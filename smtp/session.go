@@ -36,7 +36,8 @@ type session struct {
 	listener netip.AddrPort
 	country  string
 	asn      uint32
-	tier     Tier
+	tier     Tier // by its history too
+	given    Tier // as the operator and the checks have it
 
 	mu        sync.Mutex
 	helo      string
@@ -62,6 +63,13 @@ func (s *Server) newSession(ctx context.Context, peer netip.Addr, listener netip
 	}
 	if s.opts.Origins != nil {
 		n.country, n.asn = s.opts.Origins.Lookup(peer)
+	}
+	n.given = n.tier
+	if w := s.opts.Watcher; w != nil {
+		n.guard("harvest", func() Verdict {
+			n.tier = w.Tier(s.now(), peer, n.given)
+			return Verdict{}
+		})
 	}
 	n.begin()
 	return n

@@ -62,10 +62,16 @@ func (s *session) finish() {
 		s.server.stats.outcome(t.Outcome)
 		s.server.opts.Recorder.Record(t.Transaction)
 		if w := s.server.opts.Watcher; w != nil {
-			w.Finished(s.server.now(), s.source(t), t.Outcome, t.Reason)
+			w.Finished(t.moment(t.Took), s.source(t), t.Outcome, t.Reason)
 		}
 	}
 	s.begin()
+}
+
+// moment is the time of an event, after the beginning of t, as the record tells
+// it: to the millisecond, so that a replay of it comes to the same.
+func (t *transaction) moment(after time.Duration) time.Time {
+	return t.Facts.Time.Truncate(time.Millisecond).Add(after.Truncate(time.Millisecond))
 }
 
 // open makes the current transaction that of a MAIL command: its time is that

@@ -66,7 +66,7 @@ func smtpPolicy(cfg config.Config, router *relay.Router, certs *certificates) sm
 			Command: cfg.SMTP.Timeouts.Command, DataIdle: cfg.SMTP.Timeouts.DataIdle, Session: cfg.SMTP.Timeouts.Session,
 		},
 		GreetWait: cfg.SMTP.GreetWait, TLS: certs.config(cfg.TLS.MinVersion), Router: router,
-		SMTPUTF8: true, Postmaster: postmaster(cfg), Chain: check.Chain(cfg.SMTP.MaxRecipients),
+		Traps: harvest.NewTraps(cfg.Harvest.Traps), SMTPUTF8: true, Postmaster: postmaster(cfg), Chain: check.Chain(cfg.SMTP.MaxRecipients),
 	}
 }
 
@@ -91,6 +91,7 @@ func harvestRules(h config.Harvest) harvest.Rules {
 	r.UnknownPerHour, r.SharePerHour = h.UnknownPerHour, h.SharePerHour
 	r.UnknownPerDay, r.SharePerDay = h.UnknownPerDay, h.SharePerDay
 	r.AbsolutePerDay = h.AbsolutePerDay
+	r.TrapHits, r.Complaints = h.TrapHits, h.Complaints
 	return r
 }
 

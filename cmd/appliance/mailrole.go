@@ -81,6 +81,9 @@ type mail struct {
 	events   *events
 	memory   *relay.Memory
 	watch    *harvest.Watch
+	canaries *canaries
+	attacks  sync.Mutex
+	spared   time.Time // when a source was last spared a ban that would have been collateral
 	guard    *guard.Client
 	offender *offender
 	places   *places
@@ -127,7 +130,7 @@ func newMail(c *cli, cfg config.Config, file string, alarms []string, ls []*net.
 	records := recordOptions(cfg)
 	records.Alarms, records.Clock = m.events, c.now
 	m.store = record.Open(records)
-	m.watch = harvest.New(harvestRules(cfg.Harvest), harvest.Options{Key: key})
+	m.makeWatch(cfg, key)
 	m.guard = guard.NewClient(c.runDir)
 	m.offender = newOffender(m.guard, c.now)
 	m.tiers = newTiers(cfg)
@@ -135,6 +138,26 @@ func newMail(c *cli, cfg config.Config, file string, alarms []string, ls []*net.
 	m.names = newResolver(cfg.DNS)
 	return m, m.makeServer(cfg)
 }
+
+// makeWatch makes the engine, with what it knew before the restart.
+func (m *mail) makeWatch(cfg config.Config, key [2]uint64) {
+	m.canaries = newCanaries(m.c.now, m.log)
+	m.watch = harvest.New(harvestRules(cfg.Harvest), harvest.Options{Key: key, Doubt: m.canaries.doubt, Alarm: m.attackAlarm})
+	m.canaries.watch = m.watch
+	m.canaries.probe = func(ctx context.Context, domain string) (relay.Canary, bool) {
+		m.mu.Lock()
+		router := m.router
+		m.mu.Unlock()
+		return router.Probe(ctx, domain)
+	}
+	if err := m.watch.Restore(m.watchFile()); err != nil {
+		m.log.Error("harvest", "error", err)
+		m.alarms = append(m.alarms, err.Error())
+	}
+}
+
+// watchFile is where the engine's state outlives a restart.
+func (m *mail) watchFile() string { return filepath.Join(m.dir, "harvest.state") }
 
 func (m *mail) makeServer(cfg config.Config) error {
 	router, err := newRouter(cfg, m.memory, m.names)
@@ -151,7 +174,7 @@ func (m *mail) makeServer(cfg config.Config) error {
 	m.server, err = smtp.NewServer(smtp.Options{
 		Hostname: cfg.Hostname, TempDir: filepath.Join(m.dir, "tmp"),
 		Policy: smtpPolicy(cfg, router, m.tls), Recorder: m.events.Before(m.store),
-		Watcher: m.watch, Offender: m.offender, Gate: m.offender, Origins: m.places, Tiers: m.tiers,
+		Watcher: m.watch, Canary: m.canaries, Offender: m.offender, Gate: m.offender, Origins: m.places, Tiers: m.tiers,
 		Log: m.log, Clock: m.c.now,
 	})
 	if err != nil {
@@ -179,6 +202,7 @@ func (m *mail) run(ctx context.Context, ls []*net.TCPListener) error {
 		}
 	})
 	background.Go(func() { m.memory.Run(life) })
+	m.runWatch(life, &background)
 	background.Go(func() { m.places.run(life) })
 	background.Go(func() { m.tls.run(life, m.log, time.NewTicker(time.Hour).C) })
 	m.startRouter(life, &background)

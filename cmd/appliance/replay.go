@@ -20,6 +20,7 @@ import (
 	"mailweir/record/replay"
 	"mailweir/ref"
 	"mailweir/smtp/check"
+	"mailweir/smtp/harvest"
 	"mailweir/smtp/reply"
 )
 
@@ -110,6 +111,7 @@ func replayOptions(cfg config.Config) (replay.Options, error) {
 	o := replay.Options{
 		Rules: harvestRules(cfg.Harvest), Chain: check.Chain(cfg.SMTP.MaxRecipients),
 		Bans: newReplayBans(cfg), Observe: cfg.Observe, Tier: newTiers(cfg).Tier,
+		Trap: harvest.NewTraps(cfg.Harvest.Traps).Match,
 	}
 	if len(cfg.Domains) > 0 { // without any, the lines say what was served
 		served := map[string]config.Domain{}

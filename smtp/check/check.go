@@ -28,6 +28,7 @@ func Chain(maxRecipients int) smtp.Chain {
 			{Name: "recipients", Judge: Recipients{Max: maxRecipients}},
 		},
 		Oracle: []smtp.Link{
+			{Name: "trap", Judge: Trap{}},
 			{Name: "oracle", Judge: Oracle{}},
 		},
 		Data: []smtp.Link{

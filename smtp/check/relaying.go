@@ -11,7 +11,7 @@ type Relaying struct{}
 
 // Judge implements smtp.Judge.
 func (Relaying) Judge(f *smtp.Facts) smtp.Verdict {
-	if r := last(f); r != nil && r.Route == "" {
+	if r := last(f); r != nil && r.Route == "" && !r.Trap { // a domain of traps needs no route
 		return refuse(reply.Relaying, r.To)
 	}
 	return pass

@@ -34,6 +34,9 @@ const (
 	brokenKnown  = 3
 	brokenWithin = week
 	maxRefused   = 64
+
+	// doubtAfter unknown recipients in a row, asked for live, a canary is due.
+	doubtAfter = 5
 )
 
 // domain is what is measured of one domain.
@@ -49,6 +52,7 @@ type domain struct {
 	bounced []hit // sources of notifications to unknown recipients
 
 	taken   instant   // when a recipient was last taken, live
+	run     int       // unknown ones since, live
 	refused []refusal // known ones since
 	broken  bool
 	all     bool // accept-all, as the canary has it
@@ -128,7 +132,16 @@ func (d *domain) bounces(now instant, source uint64) bool {
 
 // takes enters a recipient that a backend took when asked: the directory works.
 func (d *domain) takes(now instant) {
-	d.taken, d.refused, d.broken = now, nil, false
+	d.taken, d.refused, d.broken, d.run = now, nil, false, 0
+}
+
+// doubt enters an unknown recipient that was asked for live, and asks for a
+// canary where nothing else has been said for a while.
+func (w *engine) doubt(d *domain) {
+	d.run++
+	if d.run%doubtAfter == 0 && w.opts.Doubt != nil {
+		w.opts.Doubt(d.name)
+	}
 }
 
 // refuses enters a recipient that was valid lately and is not now, and says

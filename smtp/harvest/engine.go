@@ -148,6 +148,9 @@ func (w *engine) validRecipient(e *event, k kind) smtp.Advice {
 }
 
 func (w *engine) unknownRecipient(e *event, k kind) smtp.Advice {
+	if e.rcpt.Age != smtp.Cached && !e.rcpt.Trap {
+		w.doubt(e.domain)
+	}
 	if then, ok := w.valid.get(e.hash); ok && !e.rcpt.Trap {
 		if since(e.now, then) < brokenWithin {
 			w.refuses(e.now, e.domain, e.hash, keyHash(w.opts.Key, e.source.key))

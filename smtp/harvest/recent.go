@@ -35,3 +35,12 @@ func (r *recent[K, V]) put(k K, v V) {
 }
 
 func (r *recent[K, V]) len() int { return len(r.young) + len(r.old) }
+
+// each calls f with everything, what was used lately last.
+func (r *recent[K, V]) each(f func(K, V)) {
+	for _, m := range []map[K]V{r.old, r.young} {
+		for k, v := range m {
+			f(k, v)
+		}
+	}
+}

@@ -192,3 +192,13 @@ func (t *table) closeUp(hole uint64) {
 	}
 	t.slots[hole] = 0
 }
+
+// put enters a source of a snapshot, which come with the longest idle first.
+func (t *table) put(s *source) {
+	ring := s.ring
+	n := t.get(s.key, s.last)
+	keep := *n
+	*n = *s
+	n.prev, n.next, n.ring = keep.prev, keep.next, keep.ring
+	t.move(n, ring)
+}

@@ -1,7 +1,6 @@
 package harvest
 
 import (
-	"fmt"
 	"path"
 	"strings"
 )
@@ -14,36 +13,30 @@ type Traps struct {
 	patterns  []string
 }
 
-// ParseTraps reads a list of addresses (trap@example.com), patterns with * and ?
+// NewTraps takes addresses (trap@example.com), patterns with * and ?
 // (old-*@example.com, *@*.example.com) and whole domains (trap.example.com or
-// @trap.example.com), all regardless of case.
-func ParseTraps(list []string) (Traps, error) {
+// @trap.example.com), all regardless of case. What is none of them matches
+// nothing.
+func NewTraps(list []string) Traps {
 	t := Traps{addresses: map[string]bool{}, domains: map[string]bool{}}
 	for _, s := range list {
 		s = strings.ToLower(strings.TrimSpace(s))
-		local, dom, at := strings.Cut(s, "@")
-		switch {
-		case strings.ContainsAny(s, " \t\r\n<>,") || at && dom == "" || !at && local == "" || strings.Count(s, "@") > 1:
-			return Traps{}, fmt.Errorf("%q is no spamtrap: write trap@example.com, old-*@example.com, or trap.example.com for a whole domain", s)
-		case !at:
-			dom, s = local, "*@"+local
-			if !strings.ContainsAny(dom, "*?[") {
-				t.domains[dom] = true
-				continue
-			}
+		local, domain, at := strings.Cut(s, "@")
+		if !at {
+			local, domain = "", local
+		}
+		switch pattern := strings.ContainsAny(s, "*?["); {
+		case pattern && local == "":
+			t.patterns = append(t.patterns, "*@"+domain)
+		case pattern:
+			t.patterns = append(t.patterns, s)
 		case local == "":
-			t.domains[dom] = true
-			continue
-		case !strings.ContainsAny(s, "*?["):
+			t.domains[domain] = true
+		default:
 			t.addresses[s] = true
-			continue
 		}
-		if _, err := path.Match(s, ""); err != nil {
-			return Traps{}, fmt.Errorf("spamtrap %q: %w", s, err)
-		}
-		t.patterns = append(t.patterns, s)
 	}
-	return t, nil
+	return t
 }
 
 // Match says whether a mailbox, lower case or not, is a trap.

@@ -50,6 +50,9 @@ type Options struct {
 	// Alarm is told, once, of each state that somebody should look at. It is
 	// called within the event and must not call back. nil: nobody is told.
 	Alarm func(Alarm)
+	// Doubt is told of a domain whose directory says nothing but no: a canary
+	// should be sent, and its answer given to Canary. Called as Alarm is.
+	Doubt func(domain string)
 }
 
 // Alarm is a state that somebody should look at.
@@ -126,8 +129,7 @@ func (w *Watch) Finished(now time.Time, src smtp.Source, o smtp.Outcome, why rep
 	w.e.finished(now, src, o, why)
 }
 
-// Tier is how well a source is known that the operator and the checks know as
-// given: by the mail of it that was accepted.
+// Tier implements smtp.Watcher: by the mail of the source that was accepted.
 func (w *Watch) Tier(now time.Time, a netip.Addr, given smtp.Tier) smtp.Tier {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"mailweir/smtp/harvest"
+	"mailweir/smtp/relay"
+)
+
+// canaries knows which directories can be believed. It asks a domain's backend
+// for a recipient that was good and for one that cannot exist: before a
+// conviction, when a directory says nothing but no, and as long as one is
+// broken; at most once a minute a domain, and the answer stands for an hour.
+type canaries struct {
+	now    func() time.Time
+	log    *slog.Logger
+	watch  *harvest.Watch
+	probe  func(ctx context.Context, domain string) (relay.Canary, bool)
+	doubts chan string
+
+	mu   sync.Mutex
+	last map[string]relay.Canary
+}
+
+const (
+	canaryKept  = time.Hour
+	canaryEvery = time.Minute
+	canaryTime  = 30 * time.Second
+
+	// doubtsKept bounds the domains that wait for a canary; another comes with
+	// the next recipients.
+	doubtsKept = 256
+)
+
+func newCanaries(now func() time.Time, log *slog.Logger) *canaries {
+	return &canaries{now: now, log: log, doubts: make(chan string, doubtsKept), last: map[string]relay.Canary{}}
+}
+
+// doubt takes note of a domain whose directory says nothing but no. It never
+// blocks: the engine calls it.
+func (c *canaries) doubt(domain string) {
+	select {
+	case c.doubts <- domain:
+	default:
+	}
+}
+
+// run sends the canaries that are due until ctx ends.
+func (c *canaries) run(ctx context.Context, tick <-chan time.Time) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case d := <-c.doubts:
+			c.ask(ctx, d, canaryEvery)
+		case <-tick:
+			for _, d := range c.broken() {
+				c.ask(ctx, d, 0)
+			}
+		}
+	}
+}
+
+// broken are the domains that are to be asked again.
+func (c *canaries) broken() (list []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for d, k := range c.last {
+		if k.Broken() {
+			list = append(list, d)
+		}
+	}
+	return list
+}
+
+// ask returns the last canary of a domain if it is younger than fresh, else
+// sends one. false: nobody could be asked.
+func (c *canaries) ask(ctx context.Context, domain string, fresh time.Duration) (relay.Canary, bool) {
+	c.mu.Lock()
+	last, ok := c.last[domain]
+	c.mu.Unlock()
+	if ok && c.now().Sub(last.At) < fresh {
+		return last, true
+	}
+	ctx, cancel := context.WithTimeout(ctx, canaryTime)
+	defer cancel()
+	k, served := c.probe(ctx, domain)
+	if !served {
+		return k, false
+	}
+	k.At = c.now()
+	c.mu.Lock()
+	c.last[domain] = k
+	c.mu.Unlock()
+	switch {
+	case k.Broken():
+		detail := fmt.Sprintf("a recipient that it is known to have is refused: %s", k.Words)
+		c.log.Error("the directory is broken: unknown recipients hear 451 and nobody is convicted; see to the server behind",
+			"domain", domain, "answer", k.Words)
+		c.watch.Canary(k.At, domain, true, detail)
+	case k.Healthy():
+		c.watch.Canary(k.At, domain, false, "")
+	}
+	return k, true
+}
+
+// Sick implements smtp.Canary. A domain of which no good recipient is known is
+// believed: nothing speaks against its directory.
+func (c *canaries) Sick(ctx context.Context, domain string) (why string, sick bool) {
+	k, ok := c.ask(ctx, domain, canaryKept)
+	switch {
+	case !ok || k.Known == "" || k.Known == relay.Taken:
+		return "", false
+	case k.Broken():
+		return "a recipient that it is known to have is refused: " + k.Words, true
+	}
+	return "it cannot be asked: " + k.Words, true
+}

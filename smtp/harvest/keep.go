@@ -1,0 +1,82 @@
+package harvest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// KeepEvery is how often the tick of Keep should come: what a crash can forget.
+const KeepEvery = time.Minute
+
+// Restore reads the snapshot at path, if there is one. What is damaged never
+// keeps anybody from starting: it is moved aside, and the alarm says so.
+func (w *Watch) Restore(path string) (alarm error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("what sources did is forgotten: %w", err)
+	}
+	defer f.Close()
+	if err = w.Load(f); err == nil {
+		return nil
+	}
+	aside := path + ".damaged"
+	if moved := os.Rename(path, aside); moved != nil {
+		return fmt.Errorf("what sources did is forgotten: %w (and %v)", err, moved)
+	}
+	return fmt.Errorf("what sources did is forgotten: %w; it lies in %s now, delete it once you have looked", err, aside)
+}
+
+// Keep writes snapshots to path until ctx ends, and one more then. failed is
+// told each time that one could not be written, and nil when it could again.
+func (w *Watch) Keep(ctx context.Context, path string, tick <-chan time.Time, failed func(error)) {
+	for {
+		select {
+		case <-ctx.Done():
+			failed(w.write(path))
+			return
+		case <-tick:
+			failed(w.write(path))
+		}
+	}
+}
+
+// write puts a snapshot in place of the last one, whole or not at all.
+func (w *Watch) write(path string) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
+	if err != nil {
+		return fmt.Errorf("keep what sources did: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+			os.Remove(f.Name())
+			err = fmt.Errorf("keep what sources did (is the disk of %s full?): %w", filepath.Dir(path), err)
+		}
+	}()
+	if err = w.Save(f); err != nil {
+		return err
+	}
+	if err = f.Sync(); err != nil {
+		return err
+	}
+	if err = f.Close(); err != nil {
+		return err
+	}
+	if err = os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Sync()
+}
