@@ -18,10 +18,11 @@ func (c *cli) printJSON(v any) error {
 	return e.Encode(v)
 }
 
-// say writes one line for people; nothing when JSON was asked for.
+// say writes one line for people, without blanks where its last words are
+// empty; nothing when JSON was asked for.
 func (c *cli) say(format string, args ...any) {
 	if !c.json {
-		fmt.Fprintf(c.out, format+"\n", args...)
+		fmt.Fprintln(c.out, strings.TrimRight(fmt.Sprintf(format, args...), " "))
 	}
 }
 
