@@ -1,7 +1,9 @@
 package smtp
 
 import (
+	"cmp"
 	"net/netip"
+	"slices"
 	"sync"
 )
 
@@ -111,4 +113,22 @@ func (s *Server) ResetSource(p netip.Prefix) int {
 		c.reset()
 	}
 	return len(found)
+}
+
+// Connected is a source with open connections.
+type Connected struct {
+	Source netip.Prefix `json:"source"`
+	Open   int          `json:"open"`
+}
+
+// Connected lists the sources with the most open connections.
+func (s *Server) Connected(most int) []Connected {
+	s.live.mu.Lock()
+	list := make([]Connected, 0, len(s.live.bySource))
+	for p, set := range s.live.bySource {
+		list = append(list, Connected{p, len(set)})
+	}
+	s.live.mu.Unlock()
+	slices.SortFunc(list, func(a, b Connected) int { return cmp.Or(b.Open-a.Open, a.Source.Compare(b.Source)) })
+	return list[:min(most, len(list))]
 }

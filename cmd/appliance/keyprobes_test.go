@@ -155,6 +155,25 @@ var keyProbes = map[string]probe{
 		seen: func(b *keyBench) bool { return b.convictedBy(30, 18) == "unknown_per_day" }},
 	"harvest.absolute_per_day": {set: "5", with: map[string]string{"harvest.unknown_per_hour": "1000", "harvest.unknown_per_day": "1000"},
 		seen: func(b *keyBench) bool { return b.convictedBy(5, 0) == "absolute_per_day" }},
+	"harvest.traps": {set: `["user-trap@example.com"]`, seen: func(b *keyBench) bool {
+		from := b.source()
+		return b.names550(from, "user-trap@example.com") && b.dropped(from)
+	}},
+	"harvest.trap_hits": {set: "2", with: map[string]string{"harvest.traps": `["user-trap?@example.com"]`}, seen: func(b *keyBench) bool {
+		from := b.source()
+		if !b.names550(from, "user-trap1@example.com") || b.dropped(from) {
+			return false
+		}
+		return b.names550(from, "user-trap2@example.com") && b.dropped(from)
+	}},
+	"harvest.complaints": {set: "1", seen: func(b *keyBench) bool {
+		from := b.source()
+		b.complain(from)
+		if c, _ := b.call(from); c != nil {
+			return false
+		}
+		return b.dropped(from)
+	}},
 
 	"backend.NAME.url":       {set: `"smtp://192.0.2.11:25"`, seen: func(b *keyBench) bool { return b.arrives(b.second) }},
 	"backend.NAME.tls":       {set: `"required"`, seen: func(b *keyBench) bool { return b.asks(b.rcpt()) == 451 }}, // nobody vouches for the sink's certificate
@@ -342,4 +361,33 @@ func (b *keyBench) put(name string, content []byte) {
 	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, content, 0o644)); err != nil {
 		b.t.Fatal(err)
 	}
+}
+
+// names550 says whether a recipient is refused as unknown users are.
+func (b *keyBench) names550(from netip.Addr, to string) bool {
+	c, _ := b.call(from)
+	if c == nil {
+		return false
+	}
+	r := say(c, "EHLO out.example", "MAIL FROM:<a@out.example>", "RCPT TO:<"+to+">")
+	return r.Code == 550 && strings.Contains(r.String(), "5.1.1 Recipient unknown (ref ")
+}
+
+// complain has the recipient of a message that an address just delivered
+// complain about it, and proves it.
+func (b *keyBench) complain(from netip.Addr) {
+	b.t.Helper()
+	c, _ := b.call(from)
+	if c == nil {
+		b.t.Fatal("the edge does not greet")
+	}
+	if r, err := c.Deliver("a@out.example", []string{b.rcpt()}, "Subject: offer\r\n\r\nbuy\r\n"); err != nil || r.Code != 250 {
+		b.t.Fatalf("the message is not taken: %v, %v", r, err)
+	}
+	say(c, "QUIT")
+	var l struct{ Ref string }
+	if err := json.Unmarshal([]byte(b.cmd("records", "--addr", from.String(), "--limit", "1", "--json")), &l); err != nil {
+		b.t.Fatal(err)
+	}
+	b.cmd("complain", from.String(), "--ref", l.Ref)
 }

@@ -14,6 +14,7 @@ import (
 	"mailweir/record"
 	"mailweir/ref"
 	"mailweir/smtp"
+	"mailweir/smtp/harvest"
 )
 
 // mailSocket is where the mail role takes the operator's questions.
@@ -24,6 +25,8 @@ type mailControl struct {
 	store  *record.Store
 	server *smtp.Server
 	status func(context.Context) mailStatus
+	watch  *harvest.Watch
+	now    func() time.Time
 	origin func(netip.Addr) origin
 	check  func() error // of the file, as reload would find it
 	reload func() (reloaded, error)
@@ -79,6 +82,8 @@ func (m *mailControl) handler() http.Handler {
 	mux.Handle("POST /why", control.Handle(m.why))
 	mux.Handle("POST /evidence", control.Stream(m.evidence))
 	mux.Handle("POST /test", control.Handle(m.test))
+	mux.Handle("POST /complain", control.Handle(m.complain))
+	mux.Handle("POST /top", control.Handle(m.top))
 	mux.Handle("GET /geo", control.Handle(func(r *http.Request, _ struct{}) (origin, error) {
 		a, err := netip.ParseAddr(r.URL.Query().Get("addr"))
 		if err != nil {

@@ -160,12 +160,13 @@ func (w *Watch) Complaint(now time.Time, a netip.Addr, reporter string) (count, 
 
 // Retract takes a complaint back (R-BX-08), and the conviction that it led to
 // where that still waits.
-func (w *Watch) Retract(now time.Time, a netip.Addr, reporter string) (count int) {
+func (w *Watch) Retract(now time.Time, a netip.Addr, reporter string) (count, need int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	need = w.e.rules.Complaints
 	s := w.e.sources.find(sourceKey(a))
 	if s == nil || s.offences == nil {
-		return 0
+		return 0, need
 	}
 	o, h := s.offences, w.e.hash(strings.ToLower(reporter))
 	kept := o.Reports[:0]
@@ -176,10 +177,10 @@ func (w *Watch) Retract(now time.Time, a netip.Addr, reporter string) (count int
 	}
 	o.Reports = kept
 	count = hitsWithin(kept, at(now), aWeek)
-	if o.Mark != nil && o.Mark.Rule == RuleComplaints && count < w.e.rules.Complaints {
+	if o.Mark != nil && o.Mark.Rule == RuleComplaints && count < need {
 		o.Mark = nil
 	}
-	return count
+	return count, need
 }
 
 // Canary takes in what a domain's directory said of a recipient that is known

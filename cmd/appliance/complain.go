@@ -1,0 +1,204 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"mailweir/control"
+	"mailweir/record"
+	"mailweir/ref"
+	"mailweir/smtp"
+)
+
+// complaintRequest is a complaint with what proves it: the ref that our
+// Received gave to the message. A ref is 55 random bits that only those know
+// who got the message, so that it cannot be made up.
+type complaintRequest struct {
+	Addr     netip.Addr `json:"addr"`
+	Refs     []ref.Ref  `json:"refs"`
+	Reporter string     `json:"reporter,omitempty"` // a recipient of the message; "" where it had but one
+	Retract  bool       `json:"retract,omitempty"`
+}
+
+// complained is what became of a complaint.
+type complained struct {
+	Addr     netip.Addr `json:"addr"`
+	Ref      ref.Ref    `json:"ref"` // of the message
+	Reporter string     `json:"reporter"`
+	Count    int        `json:"complaints"` // of different reporters within a week
+	Need     int        `json:"need"`
+	Marked   bool       `json:"marked"` // banned when it comes again
+}
+
+func (c *cli) complainCommand() *cobra.Command {
+	var message string
+	var refs []string
+	q := complaintRequest{}
+	cmd := &cobra.Command{
+		Use:   "complain ADDR…",
+		Short: "take in a recipient's complaint about mail from an address",
+		Long: `Take in a complaint of a recipient about a message from an address. It counts only when it
+is proven: the message, or the id in the Received header that this machine gave it, must be
+one that was accepted from that address for the reporter. Each reporter counts once; at
+harvest.complaints of them within a week the source is banned when it comes again.`,
+		Example: `  weir complain 203.0.113.7 --ref K7QM-2V9D-4XTR --reporter jane@example.com
+  weir complain 203.0.113.7 --message report.eml
+  weir complain 203.0.113.7 --ref K7QM-2V9D-4XTR --retract`,
+		Args: args(cobra.MinimumNArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			for _, s := range refs {
+				r, err := ref.Parse(s)
+				if err != nil {
+					return control.Usagef("%q is %v", s, err)
+				}
+				q.Refs = append(q.Refs, r)
+			}
+			if message != "" {
+				found, err := c.refsIn(message)
+				if err != nil {
+					return err
+				}
+				q.Refs = append(q.Refs, found...)
+			}
+			if len(q.Refs) == 0 {
+				return control.Usagef("a complaint counts only when it is proven: give the message with --message FILE, or the id in our Received header with --ref")
+			}
+			return c.complain(cmd.Context(), q, args)
+		},
+	}
+	cmd.Flags().StringArrayVar(&refs, "ref", nil, "the id that our Received header gave the message")
+	cmd.Flags().StringVar(&message, "message", "", "a file with the message, or with a report (RFC 5965) that has it inside; - is standard input")
+	cmd.Flags().StringVar(&q.Reporter, "reporter", "", "the recipient who complains; not needed where the message had but one")
+	cmd.Flags().BoolVar(&q.Retract, "retract", false, "take the complaint back")
+	return cmd
+}
+
+func (c *cli) complain(ctx context.Context, q complaintRequest, addrs []string) error {
+	for _, s := range addrs {
+		a, err := netip.ParseAddr(s)
+		if err != nil {
+			return control.Usagef("%q is no address", s)
+		}
+		q.Addr = a.Unmap()
+		var done complained
+		if err := newMailClient(c.runDir).c.Do(ctx, http.MethodPost, "/complain", q, &done); err != nil {
+			return err
+		}
+		if c.json {
+			if err := c.printJSON(done); err != nil {
+				return err
+			}
+			continue
+		}
+		c.say("%s", complaintLine(done))
+	}
+	return nil
+}
+
+func complaintLine(d complained) string {
+	line := fmt.Sprintf("%v: %d of %d complaints within a week", d.Addr, d.Count, d.Need)
+	if d.Marked {
+		line += ", banned when it comes again"
+	}
+	return line
+}
+
+// mostMessage bounds what of a message is looked at: headers, or a report with
+// headers inside.
+const mostMessage = 1 << 20
+
+// idOfReceived is the id clause that smtp's trace field has, also where a
+// mailer quoted or indented the message.
+var idOfReceived = regexp.MustCompile(`(?m)^[>\s]+id ([0-9A-Z]{4}-[0-9A-Z]{4}-[0-9A-Z]{4})\b`)
+
+// refsIn reads the refs in the trace fields of a message, each once.
+func (c *cli) refsIn(name string) (refs []ref.Ref, err error) {
+	in, err := c.recordsInput(name)
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	b, err := io.ReadAll(io.LimitReader(in, mostMessage))
+	if err != nil && !errors.Is(err, os.ErrClosed) {
+		return nil, fmt.Errorf("read the message: %w", err)
+	}
+	for _, m := range idOfReceived.FindAllSubmatch(b, -1) {
+		if r, err := ref.Parse(string(m[1])); err == nil && !slices.Contains(refs, r) {
+			refs = append(refs, r)
+		}
+	}
+	if len(refs) == 0 {
+		return nil, control.Usagef("%s has no Received header of this machine: a complaint needs the whole message with its headers", name)
+	}
+	return refs, nil
+}
+
+// complain counts a complaint whose proof holds.
+func (m *mailControl) complain(r *http.Request, q complaintRequest) (complained, error) {
+	why := "no such message was accepted here"
+	for _, id := range q.Refs {
+		story, err := m.store.Why(r.Context(), id.String(), 1)
+		if err != nil {
+			return complained{}, err
+		}
+		for _, raw := range story.Records {
+			var l record.Line
+			if err := json.Unmarshal(raw, &l); err != nil {
+				return complained{}, err
+			}
+			var reporter string
+			if reporter, why = proves(l, q); why == "" {
+				return m.counted(complained{Addr: q.Addr, Ref: id, Reporter: reporter}, q.Retract), nil
+			}
+		}
+	}
+	return complained{}, control.Refusef("the complaint is not proven and does not count: %s", why)
+}
+
+// proves says who complains, or why the record is no proof.
+func proves(l record.Line, q complaintRequest) (reporter, why string) {
+	if l.Outcome != smtp.Accepted && l.Outcome != smtp.Spooled {
+		return "", "the message was not accepted"
+	}
+	if l.Peer.Unmap() != q.Addr {
+		return "", fmt.Sprintf("the message came from %v", l.Peer)
+	}
+	var took []string
+	for _, r := range l.Rcpts {
+		if r.Reason == "" && !slices.Contains(took, r.To) {
+			took = append(took, r.To)
+		}
+	}
+	if q.Reporter == "" {
+		if len(took) == 1 {
+			return took[0], ""
+		}
+		return "", "the message had several recipients: say who complains with --reporter"
+	}
+	for _, to := range took {
+		if strings.EqualFold(to, q.Reporter) {
+			return to, ""
+		}
+	}
+	return "", "the message was not for " + q.Reporter
+}
+
+func (m *mailControl) counted(d complained, retract bool) complained {
+	if retract {
+		d.Count, d.Need = m.watch.Retract(m.now(), d.Addr, d.Reporter)
+		return d
+	}
+	d.Count, d.Need, d.Marked = m.watch.Complaint(m.now(), d.Addr, d.Reporter)
+	return d
+}

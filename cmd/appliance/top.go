@@ -1,0 +1,180 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"mailweir/control"
+	"mailweir/firewall/guard"
+	"mailweir/smtp"
+	"mailweir/smtp/harvest"
+)
+
+// topView is what weir top shows: who is connected, who attacks, what is
+// dropped.
+type topView struct {
+	Time      time.Time          `json:"time"`
+	Open      int                `json:"open"` // connections
+	Reasons   map[string]uint64  `json:"reasons"`
+	Attackers []harvest.Attacker `json:"attackers"`
+	Sources   []smtp.Connected   `json:"sources"` // with the most open connections
+	Alarms    []string           `json:"alarms"`
+
+	Bans    int               `json:"bans"`
+	Dropped map[string]uint64 `json:"dropped,omitempty"` // packets, by engine
+}
+
+func (c *cli) topCommand() *cobra.Command {
+	var every time.Duration
+	cmd := &cobra.Command{
+		Use:   "top",
+		Short: "live: who is connected, who attacks and how near to a ban, what is dropped",
+		Long: `Show who names unknown recipients, how fast, what share of its recipients is unknown and
+how near it is to a conviction; who is connected; and what the kernel drops. On a terminal
+the view is drawn again until Ctrl-C; else, and with --json, it is printed once.`,
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			width, height, live := c.terminal()
+			if c.json || !live {
+				v, err := c.findTop(cmd.Context(), 50)
+				if err != nil {
+					return err
+				}
+				if c.json {
+					return c.printJSON(v)
+				}
+				c.printTop(c.out, v, 0, 0)
+				return nil
+			}
+			return c.watchTop(cmd.Context(), every, width, height)
+		},
+	}
+	cmd.Flags().DurationVar(&every, "every", 2*time.Second, "how often the view is drawn again")
+	return cmd
+}
+
+// terminal is the size of the screen that is written to; false: it is none.
+func (c *cli) terminal() (width, height int, ok bool) {
+	f, is := c.out.(*os.File)
+	if !is || !term.IsTerminal(int(f.Fd())) {
+		return 0, 0, false
+	}
+	width, height, err := term.GetSize(int(f.Fd()))
+	if err != nil {
+		return 80, 24, true
+	}
+	return width, height, true
+}
+
+// watchTop draws the view until ctx ends.
+func (c *cli) watchTop(ctx context.Context, every time.Duration, width, height int) error {
+	tick := time.NewTicker(max(every, 200*time.Millisecond))
+	defer tick.Stop()
+	for {
+		v, err := c.findTop(ctx, height)
+		if err != nil {
+			return err
+		}
+		fmt.Fprint(c.out, "\x1b[H\x1b[2J") // home, clear
+		c.printTop(c.out, v, width, height)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if w, h, ok := c.terminal(); ok { // it may have been resized
+			width, height = w, h
+		}
+	}
+}
+
+// findTop asks both roles; guard away leaves its part out.
+func (c *cli) findTop(ctx context.Context, most int) (topView, error) {
+	var v topView
+	if err := newMailClient(c.runDir).c.Do(ctx, http.MethodPost, "/top", topRequest{most}, &v); err != nil {
+		return v, err
+	}
+	g, err := guard.NewOperator(c.runDir).Status(ctx)
+	if err != nil {
+		v.Alarms = append(v.Alarms, err.Error())
+		return v, nil
+	}
+	v.Bans, v.Dropped = g.Bans, map[string]uint64{}
+	for _, e := range g.Engines {
+		for name, n := range e.Counters {
+			v.Dropped[e.Engine+" "+name] = n
+		}
+	}
+	return v, nil
+}
+
+// printTop writes the view into width and height; 0: without bounds.
+func (c *cli) printTop(out io.Writer, v topView, width, height int) {
+	p := &page{out: out, width: width, left: height - 1}
+	p.line("%s  %s, %s  dropped: %s", stamp(v.Time), plural(v.Open, "connection"), plural(v.Bans, "ban"), counts(v.Dropped))
+	for _, a := range v.Alarms {
+		p.line("ALARM %s", printable(a))
+	}
+	p.line("")
+	p.line("%-24s %7s %6s %5s %6s %6s  %s", "ATTACKER", "UNKNOWN", "VALID", "SHARE", "/MIN", "NEAR", "RULE  LAST GUESS")
+	if len(v.Attackers) == 0 {
+		p.line("nobody names unknown recipients")
+	}
+	for i, a := range v.Attackers {
+		if height > 0 && p.left < 4 && i < len(v.Attackers)-1 {
+			p.line("… and %d more", len(v.Attackers)-i)
+			break
+		}
+		rule := a.Rule
+		if a.Marked != "" {
+			rule += " (when it comes)"
+		}
+		p.line("%-24s %7d %6d %4.0f%% %6.1f %5.0f%%  %s  %s", shortPrefix(a.Source), a.Unknown, a.Valid, 100*a.Share, a.Rate, 100*a.Nearby, rule, printable(a.Guess))
+	}
+	p.line("")
+	for _, s := range v.Sources {
+		p.line("%-24s %s", shortPrefix(s.Source), plural(s.Open, "connection"))
+	}
+}
+
+// page writes lines that fit on a screen.
+type page struct {
+	out         io.Writer
+	width, left int
+}
+
+func (p *page) line(format string, args ...any) {
+	if p.width > 0 && p.left <= 0 {
+		return
+	}
+	p.left--
+	text := []rune(fmt.Sprintf(format, args...))
+	if p.width > 0 && len(text) > p.width {
+		text = append(text[:p.width-1], '…')
+	}
+	fmt.Fprintln(p.out, string(text))
+}
+
+// topRequest asks for so many lines of each kind.
+type topRequest struct {
+	Most int `json:"most"`
+}
+
+// top is the mail role's part of the view.
+func (m *mailControl) top(r *http.Request, q topRequest) (topView, error) {
+	if q.Most < 1 {
+		return topView{}, control.Usagef("nothing was asked for")
+	}
+	s := m.status(r.Context())
+	return topView{
+		Time: m.now(), Open: s.Open, Reasons: s.Reasons, Attackers: m.watch.Top(m.now(), q.Most),
+		Sources: m.server.Connected(min(q.Most, 5)), Alarms: s.Alarms,
+	}, nil
+}
