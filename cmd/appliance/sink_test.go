@@ -14,8 +14,22 @@ import (
 // sink is a mail server behind the appliance: it knows every recipient that
 // begins with "user", and keeps what it takes.
 type sink struct {
-	mu   sync.Mutex
-	mail []string
+	mu     sync.Mutex
+	mail   []string
+	broken bool // refuses everybody
+}
+
+// refuseAll makes the sink refuse every recipient, or be well again.
+func (s *sink) refuseAll(broken bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.broken = broken
+}
+
+func (s *sink) knows(to string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.broken && strings.HasPrefix(to, "user")
 }
 
 // serveSink serves on l until the test ends. With a certificate it offers TLS.
@@ -57,8 +71,8 @@ type sinkSession struct{ sink *sink }
 
 func (*sinkSession) Mail(string, *smtp.MailOptions) error { return nil }
 
-func (*sinkSession) Rcpt(to string, _ *smtp.RcptOptions) error {
-	if !strings.HasPrefix(to, "user") {
+func (s *sinkSession) Rcpt(to string, _ *smtp.RcptOptions) error {
+	if !s.sink.knows(to) {
 		return &smtp.SMTPError{Code: 550, EnhancedCode: smtp.EnhancedCode{5, 1, 1}, Message: "User unknown"}
 	}
 	return nil

@@ -274,7 +274,7 @@ func became(l *record.Line) Result {
 	case accepted > 0 && l.Reply != nil && !l.Reply.Positive():
 		return bySaid(l.Reply.Code, reply.MessageRefused)
 	case accepted > 0 && l.BackendReply != "":
-		return bySaid(leadingCode(l.BackendReply), reply.MessageRefused)
+		return bySaid(codeIn(l.BackendReply), reply.MessageRefused)
 	case accepted > 0 && (l.Size > 0 || l.MessageID != ""):
 		return Result{smtp.Accepted, ""}
 	}
@@ -307,12 +307,14 @@ func bySaid(code int, why reply.Reason) Result {
 	return Result{smtp.Accepted, ""}
 }
 
-// leadingCode is the code that a backend's answer begins with; one without is
-// an answer of a delivery that knows none, such as a maildir, and good.
-func leadingCode(s string) int {
-	code, err := strconv.Atoi(s[:min(3, len(s))])
-	if err != nil {
-		return 250
+// codeIn is the reply code in what a backend said, which may have the backend's
+// name before it; what has none is of a delivery that knows no codes, such as a
+// maildir, and good.
+func codeIn(s string) int {
+	for word := range strings.FieldsSeq(s) {
+		if code, err := strconv.Atoi(word); err == nil && len(word) == 3 && code >= 200 && code < 600 {
+			return code
+		}
 	}
-	return code
+	return 250
 }

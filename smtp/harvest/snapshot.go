@@ -120,7 +120,7 @@ func (w *Watch) saveOthers() (b []byte) {
 	})
 	w.e.networks.each(func(k key, n *network) {
 		e := appendFixed(nil, savedNetwork{k, n.hot, uint16(n.oldest), uint16(len(n.seen))})
-		e = appendFixed(e, n.seen)
+		e = appendSeen(e, n.seen)
 		b = appendEntry(b, entryNetwork, appendJSON(e, n.members))
 	})
 	return b
@@ -141,6 +141,33 @@ func appendFixed(b []byte, v any) []byte {
 	return b
 }
 
+const bytesOfSeen = 12
+
+func appendSeen(b []byte, list []seen) []byte {
+	for _, e := range list {
+		b = binary.LittleEndian.AppendUint32(b, e.low)
+		b = binary.LittleEndian.AppendUint32(b, e.high)
+		b = binary.LittleEndian.AppendUint32(b, e.at)
+	}
+	return b
+}
+
+// loadSeen reads n of what appendSeen wrote, and returns what is behind them.
+func loadSeen(b []byte, n int) ([]seen, []byte, error) {
+	if n*bytesOfSeen > len(b) {
+		return nil, nil, errDamaged
+	}
+	if n == 0 {
+		return nil, b, nil
+	}
+	list := make([]seen, n)
+	for i := range list {
+		e := b[i*bytesOfSeen:]
+		list[i] = seen{binary.LittleEndian.Uint32(e), binary.LittleEndian.Uint32(e[4:]), binary.LittleEndian.Uint32(e[8:])}
+	}
+	return list, b[n*bytesOfSeen:], nil
+}
+
 func appendJSON(b []byte, v any) []byte {
 	text, err := json.Marshal(v)
 	if err != nil {
@@ -154,7 +181,7 @@ func (s *source) append(b []byte) []byte {
 		s.key, s.first, s.last, s.past.accepted, s.past.convicted, s.past.mails, s.past.good, s.past.bad,
 		s.past.days, s.ring, uint16(len(s.seen)), uint16(len(s.guesses)),
 	})
-	b = appendFixed(b, s.seen)
+	b = appendSeen(b, s.seen)
 	b = append(b, s.guesses...)
 	if s.offences != nil {
 		b = appendJSON(b, s.offences)
@@ -243,11 +270,8 @@ func loadSource(b []byte) (*source, error) {
 		key: f.Key, first: f.First, last: f.Last, ring: f.Ring,
 		past: past{f.Accepted, f.Convicted, f.Mails, f.Good, f.Bad, f.Days},
 	}
-	if f.Seen > 0 {
-		s.seen = make([]seen, f.Seen)
-		if b, err = fixed(b, s.seen); err != nil {
-			return nil, err
-		}
+	if s.seen, b, err = loadSeen(b, int(f.Seen)); err != nil {
+		return nil, err
 	}
 	if int(f.Guesses) > len(b) {
 		return nil, errDamaged
@@ -291,8 +315,8 @@ func (w *engine) loadNetwork(b []byte) error {
 	if err != nil || f.Oldest >= maxOfNetwork || f.Seen > maxOfNetwork {
 		return errDamaged
 	}
-	n := &network{hot: f.Hot, oldest: int(f.Oldest), seen: make([]seen, f.Seen)}
-	if b, err = fixed(b, n.seen); err != nil {
+	n := &network{hot: f.Hot, oldest: int(f.Oldest)}
+	if n.seen, b, err = loadSeen(b, int(f.Seen)); err != nil {
 		return err
 	}
 	if json.Unmarshal(b, &n.members) != nil {
