@@ -63,6 +63,7 @@ type Ledger struct {
 	guards *Guards
 	terms  Terms
 	notes  notes
+	pace   pace
 }
 
 // Sentence is what became of an offence.
@@ -75,22 +76,7 @@ type Sentence struct {
 // Convict bans the source at addr. A source that is banned already stays so
 // until the end it has: offences of open sessions must not add up.
 func (l *Ledger) Convict(addr netip.Addr, reason Reason, ref ref.Ref) Sentence {
-	addr = addr.Unmap().WithZone("")
-	now := l.now()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	host := netip.PrefixFrom(addr, addr.BitLen())
-	if standing, ok := l.standing(host, now); ok {
-		return Sentence{Ban: standing.ban()}
-	}
-	prefix := l.scope(host)
-	if guard, vetoed := l.guards.Veto(prefix); vetoed {
-		return Sentence{Guard: guard}
-	}
-	ban := Ban{Prefix: prefix, Since: now, Reason: reason, Ref: ref, Step: l.nextStep(prefix, now)}
-	ban.Until = now.Add(l.terms.duration(ban.Step))
-	l.write(newRecord(ban, uint64(ref)))
-	return Sentence{Ban: ban, New: true}
+	return l.ConvictNetwork(addr, reason, ref, 0)
 }
 
 // scope is the prefix to ban for the source at host. IPv6 users own a /64 and

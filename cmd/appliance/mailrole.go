@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -132,7 +133,7 @@ func newMail(c *cli, cfg config.Config, file string, alarms []string, ls []*net.
 	m.store = record.Open(records)
 	m.makeWatch(cfg, key)
 	m.guard = guard.NewClient(c.runDir)
-	m.offender = newOffender(m.guard, c.now)
+	m.offender = newOffender(m.guard, func(a netip.Addr) int { return m.watch.Widest(c.now(), a) }, c.now)
 	m.tiers = newTiers(cfg)
 	m.places = openPlaces(cfg.Geo, m.log)
 	m.names = newResolver(cfg.DNS)

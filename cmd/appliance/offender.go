@@ -19,8 +19,9 @@ import (
 // the convicted for as long as the kernel does not: where no engine works, or
 // guard does not answer.
 type offender struct {
-	guard filer
-	now   func() time.Time
+	guard  filer
+	widest func(netip.Addr) int
+	now    func() time.Time
 
 	mu       sync.Mutex
 	standing map[netip.Prefix]smtp.Standing
@@ -30,7 +31,7 @@ type offender struct {
 
 // filer files offences with guard: *guard.Client.
 type filer interface {
-	Offend(ctx context.Context, conn *net.TCPConn, reason firewall.Reason, r ref.Ref) (guard.Result, error)
+	OffendNetwork(ctx context.Context, conn *net.TCPConn, reason firewall.Reason, r ref.Ref, widest int) (guard.Result, error)
 }
 
 const (
@@ -43,8 +44,10 @@ const (
 	standIn = 10 * time.Minute
 )
 
-func newOffender(g filer, now func() time.Time) *offender {
-	return &offender{guard: g, now: now, standing: map[netip.Prefix]smtp.Standing{}}
+// newOffender takes what knows the neighbours: the bits of the widest prefix
+// around a source in which nobody good is known.
+func newOffender(g filer, widest func(netip.Addr) int, now func() time.Time) *offender {
+	return &offender{guard: g, widest: widest, now: now, standing: map[netip.Prefix]smtp.Standing{}}
 }
 
 // Offend implements smtp.Offender. An error means that the kernel does not drop
@@ -54,7 +57,7 @@ func (o *offender) Offend(ctx context.Context, conn *net.TCPConn, why reply.Reas
 	if err != nil {
 		return err
 	}
-	res, err := o.guard.Offend(ctx, conn, reason, r)
+	res, err := o.guard.OffendNetwork(ctx, conn, reason, r, o.widest(peerAddr(conn)))
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.away = err; err != nil {
@@ -91,11 +94,20 @@ func (o *offender) stand(p netip.Prefix, r ref.Ref) {
 	o.standing[p] = smtp.Standing{Until: o.now().Add(standIn), Ref: r}
 }
 
+// bansOf is how long the prefixes of bans of an address can be.
+func bansOf(addr netip.Addr) []int {
+	if addr.Is4() {
+		return []int{32, 24}
+	}
+	return []int{128, 64, 56, 48}
+}
+
 // Banned implements smtp.Gate.
 func (o *offender) Banned(addr netip.Addr) (smtp.Standing, bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for _, p := range []netip.Prefix{netip.PrefixFrom(addr, addr.BitLen()), slash64(addr)} {
+	for _, bits := range bansOf(addr) {
+		p, _ := addr.Prefix(bits)
 		s, ok := o.standing[p]
 		if !ok {
 			continue
@@ -118,13 +130,20 @@ func (o *offender) alarms() []string {
 	return []string{fmt.Sprintf("guard did not take the last offence (%v): the convicted are refused at the gate meanwhile, see whether guard runs", o.away)}
 }
 
-// peerPrefix is what a ban of the connection's peer would hit.
-func peerPrefix(conn *net.TCPConn) netip.Prefix {
+func peerAddr(conn *net.TCPConn) netip.Addr {
 	a, ok := conn.RemoteAddr().(*net.TCPAddr)
 	if !ok {
+		return netip.Addr{}
+	}
+	return a.AddrPort().Addr().Unmap()
+}
+
+// peerPrefix is what a ban of the connection's peer would hit.
+func peerPrefix(conn *net.TCPConn) netip.Prefix {
+	addr := peerAddr(conn)
+	if !addr.IsValid() {
 		return netip.Prefix{}
 	}
-	addr := a.AddrPort().Addr().Unmap()
 	if addr.Is6() {
 		return slash64(addr)
 	}

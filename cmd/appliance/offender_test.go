@@ -21,7 +21,7 @@ type answering struct {
 	err    error
 }
 
-func (a *answering) Offend(context.Context, *net.TCPConn, firewall.Reason, ref.Ref) (guard.Result, error) {
+func (a *answering) OffendNetwork(context.Context, *net.TCPConn, firewall.Reason, ref.Ref, int) (guard.Result, error) {
 	return a.result, a.err
 }
 
@@ -64,7 +64,7 @@ func TestGateStandsInForTheKernel(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			now := time.Unix(1e9, 0)
-			o := newOffender(&c.answer, func() time.Time { return now })
+			o := newOffender(&c.answer, func(netip.Addr) int { return 0 }, func() time.Time { return now })
 			err := o.Offend(t.Context(), connection(t), reply.Harvest, 7)
 			if (err == nil) != c.ok || errors.Is(err, smtp.ErrSpared) != c.spared {
 				t.Errorf("Offend says %v", err)
@@ -90,7 +90,7 @@ func TestGateForgetsWhomTheKernelTakes(t *testing.T) {
 	peer := netip.MustParseAddr("127.0.0.1")
 	ban := firewall.Ban{Prefix: netip.PrefixFrom(peer, 32), Ref: 7}
 	g := &answering{result: guard.Result{Outcome: guard.Pending, Ban: ban}}
-	o := newOffender(g, time.Now)
+	o := newOffender(g, func(netip.Addr) int { return 0 }, time.Now)
 	conn := connection(t)
 	_ = o.Offend(t.Context(), conn, reply.Harvest, 7)
 	g.result.Outcome = guard.Banned
@@ -102,7 +102,7 @@ func TestGateForgetsWhomTheKernelTakes(t *testing.T) {
 
 // TestGateIsBounded: a botnet while guard is away cannot fill the memory.
 func TestGateIsBounded(t *testing.T) {
-	o := newOffender(&answering{}, time.Now)
+	o := newOffender(&answering{}, func(netip.Addr) int { return 0 }, time.Now)
 	for i := range maxStanding + 10 {
 		o.stand(netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 32), 1)
 	}

@@ -151,13 +151,13 @@ func newReplayBans(cfg config.Config) *replayBans {
 }
 
 // Convict implements replay.Bans.
-func (b *replayBans) Convict(now time.Time, addr netip.Addr, why reply.Reason, r ref.Ref) (netip.Prefix, time.Time, bool) {
+func (b *replayBans) Convict(now time.Time, addr netip.Addr, why reply.Reason, r ref.Ref, widest int) (netip.Prefix, time.Time, bool) {
 	b.now = now
 	reason, err := firewall.ParseReason(string(why))
 	if err != nil {
 		return netip.Prefix{}, time.Time{}, false
 	}
-	s := b.ledger.Convict(addr, reason, r)
+	s := b.ledger.ConvictNetwork(addr, reason, r, widest)
 	return s.Ban.Prefix, s.Ban.Until, s.New
 }
 

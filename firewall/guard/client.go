@@ -40,6 +40,13 @@ func NewClient(runDir string) *Client {
 // means that guard did not answer within 50 ms: the caller refuses the source
 // at the gate and tries again at its next connection.
 func (c *Client) Offend(ctx context.Context, conn *net.TCPConn, reason firewall.Reason, ref ref.Ref) (Result, error) {
+	return c.OffendNetwork(ctx, conn, reason, ref, 0)
+}
+
+// OffendNetwork is Offend by one who knows the neighbourhood: nobody good is
+// known within the peer's prefix of widest bits, so that the ban may grow to it
+// when enough inside it is banned, see firewall.Ledger.ConvictNetwork.
+func (c *Client) OffendNetwork(ctx context.Context, conn *net.TCPConn, reason firewall.Reason, ref ref.Ref, widest int) (Result, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return Result{}, fmt.Errorf("report offence: %w", err)
@@ -47,7 +54,7 @@ func (c *Client) Offend(ctx context.Context, conn *net.TCPConn, reason firewall.
 	var result Result
 	var inner error
 	err = raw.Control(func(fd uintptr) {
-		result, inner = c.offend(ctx, int(fd), request{reason: reason, ref: ref})
+		result, inner = c.offend(ctx, int(fd), request{reason: reason, widest: uint8(widest), ref: ref})
 	})
 	if err = errors.Join(err, inner); err != nil {
 		return Result{}, fmt.Errorf("report offence: %w", err)

@@ -201,7 +201,7 @@ func (s *Server) judge(ctx context.Context, fd int, req request) (Result, func()
 		return Result{Outcome: outcome}, nil
 	}
 	s.order.Lock()
-	sentence := s.ledger.Convict(peer, req.reason, req.ref)
+	sentence := s.ledger.ConvictNetwork(peer, req.reason, req.ref, int(req.widest))
 	enforced := sentence.New && s.engines.apply(ctx, []firewall.Ban{sentence.Ban}, nil)
 	s.order.Unlock()
 	if !sentence.New {

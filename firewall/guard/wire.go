@@ -14,7 +14,7 @@ import (
 
 // The offence socket carries messages of fixed size, little endian.
 //
-//	request, 16 bytes:  version, reason, 6 zero bytes, ref (8)
+//	request, 16 bytes:  version, reason, widest, 5 zero bytes, ref (8)
 //	answer, 56 bytes:   version, status, step, bits, reason, 3 zero bytes,
 //	                    until (8, Unix seconds), address (16), guard's name (24)
 const (
@@ -66,21 +66,22 @@ var errMalformed = errors.New("not a message of the offence socket")
 
 type request struct {
 	reason firewall.Reason
+	widest uint8 // bits of the prefix in which nobody good is known; 0: there is somebody
 	ref    ref.Ref
 }
 
 func (r request) append(b []byte) []byte {
-	b = append(b, wireVersion, byte(r.reason), 0, 0, 0, 0, 0, 0)
+	b = append(b, wireVersion, byte(r.reason), r.widest, 0, 0, 0, 0, 0)
 	return binary.LittleEndian.AppendUint64(b, uint64(r.ref))
 }
 
 // parseRequest takes nothing but what append wrote. An operator's ban is not
 // for the mail role to ask.
 func parseRequest(b []byte) (request, error) {
-	if len(b) != requestSize || b[0] != wireVersion || [6]byte(b[2:8]) != [6]byte{} {
+	if len(b) != requestSize || b[0] != wireVersion || [5]byte(b[3:8]) != [5]byte{} || b[2] > 128 {
 		return request{}, errMalformed
 	}
-	r := request{reason: firewall.Reason(b[1]), ref: ref.Ref(binary.LittleEndian.Uint64(b[8:]))}
+	r := request{reason: firewall.Reason(b[1]), widest: b[2], ref: ref.Ref(binary.LittleEndian.Uint64(b[8:]))}
 	if !r.reason.Valid() || r.reason == firewall.Operator || r.ref > maxRef {
 		return request{}, errMalformed
 	}

@@ -48,7 +48,7 @@ func (p *Player) convict(t *take, c smtp.Conviction) {
 	if c.Spared {
 		return
 	}
-	prefix, until, ok := p.o.Bans.Convict(p.now, t.source.Addr, c.Reason, t.source.Ref)
+	prefix, until, ok := p.o.Bans.Convict(p.now, t.source.Addr, c.Reason, t.source.Ref, p.watch.Widest(p.now, t.source.Addr))
 	if !ok {
 		return
 	}

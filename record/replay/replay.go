@@ -44,8 +44,9 @@ type Options struct {
 // Bans turns convictions into bans, as guard does. Both methods are told the
 // time, which never goes back.
 type Bans interface {
-	// Convict returns the ban of a source; false: somebody protects it.
-	Convict(now time.Time, addr netip.Addr, why reply.Reason, r ref.Ref) (p netip.Prefix, until time.Time, ok bool)
+	// Convict returns the ban of a source; false: somebody protects it. Within
+	// its prefix of widest bits nobody good is known; 0: there is somebody.
+	Convict(now time.Time, addr netip.Addr, why reply.Reason, r ref.Ref, widest int) (p netip.Prefix, until time.Time, ok bool)
 	Banned(now time.Time, addr netip.Addr) bool
 }
 

@@ -134,7 +134,7 @@ func prefixOf(a netip.Addr) netip.Prefix {
 	return p
 }
 
-func (b *bans) Convict(now time.Time, a netip.Addr, _ reply.Reason, _ ref.Ref) (netip.Prefix, time.Time, bool) {
+func (b *bans) Convict(now time.Time, a netip.Addr, _ reply.Reason, _ ref.Ref, _ int) (netip.Prefix, time.Time, bool) {
 	p := prefixOf(a)
 	b.until[p] = now.Add(48 * time.Hour)
 	return p, b.until[p], true

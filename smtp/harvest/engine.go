@@ -26,6 +26,7 @@ type engine struct {
 	networks *recent[key, *network]
 	shared   *recent[uint64, *namers]
 	domains  *recent[string, *domain]
+	friendly *recent[key, instant] // networks, and when mail from within was last accepted
 }
 
 func newEngine(rules Rules, o Options) *engine {
@@ -37,6 +38,7 @@ func newEngine(rules Rules, o Options) *engine {
 		networks: newRecent[key, *network](maxNetworks),
 		shared:   newRecent[uint64, *namers](maxShared),
 		domains:  newRecent[string, *domain](maxDomains),
+		friendly: newRecent[key, instant](maxNetworks),
 	}
 }
 
@@ -335,6 +337,7 @@ func (w *engine) finished(t time.Time, src smtp.Source, o smtp.Outcome, why repl
 		s := w.sources.get(sourceKey(src.Addr), now)
 		s.past.accept(now)
 		w.sources.move(s, friends)
+		w.befriend(s)
 	case o == smtp.Rejected && persistent(why) && w.rules.SessionsPerHour > 0:
 		v := w.visit(now, src)
 		if v.refused {

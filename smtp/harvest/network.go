@@ -122,3 +122,31 @@ func (w *engine) inHotNetwork(now instant, s *source, c counts) bool {
 		return ok && n.hot != 0 && since(now, n.hot) < hotFor
 	})
 }
+
+// befriend notes the networks of a source whose mail was accepted.
+func (w *engine) befriend(s *source) {
+	for _, k := range networkKeys(s.key) {
+		then, _ := w.friendly.get(k)
+		w.friendly.put(k, max(then, s.past.accepted))
+	}
+}
+
+// Widest is the length of the widest prefix around a source in which nobody is
+// known to be good, so that a ban may grow to it: 24 for IPv4, 48 or 56 for
+// IPv6. 0: there is somebody.
+func (w *Watch) Widest(now time.Time, a netip.Addr) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	lengths := []int{56, 48}
+	if a.Unmap().Is4() {
+		lengths = []int{24}
+	}
+	widest := 0
+	for i, k := range networkKeys(sourceKey(a)) {
+		if then, ok := w.e.friendly.get(k); ok && since(at(now), then) < knownFor {
+			break
+		}
+		widest = lengths[i]
+	}
+	return widest
+}

@@ -247,6 +247,9 @@ func (w *engine) load(b []byte) error {
 	slices.SortStableFunc(sources, func(a, b *source) int { return int(a.last) - int(b.last) })
 	for _, s := range sources {
 		w.sources.put(s)
+		if s.past.accepted != 0 {
+			w.befriend(s)
+		}
 	}
 	return nil
 }
