@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -34,6 +35,7 @@ type sink struct {
 	mu    sync.Mutex
 	mails []mail
 	say   error // its answer to a message; nil: 250
+	naive bool  // takes every recipient
 }
 
 type mail struct {
@@ -71,6 +73,19 @@ func (s *sink) answer(err error) {
 	s.say = err
 }
 
+// takeAll has it take every recipient, as one that reads source routes does.
+func (s *sink) takeAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.naive = true
+}
+
+func (s *sink) knows(local string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.naive || slices.Contains(strings.Fields(s.users), local)
+}
+
 type sinkSession struct {
 	sink *sink
 	mail mail
@@ -85,11 +100,9 @@ func (s *sinkSession) Mail(from string, _ *gosmtp.MailOptions) error {
 
 func (s *sinkSession) Rcpt(to string, _ *gosmtp.RcptOptions) error {
 	local, _, _ := strings.Cut(to, "@")
-	for _, user := range strings.Fields(s.sink.users) {
-		if user == local {
-			s.mail.to = append(s.mail.to, to)
-			return nil
-		}
+	if s.sink.knows(local) {
+		s.mail.to = append(s.mail.to, to)
+		return nil
 	}
 	return &gosmtp.SMTPError{Code: 550, EnhancedCode: gosmtp.EnhancedCode{5, 1, 1}, Message: "no such user"}
 }

@@ -107,7 +107,7 @@ var table = []Row{
 	{"utf8", UTF8, "", Reject, say(553, 5, 6, 7, "Internationalised addresses cannot be used here"),
 		"The address needs SMTPUTF8, and the client did not say it or the route cannot carry it."},
 	{"relaying", Relaying, "DENIED_RELAYING", Reject, say(554, 5, 7, 1, "Relaying refused: we do not take mail for that domain"),
-		"The recipient's domain has no route here; refused in observe mode too."},
+		"The recipient's domain has no route here, or its local part names another hop (victim%other@here); refused in observe mode too."},
 	{"oracle", UnknownUser, "", Reject, say(550, 5, 1, 1, "Recipient unknown"),
 		"The backend, or the recipients file, does not know the recipient; refused in observe mode too."},
 	{"harvest", Harvest, "", Drop, say(550, 5, 1, 1, "Recipient unknown"),
