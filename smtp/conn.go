@@ -22,6 +22,7 @@ type client struct {
 	wire    *wire.Conn
 	session *session
 	cancel  context.CancelFunc
+	arrived bool        // the first HELO was seen
 	banned  atomic.Bool // reset because its source was banned meanwhile
 }
 
@@ -77,7 +78,7 @@ func ends(nc net.Conn) (peer netip.Addr, listener netip.AddrPort) {
 func (c *client) standing() bool {
 	v, b := c.session.standing()
 	switch {
-	case c.session.fileAgain() || c.session.arrive():
+	case c.session.fileAgain():
 	case v.passes():
 		return true
 	case b.Explain:
@@ -231,7 +232,7 @@ func (c *client) Replied(cmd wire.Command, r reply.Reply) {
 		c.noteTLS()
 		c.session.greeted(cmd)
 	}
-	c.session.replied(r, cmd.Verb != "")
+	c.session.replied(r, cmd.Verb != "" && !cmd.Early)
 }
 
 // Slip notes a breach of the protocol.

@@ -177,6 +177,9 @@ func (s *session) answerMessage(t *transaction, v Verdict, receipt Receipt) repl
 			t.Reply = w
 		}
 		s.finish()
+		if s.heard != nil { // two messages were sent without a pause
+			s.heard(false)
+		}
 		s.heard = receipt.Heard
 	}
 	return said

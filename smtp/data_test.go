@@ -303,6 +303,36 @@ func TestHeard(t *testing.T) {
 	}
 }
 
+// A QUIT that came along with the final dot says nothing: its client may have
+// left before the answer, and sends the message again (smtp-filter section 6.5).
+func TestPipelinedQuitHeardNothing(t *testing.T) {
+	sent, told := make(chan struct{}), make(chan bool, 1)
+	w := delivering(t, func(context.Context, smtp.Envelope, io.ReadSeeker) smtp.Receipt {
+		<-sent
+		return smtp.Receipt{Reply: reply.Reply{Code: 250}, Heard: func(heard bool) { told <- heard }}
+	})
+	for _, ahead := range []string{"QUIT\r\n", "RSET\r\nNOOP\r\n", "MAIL FROM:<b@client.example>\r\nQUIT\r\n"} {
+		c := w.dial("127.0.0.1")
+		c.open("a@client.example")
+		c.ask("RCPT TO:<alice@office.example>", "250 ")
+		c.ask("DATA", "354 ")
+		c.send("\r\n.\r\n" + ahead)
+		sent <- struct{}{}
+		c.nc.(*net.TCPConn).CloseWrite()
+		for err := error(nil); err == nil; {
+			_, err = c.line()
+		}
+		select {
+		case heard := <-told:
+			if heard {
+				t.Errorf("%q ahead of the answer was taken for a sign that it was heard", ahead)
+			}
+		case <-time.After(patienceOfTests):
+			t.Fatalf("%q: never told", ahead)
+		}
+	}
+}
+
 // A client that leaves while the backend thinks does not stop the delivery, and
 // the Deliverer learns that nobody heard.
 func TestClientThatLeavesDoesNotStopTheDelivery(t *testing.T) {

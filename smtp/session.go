@@ -192,12 +192,12 @@ func (s *session) refuseMessage(v Verdict) reply.Reply {
 	return said
 }
 
-// replied takes in a reply as it was written. An answer to a command says that
-// the client went on after the reply before it, and so has heard that one.
-func (s *session) replied(r reply.Reply, toCommand bool) {
+// replied takes in a reply as it was written. wentOn: it answers a command that
+// the client sent after the reply to its last message, and so has heard that.
+func (s *session) replied(r reply.Reply, wentOn bool) {
 	s.mu.Lock()
 	var heard func(bool)
-	if toCommand {
+	if wentOn {
 		heard, s.heard = s.heard, nil
 	}
 	if take := s.pending; take != nil {

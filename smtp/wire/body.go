@@ -161,6 +161,8 @@ func (c *Conn) endBody(r reply.Reply) {
 	if r.Code == 250 {
 		c.seen.junk = 0
 	}
+	cmd.Early = cmd.Early && cmd.Verb == "BDAT" // a body behind DATA waits for our 354
+	c.ahead = c.received.Load() + int64(c.unread())
 	c.say(cmd, r)
 }
 

@@ -143,6 +143,7 @@ func parseCommand(line []byte) (Command, bool) {
 // handle answers one command line or forwards it.
 func (c *Conn) handle(line []byte) {
 	cmd, clean := parseCommand(line)
+	cmd.Early = c.received.Load()-int64(len(c.in.bytes())) <= c.ahead
 	lineEnd := c.checkLineEnd(line)
 	switch {
 	case isNotSMTP(cmd, line):

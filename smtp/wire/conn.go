@@ -41,6 +41,7 @@ type Conn struct {
 	aborted bool    // go-smtp is to end a message first that the client gave up
 	seen    dialogue
 	body    body
+	ahead   int64 // how far the client had sent when the last message was answered
 
 	began          time.Time
 	received, sent atomic.Int64

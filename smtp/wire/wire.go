@@ -48,6 +48,11 @@ import (
 type Command struct {
 	Verb string // upper case; "" where the client has said nothing: greeting, timeout
 	Arg  string // as it was sent, without the spaces around it
+
+	// Early says that the client sent it before we answered the message before
+	// it, so that it proves nothing of whether that answer was heard: Postfix
+	// sends QUIT along with the final dot.
+	Early bool
 }
 
 // Slip is a breach of the protocol that does not by itself end a session.
