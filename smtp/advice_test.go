@@ -102,10 +102,16 @@ func TestHeldAnswerEndsWithTheConnection(t *testing.T) {
 	w.recorder.wait(t, 0)
 }
 
-// Convicted while it was away: the offence is filed with the first connection.
+// Convicted while it was away: the offence is filed when it comes and speaks,
+// not before, since guard believes none of a source that sent nothing.
 func TestConvictedWhileAway(t *testing.T) {
 	w := advised(t, &adviser{away: true}, false)
-	w.refused("127.0.0.5")
+	c := w.dial("127.0.0.5")
+	c.expect("220 ")
+	if got := w.offender.filed(); len(got) != 0 {
+		t.Errorf("offences %v before it spoke", got)
+	}
+	c.send("EHLO client.example\r\n")
 	r := w.recorder.wait(t, 0)
 	if r.Outcome != smtp.Dropped || r.Reason != reply.Complaint || len(w.offender.filed()) != 1 {
 		t.Errorf("record: %s %s, offences %v", r.Outcome, r.Reason, w.offender.filed())
@@ -126,6 +132,7 @@ func TestProtectedSourceIsNotOffended(t *testing.T) {
 	w := advised(t, &adviser{away: true}, false)
 	c := w.dial("127.0.0.99")
 	c.expect("220 ")
+	c.ask("HELO client.example", "250 ")
 	if got := w.recorder.convictions(); len(got) != 1 || got[0].enforced || len(w.offender.filed()) != 0 {
 		t.Errorf("convictions %+v, offences %v", got, w.offender.filed())
 	}

@@ -19,12 +19,12 @@ func (s *session) source(t *transaction) Source {
 	return Source{Addr: s.peer, Tier: s.given, ASN: s.asn, Ref: t.Facts.Ref, Session: s.id}
 }
 
-// arrive reports the connection. true: it convicts a source that was found out
-// while it was away, and must end.
-func (s *session) arrive() bool {
+// arrive reports that the source is here and spoke. A source that was found out
+// while it was away is convicted by it; the reply under way is then its last.
+func (s *session) arrive() {
 	w := s.server.opts.Watcher
 	if w == nil || s.dry {
-		return false
+		return
 	}
 	s.mu.Lock()
 	t, src := s.tx, s.source(s.tx)
@@ -39,7 +39,6 @@ func (s *session) arrive() bool {
 		}
 		return Verdict{}
 	})
-	return s.isConvicted()
 }
 
 // watch reports recipient i, as v is about to answer it, and does what the

@@ -76,7 +76,14 @@ func (w *watched) Close() error {
 // librarySession is a session as go-smtp calls it.
 type librarySession struct{ *session }
 
+// newLibrarySession is called at each HELO and EHLO. Who was found out while he
+// was away is convicted by the first, not by the connection: guard believes an
+// offence only of a source that spoke.
 func (c *client) newLibrarySession(*gosmtp.Conn) (gosmtp.Session, error) {
+	if !c.arrived {
+		c.arrived = true
+		c.session.arrive()
+	}
 	return librarySession{c.session}, nil
 }
 

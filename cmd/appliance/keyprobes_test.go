@@ -170,7 +170,7 @@ var keyProbes = map[string]probe{
 		from := b.source()
 		b.complain(from)
 		if c, _ := b.call(from); c != nil {
-			return false
+			say(c, "EHLO out.example")
 		}
 		return b.dropped(from)
 	}},
