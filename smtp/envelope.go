@@ -75,16 +75,24 @@ const (
 	verifyStranger = 15 * time.Second
 )
 
-// mostRecipients bounds the RCPT commands of one transaction, refused ones
-// included, so that a client cannot grow a record without end.
-const mostRecipients = 2000
+// A recipient that is kept takes about a kilobyte until the record is written,
+// and ten thousand clients may each hold a transaction open: without a bound
+// they take all memory there is.
+const (
+	// mostRefused bounds the refused recipients that one transaction keeps;
+	// accepted ones are bounded by a judge. The excess hears 452 and comes
+	// again, so that who has many for a good reason loses none.
+	mostRefused = 100
+	// mostCommands bounds the RCPT commands of a transaction.
+	mostCommands = 2000
+)
 
 // rcpt takes a RCPT command whose path is in the unquoted form of go-smtp. The
 // zero Reply accepts it.
 func (s *session) rcpt(to string) reply.Reply {
 	t, i := s.addRecipient(to)
 	if t == nil {
-		return s.refuseOther(Verdict{Action: reply.Defer, Reason: reply.TooManyErrors})
+		return s.refuseOther(s.excess())
 	}
 	var box address.Mailbox
 	var route Route
@@ -102,12 +110,24 @@ func (s *session) rcpt(to string) reply.Reply {
 	return s.answerRecipient(t, i, v, box, route)
 }
 
+// excess is the verdict on a recipient that there is no room for. It is not
+// asked for, so it tells nothing of who exists.
+func (s *session) excess() Verdict {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.tx.asked > mostCommands {
+		return Verdict{Action: reply.Defer, Reason: reply.TooManyErrors}
+	}
+	return Verdict{Action: reply.Defer, Reason: reply.TooManyRecipients}
+}
+
 // addRecipient makes room in the facts for a recipient; nil: there is none.
 func (s *session) addRecipient(to string) (*transaction, int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t := s.tx
-	if len(t.Facts.Rcpts) >= mostRecipients {
+	t.asked++
+	if len(t.Facts.Rcpts)-t.accepted >= mostRefused || t.asked > mostCommands {
 		return nil, 0
 	}
 	t.Facts.Rcpts = append(t.Facts.Rcpts, Recipient{At: s.server.now().Sub(t.begun), To: to})

@@ -85,23 +85,45 @@ func TestRoutedSpellingsAreTaken(t *testing.T) {
 	}
 }
 
-// A client cannot grow a record without end by recipients that are refused.
+// A client cannot take all memory by recipients that are refused: what is over
+// the bound is put off, and at last the session ends.
 func TestRefusedRecipientsAreBounded(t *testing.T) {
 	w := newWorld(t, nil)
 	c := w.dial("127.0.0.1")
 	c.open("a@client.example")
 	var all strings.Builder
-	const sent = 2001
-	for i := range sent {
+	const kept, most = 100, 2000
+	for i := range most + 1 {
 		fmt.Fprintf(&all, "RCPT TO:<u%d@elsewhere.example>\r\n", i)
 	}
 	go c.nc.Write([]byte(all.String()))
-	for range sent - 1 {
-		c.expect("554 5.7.1")
+	for i := range most {
+		if i < kept {
+			c.expect("554 5.7.1")
+		} else {
+			c.expect("452 4.5.3")
+		}
 	}
 	c.expect("421 4.7.0")
 	r := w.recorder.wait(t, 0)
-	if len(r.Facts.Rcpts) != sent-1 || len(r.Checks) > 100 || r.Outcome != smtp.Rejected {
+	if len(r.Facts.Rcpts) != kept || len(r.Checks) > 100 || r.Outcome != smtp.Rejected {
 		t.Errorf("record has %d recipients, %d checks, outcome %s", len(r.Facts.Rcpts), len(r.Checks), r.Outcome)
 	}
+}
+
+// Who has many refused recipients for a good reason gets its mail through, and
+// comes again for the rest.
+func TestRefusedRecipientsDoNotStopTheOthers(t *testing.T) {
+	w := newWorld(t, nil)
+	c := w.dial("127.0.0.1")
+	c.open("a@client.example")
+	c.ask("RCPT TO:<alice@office.example>", "250 ")
+	for i := range 100 {
+		c.ask(fmt.Sprintf("RCPT TO:<u%d@elsewhere.example>", i), "554 ")
+	}
+	c.ask("RCPT TO:<bob@office.example>", "452 4.5.3")
+	c.ask("DATA", "354 ")
+	c.ask("Subject: x\r\n\r\nx\r\n.", "250 ")
+	c.ask("MAIL FROM:<a@client.example>", "250 ")
+	c.ask("RCPT TO:<bob@office.example>", "250 ")
 }

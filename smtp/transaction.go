@@ -21,7 +21,8 @@ type transaction struct {
 	utf8     bool
 	eightBit bool
 
-	accepted int // RCPT commands
+	asked    int // RCPT commands
+	accepted int // of them
 	last     refusal
 	spoken   bool // the client was told the ref
 }
