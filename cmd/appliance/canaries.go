@@ -23,7 +23,21 @@ type canaries struct {
 	doubts chan string
 
 	mu   sync.Mutex
-	last map[string]relay.Canary
+	last map[string]canary
+}
+
+// canary is the last answer of a domain that said something, and when it was
+// last asked: one that was not answered says nothing, and takes the place of
+// none that was.
+type canary struct {
+	relay.Canary
+	asked time.Time
+}
+
+// answered says whether the directory spoke of the good recipient. That he can
+// take nothing for now, being full, shows that it knows him.
+func answered(k relay.Canary) bool {
+	return k.Known == "" || k.Known == relay.Taken || k.Known == relay.RecipientForNow || k.Broken()
 }
 
 const (
@@ -37,7 +51,7 @@ const (
 )
 
 func newCanaries(now func() time.Time, log *slog.Logger) *canaries {
-	return &canaries{now: now, log: log, doubts: make(chan string, doubtsKept), last: map[string]relay.Canary{}}
+	return &canaries{now: now, log: log, doubts: make(chan string, doubtsKept), last: map[string]canary{}}
 }
 
 // doubt takes note of a domain whose directory says nothing but no. It never
@@ -80,11 +94,8 @@ func (c *canaries) broken() (list []string) {
 // ask returns the last canary of a domain if it is younger than fresh, else
 // sends one. false: nobody could be asked.
 func (c *canaries) ask(ctx context.Context, domain string, fresh time.Duration) (relay.Canary, bool) {
-	c.mu.Lock()
-	last, ok := c.last[domain]
-	c.mu.Unlock()
-	if ok && c.now().Sub(last.At) < fresh {
-		return last, true
+	if k, ok := c.kept(domain, fresh); ok {
+		return k, true
 	}
 	ctx, cancel := context.WithTimeout(ctx, canaryTime)
 	defer cancel()
@@ -93,9 +104,7 @@ func (c *canaries) ask(ctx context.Context, domain string, fresh time.Duration) 
 		return k, false
 	}
 	k.At = c.now()
-	c.mu.Lock()
-	c.last[domain] = k
-	c.mu.Unlock()
+	k = c.keep(domain, k)
 	switch {
 	case k.Broken():
 		detail := fmt.Sprintf("a recipient that it is known to have is refused: %s", k.Words)
@@ -108,15 +117,41 @@ func (c *canaries) ask(ctx context.Context, domain string, fresh time.Duration) 
 	return k, true
 }
 
+// kept returns the last canary of a domain, unless another is due.
+func (c *canaries) kept(domain string, fresh time.Duration) (relay.Canary, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	last, ok := c.last[domain]
+	if !answered(last.Canary) {
+		fresh = min(fresh, canaryEvery)
+	}
+	now := c.now()
+	return last.Canary, ok && (now.Sub(last.At) < fresh || now.Sub(last.asked) < min(fresh, canaryEvery))
+}
+
+// keep enters a canary and returns the one that counts.
+func (c *canaries) keep(domain string, k relay.Canary) relay.Canary {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	last, ok := c.last[domain]
+	if ok && !answered(k) && answered(last.Canary) && k.At.Sub(last.At) < canaryKept {
+		c.last[domain] = canary{last.Canary, k.At}
+		return last.Canary
+	}
+	c.last[domain] = canary{k, k.At}
+	return k
+}
+
 // Sick implements smtp.Canary. A domain of which no good recipient is known is
-// believed: nothing speaks against its directory.
+// believed: nothing speaks against its directory. One that cannot be asked is
+// not, but for a minute only: who keeps it busy would guess for free.
 func (c *canaries) Sick(ctx context.Context, domain string) (why string, sick bool) {
 	k, ok := c.ask(ctx, domain, canaryKept)
 	switch {
-	case !ok || k.Known == "" || k.Known == relay.Taken:
-		return "", false
-	case k.Broken():
+	case k.Broken() && ok:
 		return "a recipient that it is known to have is refused: " + k.Words, true
+	case !ok || answered(k):
+		return "", false
 	}
 	return "it cannot be asked: " + k.Words, true
 }
