@@ -85,7 +85,7 @@ func (c *cli) execute(ctx context.Context, args []string) int {
 		return 0
 	}
 	if !errors.Is(err, errSaid) {
-		fmt.Fprintf(c.err, "weir: %v\n", err)
+		fmt.Fprintf(c.err, "weir: %s\n", printableLines(err.Error()))
 	}
 	return control.ExitCode(err)
 }

@@ -101,7 +101,8 @@ func (c *cli) printSwitch(a switchAnswer) error {
 	case a.Firewall == "on":
 		c.say("guard is not running: the firewall comes back when it starts")
 	default:
-		c.say("guard is not running: what it had left in the kernel is out of it, and it will\nleave the kernel alone until weir firewall on")
+		c.say("guard is not running: what it had left in the kernel is out of it, and it will")
+		c.say("leave the kernel alone until weir firewall on")
 	}
 	return nil
 }

@@ -19,17 +19,18 @@ func (c *cli) printJSON(v any) error {
 }
 
 // say writes one line for people, without blanks where its last words are
-// empty; nothing when JSON was asked for.
+// empty; nothing when JSON was asked for. It is cleaned as a whole: what the
+// mail role answers may come from one who took it over.
 func (c *cli) say(format string, args ...any) {
 	if !c.json {
-		fmt.Fprintln(c.out, strings.TrimRight(fmt.Sprintf(format, args...), " "))
+		fmt.Fprintln(c.out, printable(strings.TrimRight(fmt.Sprintf(format, args...), " ")))
 	}
 }
 
 // warn writes to standard error, so that it never mixes with data.
 func (c *cli) warn(warnings []string) {
 	for _, w := range warnings {
-		fmt.Fprintln(c.err, "weir: warning:", w)
+		fmt.Fprintln(c.err, "weir: warning:", printableLines(w))
 	}
 }
 
@@ -65,6 +66,15 @@ func printable(s string) string {
 		}
 		return r
 	}, s)
+}
+
+// printableLines does the same to each line of a text.
+func printableLines(s string) string {
+	lines := strings.Split(s, "\n")
+	for i := range lines {
+		lines[i] = printable(lines[i])
+	}
+	return strings.Join(lines, "\n")
 }
 
 // stamp is a moment in the machine's zone, to the second.

@@ -155,7 +155,7 @@ func (p *page) line(format string, args ...any) {
 		return
 	}
 	p.left--
-	text := []rune(fmt.Sprintf(format, args...))
+	text := []rune(printable(fmt.Sprintf(format, args...)))
 	if p.width > 0 && len(text) > p.width {
 		text = append(text[:p.width-1], '…')
 	}

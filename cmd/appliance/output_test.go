@@ -1,0 +1,72 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"mailweir/control"
+	"mailweir/record"
+	"mailweir/smtp"
+	"mailweir/smtp/harvest"
+)
+
+// A mail role that was taken over answers what it likes. Whatever that is, the
+// terminal of root gets printable text.
+func TestLyingMailRoleDrivesNoTerminal(t *testing.T) {
+	const evil = "\x1b]0;owned\x07\u009b31m\r\nweir: all is well\u202e"
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "mail"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: mailSocket(dir), Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := record.Line{
+		Ref: evil, Time: record.Time{Time: time.Unix(1, 0)}, Peer: netip.MustParseAddr("203.0.113.7"),
+		Outcome: evil, Backend: evil, BackendReply: evil, Rcpts: []record.Rcpt{{To: evil}},
+		Checks: []smtp.Check{{Name: evil, Detail: evil}},
+	}
+	raw, err := json.Marshal(line)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("POST /records", control.Stream(func(_ *http.Request, _ recordsRequest, emit func(any) error) error {
+		return emit(json.RawMessage(raw))
+	}))
+	mux.Handle("POST /why", control.Handle(func(*http.Request, whyRequest) (record.Story, error) {
+		return record.Story{
+			Records: []json.RawMessage{raw}, Convictions: []record.Conviction{{Time: line.Time, Rule: evil, Window: evil, Guesses: []string{evil}}},
+		}, nil
+	}))
+	mux.Handle("POST /top", control.Handle(func(*http.Request, topRequest) (topView, error) {
+		return topView{Alarms: []string{evil}, Attackers: []harvest.Attacker{{Rule: evil, Marked: evil, Guess: evil}}}, nil
+	}))
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, evil, http.StatusTeapot) })
+	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(cancel)
+	go control.Serve(ctx, l, []uint32{uint32(os.Getuid())}, mux)
+
+	for _, command := range []string{"records", "why 203.0.113.7", "top", "status", "test --from 203.0.113.7", "geo lookup 203.0.113.7"} {
+		var out, said bytes.Buffer
+		c := &cli{in: strings.NewReader(""), out: &out, err: &said, now: time.Now}
+		c.execute(t.Context(), append([]string{"--run-dir", dir}, strings.Fields(command)...))
+		all := out.String() + said.String()
+		if strings.ContainsAny(all, "\x1b\x07\u009b\r\u202e") || strings.Contains(out.String(), "\nweir: all") {
+			t.Errorf("weir %s writes %q", command, all)
+		}
+		if !strings.Contains(all, "owned") {
+			t.Errorf("weir %s shows nothing of the answer: %q", command, all)
+		}
+	}
+}
