@@ -263,8 +263,8 @@ func (w *engine) advise(e *event, k kind) smtp.Advice {
 	switch {
 	case e.visit.struck:
 		a.Say = reply.TooManyUnknown
-	case e.lenient.halved && e.lenient.stranger():
-		a.Say = reply.UnderAttack
+	case e.lenient.halved && e.lenient.stranger(): // at once, as to a valid one: waiting would tell them apart
+		a.Say, a.Wait = reply.UnderAttack, 0
 	case k == unknownNull && w.rules.NullPerHour > 0:
 		c := count(e.source.seen, e.now).hour
 		if float64(c.null) >= nullDefer*float64(w.rules.NullPerHour) {

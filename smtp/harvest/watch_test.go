@@ -334,3 +334,21 @@ func BenchmarkRecipient(b *testing.B) {
 		recipient(w, start.Add(time.Duration(i)*time.Millisecond), src, rcpts[i&4095], false)
 	}
 }
+
+// While a domain is under attack a stranger is told nothing, not even by how
+// long he waits.
+func TestUnderAttackTimeTellsNothing(t *testing.T) {
+	s := newScene(t, smtp.New)
+	for i := range 2 * attackRate { // of a botnet
+		bot := smtp.Source{Addr: netip.AddrFrom4([4]byte{198, 51, byte(i), 1}), Tier: smtp.New}
+		recipient(s.w, s.now, bot, smtp.Recipient{To: fmt.Sprintf("bot%d@example.com", i), Oracle: smtp.Unknown}, false)
+	}
+	s.src.Session = 1
+	for i := range 6 {
+		no := s.w.Recipient(s.now, s.src, smtp.Recipient{To: fmt.Sprintf("x%d@example.com", i), Oracle: smtp.Unknown}, false)
+		yes := s.w.Recipient(s.now, s.src, smtp.Recipient{To: fmt.Sprintf("user%d@example.com", i), Oracle: smtp.Valid}, false)
+		if no.Say != reply.UnderAttack || !reflect.DeepEqual(no, yes) {
+			t.Fatalf("recipient %d: %+v of an unknown one, %+v of a valid one", i, no, yes)
+		}
+	}
+}
