@@ -46,7 +46,7 @@ var schema = []section{
 		{name: "max_recipients", place: func(c *Config, _ string) any { return &c.SMTP.MaxRecipients }, within: between(1, 10000),
 			doc: "Recipients in one transaction; more hear 452 and come again. RFC 5321 section 4.5.3.1.8 asks for at least 100."},
 		{name: "max_connections", place: func(c *Config, _ string) any { return &c.SMTP.MaxConnections }, within: between(1, 1000000),
-			doc: "Connections open at once, from everywhere."},
+			doc: "Connections open at once, from everywhere. The last tenth is for sources that are known to be good."},
 		{name: "per_source.open", place: func(c *Config, _ string) any { return &c.SMTP.PerSource.Open }, within: between(1, 100000),
 			doc: "Connections that one IPv4 address or IPv6 /64 may have open at once. Its /24 or /48 may have three times as many, forwarders five times."},
 		{name: "per_source.new_per_minute", place: func(c *Config, _ string) any { return &c.SMTP.PerSource.NewPerMinute }, within: between(1, 1000000),

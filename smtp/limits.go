@@ -60,7 +60,7 @@ func (l *limits) admit(now time.Time, a netip.Addr, t Tier, p *Policy) (would, r
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.open >= p.MaxConnections {
+	if l.open >= room(t, p) {
 		return reply.Overload, reply.Overload
 	}
 	l.sweep(now)
@@ -79,6 +79,16 @@ func (l *limits) admit(now time.Time, a netip.Addr, t Tier, p *Policy) (would, r
 	l.open++
 	s.open, n.open = s.open+1, n.open+1
 	return would, ""
+}
+
+// room is how many connections there may be for one more of tier t: strangers
+// leave a tenth to those who are known, or a flood of them, which costs nobody
+// more than an IPv6 /32, would keep all mail out.
+func room(t Tier, p *Policy) int {
+	if t == New || t == Suspect {
+		return p.MaxConnections - p.MaxConnections/10
+	}
+	return p.MaxConnections
 }
 
 // release takes back what admit counted as open.

@@ -85,6 +85,25 @@ func TestLimitsSpareAndBound(t *testing.T) {
 	}
 }
 
+// A flood of strangers does not keep out who is known.
+func TestStrangersLeaveRoom(t *testing.T) {
+	p := Policy{MaxConnections: 20, PerSource: PerSource{Open: 100, NewPerMinute: 100}}
+	l, now := newLimits(), time.Now()
+	full := func(tier Tier) (n int) {
+		for ; ; n++ {
+			if _, refused := l.admit(now, addr("192.0.2.1"), tier, &p); refused == reply.Overload {
+				return n
+			}
+		}
+	}
+	if n := full(Suspect) + full(New); n != 18 {
+		t.Errorf("strangers took %d places of 20, want 18", n)
+	}
+	if n := full(Known); n != 2 {
+		t.Errorf("who is known found %d places, want 2", n)
+	}
+}
+
 // Memory is bounded, whoever comes; past the bound nobody is locked out.
 func TestLimitsForget(t *testing.T) {
 	p := Policy{MaxConnections: 1 << 30, PerSource: PerSource{Open: 10, NewPerMinute: 30}}
