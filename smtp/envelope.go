@@ -83,8 +83,8 @@ const (
 	// accepted ones are bounded by a judge. The excess hears 452 and comes
 	// again, so that who has many for a good reason loses none.
 	mostRefused = 100
-	// mostCommands bounds the RCPT commands of a transaction.
-	mostCommands = 2000
+	// mostRcpts bounds the RCPT commands of a transaction that were not accepted.
+	mostRcpts = 2000
 )
 
 // rcpt takes a RCPT command whose path is in the unquoted form of go-smtp. The
@@ -115,7 +115,7 @@ func (s *session) rcpt(to string) reply.Reply {
 func (s *session) excess() Verdict {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.tx.asked > mostCommands {
+	if s.tx.asked-s.tx.accepted > mostRcpts {
 		return Verdict{Action: reply.Defer, Reason: reply.TooManyErrors}
 	}
 	return Verdict{Action: reply.Defer, Reason: reply.TooManyRecipients}
@@ -127,7 +127,7 @@ func (s *session) addRecipient(to string) (*transaction, int) {
 	defer s.mu.Unlock()
 	t := s.tx
 	t.asked++
-	if len(t.Facts.Rcpts)-t.accepted >= mostRefused || t.asked > mostCommands {
+	if len(t.Facts.Rcpts)-t.accepted >= mostRefused {
 		return nil, 0
 	}
 	t.Facts.Rcpts = append(t.Facts.Rcpts, Recipient{At: s.server.now().Sub(t.begun), To: to})

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"mailweir/smtp"
+	"mailweir/smtp/check"
 )
 
 // tricks are recipients by which open relays were talked into relaying to
@@ -126,4 +127,17 @@ func TestRefusedRecipientsDoNotStopTheOthers(t *testing.T) {
 	c.ask("Subject: x\r\n\r\nx\r\n.", "250 ")
 	c.ask("MAIL FROM:<a@client.example>", "250 ")
 	c.ask("RCPT TO:<bob@office.example>", "250 ")
+}
+
+// As many as the operator allows are taken, however many that is.
+func TestManyRecipientsAreTaken(t *testing.T) {
+	const most = 2500
+	w := newWorld(t, func(w *world) { w.opts.Policy.Chain = check.Chain(most) })
+	c := w.dial("127.0.0.1")
+	c.open("a@client.example")
+	go c.nc.Write([]byte(strings.Repeat("RCPT TO:<alice@office.example>\r\n", most+1)))
+	for range most {
+		c.expect("250 2.1.5")
+	}
+	c.expect("452 4.5.3")
 }
