@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"mailweir/firewall"
 	"mailweir/record"
 	"mailweir/record/replay"
 	"mailweir/ref"
@@ -122,8 +123,33 @@ func person(i int) string { return fmt.Sprintf("person%d@example.com", i) }
 
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
 
-// bans are the bans of a test: a /32 or /64 for two days.
-type bans struct{ until map[netip.Prefix]time.Time }
+// bans are guard's ledger on the clock of the lines.
+type bans struct {
+	ledger *firewall.Ledger
+	now    time.Time
+}
+
+func newBans() *bans {
+	b := &bans{}
+	b.ledger = firewall.NewLedger(firewall.Terms{}, func() time.Time { return b.now })
+	return b
+}
+
+func (b *bans) Convict(now time.Time, a netip.Addr, why reply.Reason, r ref.Ref, widest int) (netip.Prefix, time.Time, bool) {
+	b.now = now
+	reason, err := firewall.ParseReason(string(why))
+	if err != nil {
+		panic(err)
+	}
+	s := b.ledger.ConvictNetwork(a, reason, r, widest)
+	return s.Ban.Prefix, s.Ban.Until, s.New
+}
+
+func (b *bans) Banned(now time.Time, a netip.Addr) bool {
+	b.now = now
+	_, banned := b.ledger.Banned(a)
+	return banned
+}
 
 func prefixOf(a netip.Addr) netip.Prefix {
 	bits := 32
@@ -134,19 +160,11 @@ func prefixOf(a netip.Addr) netip.Prefix {
 	return p
 }
 
-func (b *bans) Convict(now time.Time, a netip.Addr, _ reply.Reason, _ ref.Ref, _ int) (netip.Prefix, time.Time, bool) {
-	p := prefixOf(a)
-	b.until[p] = now.Add(48 * time.Hour)
-	return p, b.until[p], true
-}
-
-func (b *bans) Banned(now time.Time, a netip.Addr) bool { return b.until[prefixOf(a)].After(now) }
-
 // play replays lines under the defaults and returns everything said.
 func play(t testing.TB, lines []record.Line, tr truth, change func(*replay.Options)) (says []any, sum replay.Summary) {
 	t.Helper()
 	o := replay.Options{
-		Rules: harvest.Default, Chain: check.Chain(100), Bans: &bans{map[netip.Prefix]time.Time{}},
+		Rules: harvest.Default, Chain: check.Chain(100), Bans: newBans(),
 		Tier: func(a netip.Addr) smtp.Tier {
 			if slices.ContainsFunc(tr.Protected, func(p netip.Prefix) bool { return p.Contains(a) }) {
 				return smtp.Protected
@@ -171,23 +189,29 @@ func play(t testing.TB, lines []record.Line, tr truth, change func(*replay.Optio
 // hold holds what was said against the truth.
 func hold(t *testing.T, lines []record.Line, tr truth, says []any) {
 	t.Helper()
-	bannedAt := map[netip.Prefix]replay.Ban{}
+	var bans []replay.Ban
 	alarms := map[string]bool{}
 	changed := map[string]replay.Result{}
 	for _, v := range says {
 		switch v := v.(type) {
 		case replay.Ban:
-			if _, twice := bannedAt[v.Ban]; !twice {
-				bannedAt[v.Ban] = v
-			}
+			bans = append(bans, v)
 		case replay.Alarm:
 			alarms[v.Alarm] = true
 		case replay.Change:
 			changed[v.Ref] = v.Result
 		}
 	}
+	firstOf := func(a netip.Addr) (replay.Ban, bool) {
+		for _, b := range bans {
+			if b.Ban.Contains(a) {
+				return b, true
+			}
+		}
+		return replay.Ban{}, false
+	}
 	for a, most := range tr.Banned {
-		b, ok := bannedAt[prefixOf(a)]
+		b, ok := firstOf(a)
 		if !ok {
 			t.Errorf("%v was never banned, want by guess %d", a, most)
 		} else if n := guessesUntil(lines, a, b.Time.Time); n > most {
@@ -195,7 +219,7 @@ func hold(t *testing.T, lines []record.Line, tr truth, says []any) {
 		}
 	}
 	for _, a := range tr.Never {
-		if b, ok := bannedAt[prefixOf(a)]; ok {
+		if b, ok := firstOf(a); ok {
 			t.Errorf("%v was banned at %v for %s by %s: %d unknown, %d valid", a, b.Time, b.Reason, b.Evidence.Rule, b.Evidence.Unknown, b.Evidence.Valid)
 		}
 	}
