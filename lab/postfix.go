@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"os"
 	"path"
@@ -20,6 +21,12 @@ import (
 type PostfixOptions struct {
 	Users []string // mailboxes, such as u1@example.com; their domains are served
 	Main  []string // further lines of main.cf
+
+	// Files are whole files of /etc/postfix, in place of those that would be
+	// made: with a main.cf among them it is the whole configuration, and Users
+	// and Main count nothing. Tables of them are built by postmap(1).
+	Files  map[string]string
+	Tables []string // such as hash:/etc/postfix/relay_recipients
 }
 
 // A Postfix is a real mail server, delivering to maildirs.
@@ -143,12 +150,26 @@ func (p *Postfix) configure(o PostfixOptions) error {
 		"main.cf":  strings.Join(main, "\n") + "\n",
 		"vmailbox": strings.Join(boxes, ""),
 	}
+	maps.Copy(files, o.Files)
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(etc, name), []byte(text), 0o644); err != nil {
 			return err
 		}
 	}
-	return p.makeDirs()
+	if err := p.makeDirs(); err != nil {
+		return err
+	}
+	for _, table := range o.Tables {
+		if out, err := p.Command("postmap", table); err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+	}
+	return nil
+}
+
+// Command runs one of Postfix's commands, such as postconf.
+func (p *Postfix) Command(name string, args ...string) (string, error) {
+	return p.host.RunCommand(p.host.lab.ctx, p.root.Command(path.Join("/usr/sbin", name), args...))
 }
 
 // makeDirs makes the directories of postfix-files(5).

@@ -1,0 +1,36 @@
+package bench
+
+import (
+	"testing"
+	"time"
+)
+
+// BenchmarkRelay passes messages of 4 KiB on, and says 250 only after the
+// backend has.
+func BenchmarkRelay(b *testing.B) {
+	s := newSite(b)
+	s.sink(b)
+	d := duel{
+		site: s, what: "a message of 4 KiB relayed", aim: 1.5,
+		sides: [2]side{s.ours(b, "relay.toml"), s.theirs(b, "relay.cf")},
+		leftOut: []string{
+			"theirs: a record of each transaction; Postfix logs lines",
+			"both: syncing, because neither keeps the message",
+		},
+	}
+	d.fight(b, load{Sources: sources, Clients: 20, For: 3 * time.Second, Body: 4 << 10})
+}
+
+// sink makes the backend one that takes everything and keeps nothing:
+// smtp-sink(1) of Postfix.
+func (s *site) sink(b *testing.B) {
+	b.Helper()
+	root := s.office.Root("sink", "postfix")
+	if _, err := s.office.Start("sink", root.Command("/usr/sbin/smtp-sink", "-u", "nobody", "0.0.0.0:25", "1000")); err != nil {
+		b.Fatal(err)
+	}
+	s.Eventually(10*time.Second, "the sink greets", func() bool {
+		_, greeting, err := s.client.SMTP(b.Context(), sources.Addr().Next(), smtpPort(s.office))
+		return err == nil && greeting.Code == 220
+	})
+}
