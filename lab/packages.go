@@ -157,8 +157,8 @@ func layMerged(dir string) error {
 func extract(ctx context.Context, deb, dir string) error {
 	from := exec.CommandContext(ctx, "dpkg-deb", "--fsys-tarfile", deb)
 	to := exec.CommandContext(ctx, "tar", "-x", "--numeric-owner", "--keep-directory-symlink", "-C", dir)
-	var said bytes.Buffer
-	from.Stderr, to.Stderr = &said, &said
+	var fromSaid, toSaid bytes.Buffer // two, since two goroutines write
+	from.Stderr, to.Stderr = &fromSaid, &toSaid
 	pipe, err := from.StdoutPipe()
 	if err != nil {
 		return err
@@ -169,7 +169,7 @@ func extract(ctx context.Context, deb, dir string) error {
 	}
 	err = to.Run()
 	if err = errors.Join(from.Wait(), err); err != nil {
-		return fmt.Errorf("%w: %s", err, lastLines(said.Bytes()))
+		return fmt.Errorf("%w: %s%s", err, lastLines(fromSaid.Bytes()), lastLines(toSaid.Bytes()))
 	}
 	return nil
 }

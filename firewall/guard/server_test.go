@@ -148,7 +148,10 @@ func TestAllowExpires(t *testing.T) {
 		f.with(func() { gone = !slices.Contains(f.rules.Allow, pfx("203.0.113.7/32")) })
 		return gone
 	})
-	g.ban("203.0.113.7/32")
+	eventually(t, "the end of the allow entry in the ledger", func() bool { // which hears of it after the kernel
+		_, err := g.op.Ban(ctx, BanRequest{Prefix: pfx("203.0.113.7/32"), Why: "test"})
+		return err == nil
+	})
 }
 
 // Off holds over restarts, and bans made meanwhile are there when it is on.
