@@ -17,6 +17,7 @@ var arrows = map[string]string{
 	"bpf":                 "",
 	"ref":                 "",
 	"geo":                 "",
+	"dns":                 "",
 	"control":             "",
 	"config":              "ref",
 	"lab":                 "",
@@ -45,6 +46,7 @@ var arrows = map[string]string{
 var owners = map[string]string{
 	"github.com/emersion/go-smtp":             "smtp",
 	"github.com/cilium/ebpf":                  "bpf firewall/xdp",
+	"github.com/miekg/dns":                    "dns",
 	"github.com/google/nftables":              "firewall/nft",
 	"github.com/pelletier/go-toml/v2":         "config",
 	"github.com/oschwald/geoip2-golang/v2":    "geo",
