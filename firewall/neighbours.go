@@ -24,7 +24,8 @@ const (
 
 // ConvictNetwork is Convict by one who knows the neighbourhood: nobody good is
 // known within the source's prefix of widest bits (24 for IPv4; 56 or 48), so
-// that the ban may grow to it once enough inside it is banned; 0: it may not.
+// that the ban may grow to it once enough inside it is banned; 0: it may not;
+// 128: somebody good is in the same /64, and the address alone is banned.
 func (l *Ledger) ConvictNetwork(addr netip.Addr, reason Reason, ref ref.Ref, widest int) Sentence {
 	addr = addr.Unmap().WithZone("")
 	now := l.now()
@@ -35,6 +36,9 @@ func (l *Ledger) ConvictNetwork(addr netip.Addr, reason Reason, ref ref.Ref, wid
 		return Sentence{Ban: standing.ban()}
 	}
 	prefix := l.scope(host)
+	if widest == host.Bits() {
+		prefix = host
+	}
 	if guard, vetoed := l.guards.Veto(prefix); vetoed {
 		return Sentence{Guard: guard}
 	}

@@ -42,6 +42,7 @@ func TestNeighboursWiden(t *testing.T) {
 		{"four /64 of a /56", "2001:db8:0:%x::1", 4, 48, "2001:db8::/56"},
 		{"somebody good in the /56", "2001:db8:0:%x::1", 9, 0, "2001:db8:0:9::/64"},
 		{"hosts of one /64", "2001:db8::%x", 9, 48, "2001:db8::/64"},
+		{"somebody good in the /64", "2001:db8::%x", 9, 128, "2001:db8::9/128"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			l, _ := neighbourhood(t)

@@ -123,6 +123,7 @@ type Source struct {
 	Addr    netip.Addr
 	Tier    Tier // as the operator and the checks have it; what it earned, the watcher knows
 	ASN     uint32
+	HELO    string
 	Ref     ref.Ref // of the transaction
 	Session ref.Ref // of the connection
 	// Vouched says that SPF passes for a host whose name is confirmed: then

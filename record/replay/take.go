@@ -52,7 +52,8 @@ func (p *Player) take(l *record.Line) *take {
 	t := &take{
 		name: l.Ref, time: l.Time.Time.UTC(), null: f.MailFrom != nil && *f.MailFrom == "",
 		source: smtp.Source{
-			Addr: l.Peer.Unmap(), ASN: l.ASN, Ref: identity(l.Ref), Session: identity(l.Session), Vouched: vouched(l),
+			Addr: l.Peer.Unmap(), ASN: l.ASN, HELO: l.HELO, Ref: identity(l.Ref), Session: identity(l.Session),
+			Vouched: vouched(l),
 		},
 	}
 	if l.Ms != nil {
@@ -61,7 +62,7 @@ func (p *Player) take(l *record.Line) *take {
 	f.Tier = p.tier(l)
 	t.source.Tier = f.Tier
 	t.was = became(l)
-	t.silent = l.Reply == nil && l.MailFrom == nil && len(l.Rcpts) == 0
+	t.silent = l.Reply == nil && l.HELO == "" && l.MailFrom == nil && len(l.Rcpts) == 0
 	p.judge(t, l, f)
 	return t
 }
@@ -73,18 +74,25 @@ func (p *Player) tier(l *record.Line) smtp.Tier {
 	if p.o.Tier != nil {
 		tier = p.o.Tier(l.Peer)
 	}
-	listed := 0.0
-	for _, b := range l.Lists {
-		listed += b.Score
+	if tier != smtp.New {
+		return tier
 	}
-	if tier == smtp.New && listed >= suspectScore {
+	listed, allowed := false, false
+	for _, b := range l.Lists {
+		listed = listed || b.Score > 0
+		allowed = allowed || b.Score <= allowScore
+	}
+	switch {
+	case listed:
 		return smtp.Suspect
+	case allowed:
+		return smtp.Trusted
 	}
 	return tier
 }
 
-// suspectScore is the score from which a source is suspect.
-const suspectScore = 4
+// allowScore is what an allow list says of a source of medium trust.
+const allowScore = -5
 
 // vouched says whether SPF passes for a host whose name is confirmed.
 func vouched(l *record.Line) bool {
@@ -184,17 +192,38 @@ func whyRefused(r *smtp.Recipient) reply.Reason {
 		return r.Reason
 	case r.Reply.Code != 0 && r.Reply.Positive():
 		return ""
+	case r.Reply.Code != 0 && saidFor(r.Reply) != "":
+		return saidFor(r.Reply)
 	case r.Oracle == smtp.Unknown || r.Trap:
 		return reply.UnknownUser
 	case r.Oracle == smtp.Unavailable:
 		return reply.OracleAway
 	case r.Reply.Code != 0 && r.Reply.Transient():
 		return reply.OracleAway
-	case r.Reply.Code != 0:
+	case strings.Contains(strings.ToLower(r.Reply.Text), "relay"):
 		return reply.Relaying
+	case r.Reply.Code != 0:
+		return unnamed
 	}
 	return ""
 }
+
+// saidFor is the first reason in whose words of the table a reply was; "": in
+// those of none.
+func saidFor(r reply.Reply) reply.Reason {
+	for _, row := range words {
+		said := row.Reply
+		if said.Code == r.Code && said.Enhanced == r.Enhanced && strings.HasPrefix(r.Text, said.Text) {
+			return row.Reason
+		}
+	}
+	return ""
+}
+
+var words = reply.Table()
+
+// unnamed is why a recipient was refused in words that are not of the table.
+const unnamed reply.Reason = "refused"
 
 // route is the name of a recipient's route, as far as a judge looks at it.
 func (p *Player) route(r *smtp.Recipient, was reply.Reason) string {

@@ -16,6 +16,11 @@ const (
 	// … until they named fewer than half of that for calmFor.
 	calmFor = 10 * time.Minute
 
+	// Slow botnets stay below that rate for days. They show by the hour: more
+	// than slowRate unknown recipients, attackTimes the average, and as many as
+	// others that exist, or an average that was measured for a day.
+	slowRate = 120
+
 	// averageOver is the time constant of the average, in minutes.
 	averageOver = 24 * 60
 
@@ -24,9 +29,10 @@ const (
 	// section 4.5.4.1).
 	newFor = 10 * time.Minute
 
-	// waveSources different sources that notify unknown recipients within an
-	// hour are a wave of bounces: somebody forges our senders.
-	waveSources = 20
+	// waveSources that notify unknown recipients within an hour, or sources of
+	// waveNetworks, are a wave of bounces: somebody forges our senders.
+	waveSources  = 20
+	waveNetworks = 10
 
 	// brokenKnown recipients that were valid within brokenWithin, refused to
 	// different sources within an hour while none is taken, are a directory
@@ -42,14 +48,16 @@ const (
 // domain is what is measured of one domain.
 type domain struct {
 	name    string
-	minute  instant // when the running minute began
-	now     int     // unknown recipients of strangers in it
-	before  int     // and in the one before
+	minute  flow    // unknown recipients of strangers
+	hour    flow    // the same
+	taking  flow    // recipients that exist, of everybody, by the hour
+	began   instant // when the average did
 	average float64 // a minute
 	hot     instant // when the rate was last that of an attack
 	attack  bool
 
-	bounced []hit // sources of notifications to unknown recipients
+	bounced  []hit // sources of notifications to unknown recipients
+	bouncing []hit // their networks
 
 	taken   instant   // when a recipient was last taken, live
 	run     int       // unknown ones since, live
@@ -77,42 +85,85 @@ func (w *engine) domain(name string) *domain {
 // the domain is under attack by it.
 func (w *engine) guessed(now instant, d *domain) {
 	d.turn(now)
-	d.now++
-	rate, limit := d.rate(now), d.limit()
-	if rate*2 > limit && d.attack || rate > limit {
+	d.minute.Now++
+	d.hour.Now++
+	if d.attack && d.over(now, 0.5) {
 		d.hot = now
 	}
-	if rate > limit && !d.attack {
-		d.attack = true
-		w.alarm(now, "under_attack", d.name, fmt.Sprintf("%.0f unknown recipients a minute by strangers, %.1f on average", rate, d.average))
+	if !d.attack && d.over(now, 1) {
+		d.attack, d.hot = true, now
+		w.alarm(now, "under_attack", d.name, fmt.Sprintf("%.0f unknown recipients a minute and %.0f an hour by strangers, %.1f a minute on average",
+			d.minute.rate(now, aMinute), d.hour.rate(now, anHour), d.average))
 	}
 }
 
-func (d *domain) limit() float64 { return max(attackRate, attackTimes*d.average) }
-
-// rate is the number of the last minute, as if those of the minute before had
-// come evenly.
-func (d *domain) rate(now instant) float64 {
-	left := 60 - float64(min(60, now-min(now, d.minute)))
-	return float64(d.now) + float64(d.before)*left/60
+// over says whether strangers name more unknown recipients than part of what is
+// an attack.
+func (d *domain) over(now instant, part float64) bool {
+	if d.minute.rate(now, aMinute) > part*max(attackRate, attackTimes*d.average) {
+		return true
+	}
+	wrong := d.hour.rate(now, anHour)
+	measured := since(now, d.began) >= day
+	return wrong > part*max(slowRate, 60*attackTimes*d.average) && (measured || wrong >= d.taking.rate(now, anHour))
 }
 
-// turn ends the minutes that are over. The average stands still in an attack,
-// or the attack would become the measure of itself.
+// good enters a recipient that exists.
+func (d *domain) good(now instant) {
+	d.taking.turn(now, anHour)
+	d.taking.Now++
+}
+
+// turn ends the minutes and hours that are over. The average stands still in an
+// attack, or the attack would become the measure of itself.
 func (d *domain) turn(now instant) {
-	if d.minute == 0 {
-		d.minute = now
+	if d.began == 0 {
+		d.began = now
 	}
-	for i := 0; now >= d.minute+60; i++ {
+	gone := d.minute.turn(now, aMinute)
+	for i := range min(gone, averageOver) { // away for a day: the rest makes no difference
+		named := 0
+		if i == 0 {
+			named = d.minute.ended
+		}
 		if !d.attack {
-			d.average += (float64(d.now) - d.average) / averageOver
-		}
-		d.before, d.now = d.now, 0
-		d.minute += 60
-		if i > averageOver { // away for a day: the rest makes no difference
-			d.minute = now
+			d.average += (float64(named) - d.average) / averageOver
 		}
 	}
+	d.hour.turn(now, anHour)
+	d.taking.turn(now, anHour)
+}
+
+// flow counts what happens within a span of time that slides.
+type flow struct {
+	Begun       instant // the running span
+	Now, Before uint32  // in it, and in the one before
+	ended       int     // in the last one that turn ended
+}
+
+// turn ends the spans that are over and says how many there were.
+func (f *flow) turn(now, span instant) int {
+	if f.Begun == 0 {
+		f.Begun = now
+	}
+	gone := (now - min(now, f.Begun)) / span
+	if gone == 0 {
+		return 0
+	}
+	f.ended = int(f.Now)
+	f.Before, f.Now = f.Now, 0
+	if gone > 1 {
+		f.Before = 0
+	}
+	f.Begun += gone * span
+	return int(gone)
+}
+
+// rate is the number of the last span, as if those of the one before had come
+// evenly.
+func (f *flow) rate(now, span instant) float64 {
+	left := float64(span - min(span, now-min(now, f.Begun)))
+	return float64(f.Now) + float64(f.Before)*left/float64(span)
 }
 
 // attacked says whether the domain is under attack.
@@ -125,9 +176,10 @@ func (d *domain) attacked(now instant) bool {
 
 // bounces enters a notification to an unknown recipient; true: it is one of a
 // wave.
-func (d *domain) bounces(now instant, source uint64) bool {
+func (d *domain) bounces(now instant, source, network uint64) bool {
 	addHit(&d.bounced, source, now, waveSources)
-	return hitsWithin(d.bounced, now, anHour) >= waveSources
+	addHit(&d.bouncing, network, now, waveNetworks)
+	return hitsWithin(d.bounced, now, anHour) >= waveSources || hitsWithin(d.bouncing, now, anHour) >= waveNetworks
 }
 
 // takes enters a recipient that a backend took when asked: the directory works.

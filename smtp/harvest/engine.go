@@ -24,9 +24,11 @@ type engine struct {
 	valid    *recent[uint64, instant] // recipients that were valid, and when last
 	visits   *visits
 	networks *recent[key, *network]
+	crowds   *recent[key, *network]
 	shared   *recent[uint64, *namers]
 	domains  *recent[string, *domain]
 	friendly *recent[key, instant] // networks, and when mail from within was last accepted
+	guests   *recent[key, []guest] // the same of the hosts of a /64
 }
 
 func newEngine(rules Rules, o Options) *engine {
@@ -36,9 +38,11 @@ func newEngine(rules Rules, o Options) *engine {
 		valid:    newRecent[uint64, instant](o.MaxValid),
 		visits:   newRecent[ref.Ref, *visit](maxSessions),
 		networks: newRecent[key, *network](maxNetworks),
+		crowds:   newRecent[key, *network](maxCrowds),
 		shared:   newRecent[uint64, *namers](maxShared),
 		domains:  newRecent[string, *domain](maxDomains),
 		friendly: newRecent[key, instant](maxNetworks),
+		guests:   newRecent[key, []guest](maxNetworks),
 	}
 }
 
@@ -74,7 +78,7 @@ func (w *engine) event(t time.Time, src smtp.Source, r smtp.Recipient, null bool
 func (w *engine) recipient(t time.Time, src smtp.Source, r smtp.Recipient, null bool) smtp.Advice {
 	k := kindOf(r, null)
 	if k == 0 && r.Reason != reply.Relaying && !persistent(r.Reason) {
-		w.nothing(t, r)
+		w.nothing(t, src, r)
 		return smtp.Advice{}
 	}
 	e := w.event(t, src, r, null)
@@ -87,8 +91,8 @@ func (w *engine) recipient(t time.Time, src smtp.Source, r smtp.Recipient, null 
 	if src.Tier == smtp.Protected || w.rules == (Rules{}) {
 		return smtp.Advice{}
 	}
-	e.source = w.sources.get(sourceKey(src.Addr), e.now)
-	e.lenient = lenience{e.source.past.tier(e.now, src.Tier), e.domain.attacked(e.now)}
+	e.source = w.sources.get(w.keyOf(e.now, src.Addr), e.now)
+	e.lenient = w.lenience(e)
 	if c, ok := w.marked(e.now, e.source, e.lenient.tier); ok {
 		return smtp.Advice{Convicted: true, Conviction: c}
 	}
@@ -102,6 +106,14 @@ func (w *engine) recipient(t time.Time, src smtp.Source, r smtp.Recipient, null 
 		return w.unknownRecipient(e, k)
 	}
 	return smtp.Advice{}
+}
+
+// lenience is how the source of e is looked at.
+func (w *engine) lenience(e *event) lenience {
+	p := &e.source.past
+	l := lenience{tier: p.tier(e.now, e.src.Tier), proven: p.days > 1, halved: e.domain.attacked(e.now)}
+	l.halved = l.halved || l.stranger() && (w.inHotCrowd(e.now, &e.src) || w.nearGuessers(e.now, e.source))
+	return l
 }
 
 // kindOf is what a recipient turned out to be; 0 where nothing was learnt, by
@@ -121,12 +133,19 @@ func kindOf(r smtp.Recipient, null bool) kind {
 	return 0
 }
 
-// nothing takes in a recipient of whom nobody could say anything.
-func (w *engine) nothing(t time.Time, r smtp.Recipient) {
-	if r.Oracle != smtp.Any {
+// nothing takes in a recipient of whom nobody could say anything. One that is
+// taken all the same is known to exist once its message is.
+func (w *engine) nothing(t time.Time, src smtp.Source, r smtp.Recipient) {
+	if r.Oracle == smtp.Unavailable || r.Oracle == "" && r.Reason != "" {
 		return
 	}
 	to := strings.ToLower(r.To)
+	if v := w.visit(at(t), src); r.Reason == "" && len(v.taken) < maxOfSession {
+		v.taken = append(v.taken, w.hash(to))
+	}
+	if r.Oracle != smtp.Any {
+		return
+	}
 	d := w.domain(to[strings.LastIndexByte(to, '@')+1:])
 	if !d.all {
 		d.all = true
@@ -139,8 +158,10 @@ func (w *engine) validRecipient(e *event, k kind) smtp.Advice {
 	s.see(e.now, e.hash, k)
 	s.past.recipient(true)
 	w.visit(e.now, e.src).names(e.hash, k)
+	e.domain.good(e.now)
 	if e.lenient.stranger() {
 		w.tellNetworks(e.now, s, e.hash, k)
+		w.tellCrowds(e, k)
 	}
 	fresh := since(e.now, s.first) < newFor
 	if e.lenient.halved && e.lenient.stranger() && fresh && !e.null && k == valid {
@@ -164,17 +185,27 @@ func (w *engine) unknownRecipient(e *event, k kind) smtp.Advice {
 	}
 	v := w.visit(e.now, e.src)
 	e.visit = v
+	if k == unknownNull && !e.rcpt.Trap && w.inWave(e) {
+		return smtp.Advice{} // one of many bounces of mail that somebody forged
+	}
 	fresh := e.source.see(e.now, e.hash, k)
 	w.accuse(e.source)
 	if fresh {
 		v.names(e.hash, k)
-		e.source.past.recipient(false)
+		if k != unknownNull {
+			e.source.past.recipient(false)
+		}
 		e.source.guessed(e.to)
 		if c, ok := w.judge(e, k); ok {
 			return smtp.Advice{Convicted: true, Conviction: c}
 		}
 	}
 	return w.advise(e, k)
+}
+
+func (w *engine) inWave(e *event) bool {
+	k := e.source.key
+	return e.domain.bounces(e.now, keyHash(w.opts.Key, k), keyHash(w.opts.Key, networkKeys(k)[0]))
 }
 
 // sickness is the reason to answer with in place of a no that means nothing.
@@ -197,11 +228,11 @@ func (w *engine) accuse(s *source) {
 // judge enters a fresh unknown recipient wherever it is evidence, and says
 // whether it completes a conviction.
 func (w *engine) judge(e *event, k kind) (smtp.Conviction, bool) {
-	wave := e.null && e.domain.bounces(e.now, keyHash(w.opts.Key, e.source.key))
 	if e.lenient.stranger() && !e.null {
 		w.tellNetworks(e.now, e.source, e.hash, k)
+		w.tellCrowds(e, k)
 		w.guessed(e.now, e.domain)
-		e.lenient.halved = e.domain.attack
+		e.lenient.halved = e.lenient.halved || e.domain.attack
 		if local, _, _ := strings.Cut(e.to, "@"); !roles[local] {
 			w.shares(e.now, e.source, w.hash(local))
 		}
@@ -211,12 +242,15 @@ func (w *engine) judge(e *event, k kind) (smtp.Conviction, bool) {
 			return c, true
 		}
 	}
-	t := count(e.source.seen, e.now)
-	if c, ok := w.judgeCounts(e, &t, wave); ok {
+	t := e.source.tally(e.now)
+	if c, ok := w.judgeCounts(e, &t); ok {
 		return c, true
 	}
 	if e.lenient.stranger() && !e.null && w.inHotNetwork(e.now, e.source, t.week) {
 		return w.convict(e.now, e.source, e.lenient.tier, reply.Harvest, RulePrefix, week, t.week), true
+	}
+	if rule := w.rules.ever(e.lenient, &e.source.past); rule != "" && !e.null {
+		return w.convict(e.now, e.source, e.lenient.tier, reply.Harvest, rule, week, t.week), true
 	}
 	if c, ok := w.strike(e, t.day); ok {
 		return c, true
@@ -225,7 +259,7 @@ func (w *engine) judge(e *event, k kind) (smtp.Conviction, bool) {
 }
 
 // judgeCounts holds the windows against the rules of the source's tier.
-func (w *engine) judgeCounts(e *event, t *tally, wave bool) (smtp.Conviction, bool) {
+func (w *engine) judgeCounts(e *event, t *tally) (smtp.Conviction, bool) {
 	for _, l := range w.rules.limits(e.lenient) {
 		c := t.of(l.window)
 		weight := c.weighted()
@@ -236,7 +270,7 @@ func (w *engine) judgeCounts(e *event, t *tally, wave bool) (smtp.Conviction, bo
 			return w.convict(e.now, e.source, e.lenient.tier, reply.Harvest, l.name, l.window, c), true
 		}
 	}
-	if n := w.rules.NullPerHour; n > 0 && !wave && t.hour.null >= n && t.hour.share() >= w.rules.SharePerHour {
+	if n := w.rules.NullPerHour; n > 0 && t.hour.null >= n && t.hour.share() >= nullShare {
 		return w.convict(e.now, e.source, e.lenient.tier, reply.Harvest, RuleNull, hour, t.hour), true
 	}
 	return smtp.Conviction{}, false
@@ -247,6 +281,9 @@ func (w *engine) strike(e *event, c counts) (smtp.Conviction, bool) {
 	n := w.rules.strikes(e.lenient)
 	if n <= 0 || e.visit.struck || e.lenient.tier == smtp.Trusted || !e.visit.guessing() {
 		return smtp.Conviction{}, false
+	}
+	if e.lenient.tier == smtp.Known && c.share() < longShare {
+		return smtp.Conviction{}, false // one of several behind an address
 	}
 	e.visit.struck = true
 	o := w.offend(e.source)
@@ -263,10 +300,15 @@ func (w *engine) advise(e *event, k kind) smtp.Advice {
 	switch {
 	case e.visit.struck:
 		a.Say = reply.TooManyUnknown
+	case e.source.slowed(e.now):
+		a.Say, a.Wait = reply.UnderAttack, max(a.Wait, w.rules.Slow)
+		if e.visit.guessing() {
+			a.Say = reply.TooManyUnknown
+		}
 	case e.lenient.halved && e.lenient.stranger(): // at once, as to a valid one: waiting would tell them apart
 		a.Say, a.Wait = reply.UnderAttack, 0
 	case k == unknownNull && w.rules.NullPerHour > 0:
-		c := count(e.source.seen, e.now).hour
+		c := e.source.tally(e.now).hour
 		if float64(c.null) >= nullDefer*float64(w.rules.NullPerHour) {
 			a.Say, a.Wait = reply.UnderAttack, max(a.Wait, w.rules.Slow)
 		}
@@ -287,7 +329,7 @@ func (w *engine) trapped(e *event) (smtp.Conviction, bool) {
 	if w.rules.TrapHits <= 0 || hitsWithin(o.Traps, e.now, aWeek) < need || !alone && !e.source.another(e.now) {
 		return smtp.Conviction{}, false
 	}
-	return w.convict(e.now, e.source, e.lenient.tier, reply.Trap, RuleTrap, week, count(e.source.seen, e.now).week), true
+	return w.convict(e.now, e.source, e.lenient.tier, reply.Trap, RuleTrap, week, e.source.tally(e.now).week), true
 }
 
 // refusedFor takes in what was refused to the source for other reasons: foreign
@@ -309,7 +351,7 @@ func (w *engine) refusedFor(e *event) (smtp.Conviction, bool) {
 		o := w.offend(e.source)
 		addMoment(&o.Refused, e.now, w.rules.RefusedPerHour)
 		if momentsWithin(o.Refused, e.now, anHour) >= w.rules.RefusedPerHour {
-			return w.convict(e.now, e.source, e.lenient.tier, reply.Persistence, RuleRefused, hour, count(e.source.seen, e.now).hour), true
+			return w.convict(e.now, e.source, e.lenient.tier, reply.Persistence, RuleRefused, hour, e.source.tally(e.now).hour), true
 		}
 	}
 	return smtp.Conviction{}, false
@@ -334,17 +376,19 @@ func (w *engine) finished(t time.Time, src smtp.Source, o smtp.Outcome, why repl
 	}
 	switch {
 	case o == smtp.Accepted || o == smtp.Spooled:
-		s := w.sources.get(sourceKey(src.Addr), now)
+		s := w.sources.get(w.keyOf(now, src.Addr), now)
 		s.past.accept(now)
 		w.sources.move(s, friends)
 		w.befriend(s)
+		w.welcome(now, src.Addr)
+		w.delivered(now, src)
 	case o == smtp.Rejected && persistent(why) && w.rules.SessionsPerHour > 0:
 		v := w.visit(now, src)
 		if v.refused {
 			return
 		}
 		v.refused = true
-		s := w.sources.get(sourceKey(src.Addr), now)
+		s := w.sources.get(w.keyOf(now, src.Addr), now)
 		off := w.offend(s)
 		addMoment(&off.Sessions, now, w.rules.SessionsPerHour)
 		if momentsWithin(off.Sessions, now, anHour) >= w.rules.SessionsPerHour {
@@ -352,6 +396,16 @@ func (w *engine) finished(t time.Time, src smtp.Source, o smtp.Outcome, why repl
 			w.mark(now, s, reply.Persistence, RuleSessions)
 		}
 	}
+}
+
+// delivered remembers the recipients of an accepted message that nobody could
+// say anything of before: should the directory deny one later, it was there.
+func (w *engine) delivered(now instant, src smtp.Source) {
+	v := w.visit(now, src)
+	for _, h := range v.taken {
+		w.valid.put(h, now)
+	}
+	v.taken = nil
 }
 
 // mark convicts a source that is not there; it is told so when it comes.
@@ -369,23 +423,30 @@ func (w *engine) marked(now instant, s *source, t smtp.Tier) (smtp.Conviction, b
 	if since(now, m.At) >= markedFor {
 		return smtp.Conviction{}, false
 	}
-	return w.convict(now, s, t, m.Reason, m.Rule, week, count(s.seen, now).week), true
+	return w.convict(now, s, t, m.Reason, m.Rule, week, s.tally(now).week), true
 }
 
 // convict ends what is counted of a source, and its trust. Who was trusted is
 // not banned for what ends the trust: a ban of somebody good would lose real
-// mail, so that is for a person to look at.
+// mail, so that is for a person to look at, and its guesser is slowed (R-CX-04).
+// Trust does not end where most of what comes is good still: that is a pool of
+// many users, one of whom guesses.
 func (w *engine) convict(now instant, s *source, t smtp.Tier, why reply.Reason, rule string, window time.Duration, c counts) smtp.Conviction {
 	k := smtp.Conviction{Reason: why, Spared: t == smtp.Trusted, Evidence: smtp.Evidence{
 		Rule: rule, Window: window, Unknown: c.unknown + c.null, Valid: c.valid + c.roles, Guesses: s.evidence(),
 	}}
 	s.acquit()
-	s.offences = nil
-	s.past.condemn(now)
-	if s.ring != guilty {
+	if o := s.offences; o != nil && o.Lost != nil {
+		s.offences = &offences{Lost: o.Lost}
+	} else {
+		s.offences = nil
+	}
+	if !k.Spared || c.share() > poolShare {
+		s.past.condemn(now)
 		w.sources.move(s, guilty)
 	}
 	if k.Spared {
+		w.offend(s).Slowed = now
 		w.alarm(now, "collateral", "", s.key.addr().String()+" is known to be good and was spared a ban for "+string(why)+" by "+rule)
 	}
 	return k

@@ -21,8 +21,8 @@ const (
 	hotFor = day
 )
 
-// network is the evidence against a prefix whose addresses guess in turn: an
-// IPv4 /24, an IPv6 /56 or /48.
+// network is the evidence against a prefix whose addresses guess in turn (an
+// IPv4 /24, an IPv6 /56 or /48), or against a crowd.
 type network struct {
 	seen    []seen // a ring once it is full
 	oldest  int
@@ -65,9 +65,9 @@ func networkKeys(k key) []key {
 // tellNetworks enters a recipient of a stranger. A network is remembered from
 // its first unknown recipient on.
 func (w *engine) tellNetworks(now instant, s *source, h uint64, k kind) {
-	need := members6
+	need := rotation{members6, 1, 0}
 	if s.key.is4() {
-		need = members4
+		need.members = members4
 	}
 	for _, nk := range networkKeys(s.key) {
 		n, ok := w.networks.get(nk)
@@ -78,27 +78,44 @@ func (w *engine) tellNetworks(now instant, s *source, h uint64, k kind) {
 			n = new(network)
 			w.networks.put(nk, n)
 		}
-		n.see(now, h, k)
-		if k.good() {
-			continue
-		}
-		addHit(&n.members, keyHash(w.opts.Key, s.key), now, need)
-		if settled := n.hot != 0 && since(now, n.hot) < hour; !settled && w.rotates(n, now, need) {
-			n.hot = now
-		}
+		n.tell(now, h, k, keyHash(w.opts.Key, s.key), need, &w.rules)
 	}
 }
 
+// rotation is what makes many sources one guesser: so many of them that guess,
+// so many times what one may, at this share at least.
+type rotation struct {
+	members int
+	times   float64
+	share   float64
+}
+
+// tell enters a recipient that a member named.
+func (n *network) tell(now instant, h uint64, k kind, member uint64, need rotation, r *Rules) {
+	n.see(now, h, k)
+	if k.good() {
+		return
+	}
+	addHit(&n.members, member, now, need.members)
+	if !n.isHot(now, hour/2) && n.rotates(now, need, r) {
+		n.hot = now
+	}
+}
+
+func (n *network) isHot(now instant, within time.Duration) bool {
+	return n.hot != 0 && since(now, n.hot) < within
+}
+
 // rotates says whether the network as a whole breaks the rules of one source.
-func (w *engine) rotates(n *network, now instant, need int) bool {
+func (n *network) rotates(now instant, need rotation, r *Rules) bool {
 	t := count(n.seen, now)
-	for _, l := range w.rules.limits(lenience{}) {
-		if l.name != RuleHour && l.name != RuleDay {
+	for _, l := range r.limits(lenience{}) {
+		if l.name == RuleAbsolute || l.count <= 0 {
 			continue
 		}
 		window := instant(l.window / time.Second)
-		c := t.of(l.window)
-		if l.count > 0 && float64(c.unknown) >= l.count && c.share() >= l.share && hitsWithin(n.members, now, window) >= need {
+		c, enough := t.of(l.window), min(maxOfNetwork, need.times*l.count)
+		if float64(c.unknown) >= enough && c.share() >= max(l.share, need.share) && hitsWithin(n.members, now, window) >= need.members {
 			return true
 		}
 	}
@@ -108,18 +125,27 @@ func (w *engine) rotates(n *network, now instant, need int) bool {
 // inHotNetwork says whether a stranger is one of many addresses by which
 // somebody guesses in turn. An IPv6 user owns his network, so one unknown
 // recipient is enough; IPv4 neighbours are often strangers to each other, so
-// that a single typo there condemns nobody.
+// that a single typo there condemns nobody. Whoever it is, what he names has to
+// look like guesses.
 func (w *engine) inHotNetwork(now instant, s *source, c counts) bool {
 	need := 1
 	if s.key.is4() {
 		need = 2
 	}
-	if c.unknown < need || c.valid > 0 {
+	if c.unknown-c.valid < need || c.share() < w.rules.SharePerHour {
 		return false
 	}
 	return slices.ContainsFunc(networkKeys(s.key), func(k key) bool {
 		n, ok := w.networks.get(k)
-		return ok && n.hot != 0 && since(now, n.hot) < hotFor
+		return ok && n.isHot(now, hotFor)
+	})
+}
+
+// nearGuessers says whether a source has a network that guesses.
+func (w *engine) nearGuessers(now instant, s *source) bool {
+	return slices.ContainsFunc(networkKeys(s.key), func(k key) bool {
+		n, ok := w.networks.get(k)
+		return ok && n.isHot(now, hour)
 	})
 }
 
@@ -131,15 +157,17 @@ func (w *engine) befriend(s *source) {
 	}
 }
 
-// Widest is the length of the widest prefix around a source in which nobody is
-// known to be good, so that a ban may grow to it: 24 for IPv4, 48 or 56 for
-// IPv6. 0: there is somebody.
+// Widest is the length of the widest prefix around a source in which nobody
+// else is known to be good, so that a ban may grow to it: 24 for IPv4, 48 or 56
+// for IPv6. 0: there is somebody; 128: there is somebody within the /64.
 func (w *Watch) Widest(now time.Time, a netip.Addr) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	lengths := []int{56, 48}
 	if a.Unmap().Is4() {
 		lengths = []int{24}
+	} else if w.e.hasNeighbour(at(now), a) {
+		return 128
 	}
 	widest := 0
 	for i, k := range networkKeys(sourceKey(a)) {

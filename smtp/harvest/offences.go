@@ -17,6 +17,8 @@ type offences struct {
 	Refused  []instant `json:"refused,omitempty"`  // recipients
 	Sessions []instant `json:"sessions,omitempty"` // refused ones
 	Mark     *mark     `json:"mark,omitempty"`     // convicted while away
+	Lost     *lost     `json:"lost,omitempty"`
+	Slowed   instant   `json:"slowed,omitempty"` // when it was spared a ban
 }
 
 // hit is something distinct and when it was last seen.
@@ -45,6 +47,12 @@ func (w *engine) offend(s *source) *offences {
 		w.sources.move(s, guilty)
 	}
 	return s.offences
+}
+
+// slowed says whether the source was spared a ban lately, and is told no more
+// than to come again.
+func (s *source) slowed(now instant) bool {
+	return s.offences != nil && s.offences.Slowed != 0 && since(now, s.offences.Slowed) < day
 }
 
 // addMoment keeps a moment in a list of at most most.
@@ -84,9 +92,10 @@ func hitsWithin(list []hit, now instant, window instant) (n int) {
 
 // Windows in seconds.
 const (
-	anHour = instant(3600)
-	aDay   = 24 * anHour
-	aWeek  = 7 * aDay
+	aMinute = instant(60)
+	anHour  = instant(3600)
+	aDay    = 24 * anHour
+	aWeek   = 7 * aDay
 )
 
 // another says whether the source did anything else that is an offence by

@@ -47,6 +47,8 @@ const (
 	RuleDay        = "unknown_per_day"
 	RuleWeek       = "unknown_per_week"
 	RuleAbsolute   = "absolute_per_day"
+	RuleEver       = "unknown_ever"
+	RuleAlways     = "always"
 	RuleStrikes    = "strikes_per_day"
 	RuleNull       = "null_sender_per_hour"
 	RulePrefix     = "unknown_of_prefix"
@@ -72,6 +74,13 @@ const (
 	// reach a rule but their own (R-RN-15).
 	maxNull = 10
 
+	// nullShare is from which share on the null sender's own rule holds.
+	nullShare = 0.5
+
+	// poolShare is up to which share of unknown recipients a trusted source is
+	// a pool of users who mostly are good.
+	poolShare = 0.5
+
 	// nullDefer of the rule's recipients make the null sender's next unknown
 	// one a 451, which a callout repeats and a bounce survives.
 	nullDefer = 0.25
@@ -80,9 +89,15 @@ const (
 	// (R-BX-13), however good his name.
 	always = 1000
 
-	// perWeek is how many times the day's count a week may have.
-	perWeek   = 3
-	weekShare = 0.95
+	// alwaysShare is from which share on that is so of all that a source ever
+	// named: a few wrong addresses among many are a large sender's daily bread.
+	alwaysShare = 0.3
+
+	// perWeek and perEver are how many times the day's count a week and all
+	// time may have, where next to nothing that a source names exists.
+	perWeek   = 2
+	perEver   = 4
+	longShare = 0.95
 )
 
 // limit is one rule made ready for one source.
@@ -93,10 +108,11 @@ type limit struct {
 	share  float64
 }
 
-// lenience is how a source is looked at: the tier, and whether the domain it
-// names is under attack.
+// lenience is how a source is looked at: the tier, whether a known one has been
+// so since before today, and whether the domain that it names is under attack.
 type lenience struct {
 	tier   smtp.Tier
+	proven bool
 	halved bool
 }
 
@@ -106,16 +122,21 @@ func (l lenience) stranger() bool { return l.tier == smtp.New || l.tier == smtp.
 // limits returns the rules for a source, the shortest window first. Known
 // sources need four times as many at 95 %, trusted ones four times as many,
 // suspects half (ten an hour), and strangers half of theirs while the domain is
-// under attack.
+// under attack. The absolute number is raised only for who was good before
+// today: good mail that is sent along with the guesses buys nothing.
 func (r Rules) limits(l lenience) [4]limit {
 	inHour, inDay, floor := 1.0, 1.0, 0.0
 	switch l.tier {
 	case smtp.Trusted:
 		inHour, inDay = 4, 4
 	case smtp.Known:
-		inHour, inDay, floor = 4, 4, 0.95
+		inHour, inDay, floor = 4, 4, longShare
 	case smtp.Suspect:
 		inHour, inDay = 0.4, 0.5
+	}
+	absolute := inDay
+	if l.tier == smtp.Known && !l.proven {
+		absolute = 1
 	}
 	if l.halved && l.stranger() {
 		inHour, inDay = inHour/2, inDay/2
@@ -123,9 +144,23 @@ func (r Rules) limits(l lenience) [4]limit {
 	return [4]limit{
 		{RuleHour, hour, inHour * float64(r.UnknownPerHour), max(floor, r.SharePerHour)},
 		{RuleDay, day, inDay * float64(r.UnknownPerDay), max(floor, r.SharePerDay)},
-		{RuleWeek, week, inDay * perWeek * float64(r.UnknownPerDay), max(weekShare, r.SharePerDay)},
-		{RuleAbsolute, day, min(always, inDay*float64(r.AbsolutePerDay)), 0},
+		{RuleWeek, week, inDay * perWeek * float64(r.UnknownPerDay), max(longShare, r.SharePerDay)},
+		{RuleAbsolute, day, min(always, absolute*float64(r.AbsolutePerDay)), 0},
 	}
+}
+
+// ever returns the rule that all a source ever named breaks, "" for none: who
+// guesses slower than any window sees is found out in the end (R-BX-13).
+func (r Rules) ever(l lenience, p *past) string {
+	bad, all := float64(p.bad), float64(p.bad)+float64(p.good)
+	inDay := r.limits(l)[1].count
+	switch {
+	case r.UnknownPerDay > 0 && bad >= perEver*inDay && bad >= max(longShare, r.SharePerDay)*all:
+		return RuleEver
+	case r.AbsolutePerDay > 0 && bad >= always && bad >= alwaysShare*all:
+		return RuleAlways
+	}
+	return ""
 }
 
 // strikes is how many closed sessions of a day convict.

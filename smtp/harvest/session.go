@@ -21,17 +21,19 @@ const (
 	closeAll     = 10
 
 	maxSessions   = 1 << 16
-	maxOfSession  = 40 // distinct recipients: from there on the share does not change much
+	maxOfSession  = 40 // from there on a recipient that exists counts each time it is named
 	sessionsAfter = 24 * time.Hour
 )
 
 // visit is what one session named so far.
 type visit struct {
-	seen    []uint64
+	seen    []uint64 // the first distinct recipients
+	all     int      // and how many there were
 	unknown int
 	last    instant
-	struck  bool // was closed, and counts as one strike however long it goes on
-	refused bool // counts as one refused session
+	taken   []uint64 // recipients of the message under way whom nobody could say anything of
+	struck  bool     // was closed, and counts as one strike however long it goes on
+	refused bool     // counts as one refused session
 }
 
 // visit returns the session of an event; without a name it is the transaction.
@@ -52,16 +54,18 @@ func (w *engine) visit(now instant, src smtp.Source) *visit {
 	return v
 }
 
-// names takes in a recipient of the session, and says whether it is a new one.
-func (v *visit) names(h uint64, k kind) bool {
-	if len(v.seen) >= maxOfSession || slices.Contains(v.seen, h) {
-		return false
+// names takes in a recipient of the session; an unknown one is fresh.
+func (v *visit) names(h uint64, k kind) {
+	if slices.Contains(v.seen, h) {
+		return
 	}
-	v.seen = append(v.seen, h)
+	if len(v.seen) < maxOfSession {
+		v.seen = append(v.seen, h)
+	}
+	v.all++
 	if !k.good() {
 		v.unknown++
 	}
-	return true
 }
 
 // wait is how long the answer to an unknown recipient is held back.
@@ -71,8 +75,8 @@ func (v *visit) wait(step time.Duration) time.Duration {
 
 // guessing says whether the session is to be closed.
 func (v *visit) guessing() bool {
-	all, good := len(v.seen), len(v.seen)-v.unknown
-	return all > closeAll && 2*good < all || v.unknown >= closeUnknown && good == 0
+	good := v.all - v.unknown
+	return v.all > closeAll && 2*good < v.all || v.unknown >= closeUnknown && good == 0
 }
 
 type visits = recent[ref.Ref, *visit]

@@ -54,7 +54,7 @@ func (w *engine) shares(now instant, s *source, local uint64) {
 // heat notes that others name what s named, and marks it when that is so of
 // several local parts.
 func (w *engine) heat(now instant, s *source, local uint64) {
-	if c := count(s.seen, now).day; c.valid >= c.unknown {
+	if c := s.tally(now).day; c.valid >= c.unknown {
 		return // somebody with acquaintances here, and some typos
 	}
 	o := w.offend(s)

@@ -19,7 +19,7 @@ import (
 //	magic version | (kind length bytes)… | end | CRC-32C
 const (
 	snapshotMagic   = "weir-harvest\n"
-	snapshotVersion = 1
+	snapshotVersion = 2
 )
 
 // Kinds of entries.
@@ -28,7 +28,8 @@ const (
 	entrySource
 	entryValid
 	entryDomain
-	entryNetwork
+	entryNetwork // or a crowd
+	entryGuests
 )
 
 // errDamaged says that a snapshot is not what was written.
@@ -50,11 +51,17 @@ type savedSource struct {
 }
 
 type savedDomain struct {
-	Minute, Hot, Taken instant
-	Now, Before        uint32
-	Average            float64
-	Attack, Broken     bool
+	Hot, Taken, Began    instant
+	Minute, Hour, Taking savedFlow
+	Average              float64
+	Attack, Broken       bool
 }
+
+type savedFlow struct{ Begun, Now, Before uint32 }
+
+func (f *flow) saved() savedFlow { return savedFlow{f.Begun, f.Now, f.Before} }
+
+func (f savedFlow) flow() flow { return flow{Begun: f.Begun, Now: f.Now, Before: f.Before} }
 
 type savedNetwork struct {
 	Key    key
@@ -114,14 +121,19 @@ func (w *Watch) saveOthers() (b []byte) {
 	})
 	w.e.domains.each(func(name string, d *domain) {
 		e := appendFixed(nil, savedDomain{
-			d.minute, d.hot, d.taken, uint32(d.now), uint32(d.before), d.average, d.attack, d.broken,
+			d.hot, d.taken, d.began, d.minute.saved(), d.hour.saved(), d.taking.saved(), d.average, d.attack, d.broken,
 		})
 		b = appendEntry(b, entryDomain, append(e, name...))
 	})
-	w.e.networks.each(func(k key, n *network) {
+	network := func(k key, n *network) {
 		e := appendFixed(nil, savedNetwork{k, n.hot, uint16(n.oldest), uint16(len(n.seen))})
 		e = appendSeen(e, n.seen)
 		b = appendEntry(b, entryNetwork, appendJSON(e, n.members))
+	}
+	w.e.networks.each(network)
+	w.e.crowds.each(network)
+	w.e.guests.each(func(k key, list []guest) {
+		b = appendEntry(b, entryGuests, appendJSON(k[:8:8], list))
 	})
 	return b
 }
@@ -239,6 +251,8 @@ func (w *engine) load(b []byte) error {
 			err = w.loadDomain(entry)
 		case entryNetwork:
 			err = w.loadNetwork(entry)
+		case entryGuests:
+			err = w.loadGuests(entry)
 		}
 		if err != nil {
 			return err
@@ -306,7 +320,8 @@ func (w *engine) loadDomain(b []byte) error {
 		return err
 	}
 	w.domains.put(string(name), &domain{
-		name: string(name), minute: f.Minute, hot: f.Hot, taken: f.Taken, now: int(f.Now), before: int(f.Before),
+		name: string(name), hot: f.Hot, taken: f.Taken, began: f.Began,
+		minute: f.Minute.flow(), hour: f.Hour.flow(), taking: f.Taking.flow(),
 		average: f.Average, attack: f.Attack, broken: f.Broken,
 	})
 	return nil
@@ -325,6 +340,21 @@ func (w *engine) loadNetwork(b []byte) error {
 	if json.Unmarshal(b, &n.members) != nil {
 		return errDamaged
 	}
-	w.networks.put(f.Key, n)
+	if f.Key.isCrowd() {
+		w.crowds.put(f.Key, n)
+	} else {
+		w.networks.put(f.Key, n)
+	}
+	return nil
+}
+
+func (w *engine) loadGuests(b []byte) error {
+	var k key
+	var list []guest
+	if len(b) < 8 || json.Unmarshal(b[8:], &list) != nil || len(list) > maxGuests {
+		return errDamaged
+	}
+	copy(k[:8], b)
+	w.guests.put(k, list)
 	return nil
 }

@@ -25,15 +25,17 @@ const (
 	unknownNull
 	valid
 	validRole
-	spent // unknown, and convicted for: known not to be fresh, and counted no more
+	spent // unknown, and convicted for or named on and on: not fresh, and counted no more
 )
 
 func (k kind) good() bool { return k == valid || k == validRole }
 
 const (
-	// forget is how long the same unknown recipient does not count again: a
-	// mail server retries for five days, and a list is mailed weekly.
-	forget = week
+	// forget is how long the same unknown recipient does not count again after
+	// it was last named: a mail server retries for five days, and a monitor
+	// never ends. One that is named still after refresh is spent.
+	forget  = week
+	refresh = 6 * day
 
 	// maxSeen bounds the recipients remembered of one source. It is above the
 	// highest rule (always), so that none is blinded.
@@ -64,7 +66,8 @@ func (e *seen) is(h uint64) bool {
 // bits of an IPv6 one.
 type key [16]byte
 
-// sourceKey is the address for IPv4 and the /64 for IPv6.
+// sourceKey is the address for IPv4 and the /64 for IPv6, unless engine.keyOf
+// knows that several live there.
 func sourceKey(a netip.Addr) key {
 	b := a.As16()
 	if !a.Is4() && !a.Is4In6() {
@@ -94,41 +97,46 @@ type source struct {
 // see remembers a recipient. It says whether it is a fresh one: not named
 // before, or longer ago than forget.
 func (s *source) see(now instant, h uint64, k kind) bool {
-	return see(&s.seen, maxSeen, now, h, k)
-}
-
-func see(list *[]seen, most int, now instant, h uint64, k kind) bool {
-	for i := range *list {
-		e := &(*list)[i]
+	for i := range s.seen {
+		e := &s.seen[i]
 		if !e.is(h) {
 			continue
 		}
-		was := e.kind()
-		if !was.good() && !k.good() && since(now, e.at) < forget {
-			if was != unknownNull || k != unknown {
-				return false
-			} // else it weighs more now
+		if e.again(now, k) {
+			if e.kind() == spent || since(now, e.at) >= refresh {
+				*e = newSeen(h, spent, now)
+			}
+			return false
 		}
 		*e = newSeen(h, k, now)
 		return true
 	}
-	if len(*list) >= most {
-		drop(list, most, now)
+	if len(s.seen) >= maxSeen {
+		s.drop(now)
 	}
-	*list = append(*list, newSeen(h, k, now))
+	s.seen = append(s.seen, newSeen(h, k, now))
 	return true
 }
 
+// again says whether a recipient is one that was unknown before and does not
+// count again. Named with a sender it weighs more than by the null sender.
+func (e *seen) again(now instant, k kind) bool {
+	was := e.kind()
+	return !was.good() && !k.good() && since(now, e.at) < forget && (was != unknownNull || k != unknown)
+}
+
 // drop makes room: what is past remembering goes, else the oldest valid one,
-// else the oldest. A guesser cannot wash his guesses away with good addresses.
-func drop(list *[]seen, most int, now instant) {
-	kept := (*list)[:0]
-	for _, e := range *list {
+// else the oldest. A guesser cannot wash his guesses away with good addresses,
+// and a large sender is not taken for one because his good ones had no room:
+// they stay counted.
+func (s *source) drop(now instant) {
+	kept := s.seen[:0]
+	for _, e := range s.seen {
 		if since(now, e.at) < forget {
 			kept = append(kept, e)
 		}
 	}
-	if len(kept) >= most {
+	if len(kept) >= maxSeen {
 		out := 0
 		for i := range kept {
 			e, o := &kept[i], &kept[out]
@@ -140,9 +148,34 @@ func drop(list *[]seen, most int, now instant) {
 				out = i
 			}
 		}
+		s.lose(now, &kept[out])
 		kept = append(kept[:out], kept[out+1:]...)
 	}
-	*list = kept
+	s.seen = kept
+}
+
+// lost counts the valid recipients of a source that had no room.
+type lost struct {
+	Hour flow `json:"hour"`
+	Day  flow `json:"day"`
+}
+
+func (s *source) lose(now instant, e *seen) {
+	if !e.kind().good() {
+		return
+	}
+	if s.offences == nil {
+		s.offences = new(offences)
+	}
+	if s.offences.Lost == nil {
+		s.offences.Lost = new(lost)
+	}
+	l := s.offences.Lost
+	l.Hour.turn(now, anHour)
+	l.Day.turn(now, aDay)
+	if l.Day.Now++; since(now, e.at) < hour {
+		l.Hour.Now++
+	}
 }
 
 // acquit takes the guesses out of every window after a conviction, but not out
@@ -174,6 +207,22 @@ func (c *counts) add(k kind) {
 
 // tally is what one look at a source's recipients gives.
 type tally struct{ hour, day, week counts }
+
+// tally counts what the source named.
+func (s *source) tally(now instant) tally {
+	t := count(s.seen, now)
+	if s.offences == nil || s.offences.Lost == nil {
+		return t
+	}
+	l := s.offences.Lost
+	l.Hour.turn(now, anHour)
+	l.Day.turn(now, aDay)
+	inDay := int(l.Day.rate(now, aDay))
+	t.hour.valid += int(l.Hour.rate(now, anHour))
+	t.day.valid += inDay
+	t.week.valid += inDay
+	return t
+}
 
 func count(list []seen, now instant) (t tally) {
 	for i := range list {

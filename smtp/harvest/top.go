@@ -54,17 +54,17 @@ func (w *Watch) Top(now time.Time, most int) []Attacker {
 func (s *source) isMarked() bool { return s.offences != nil && s.offences.Mark != nil }
 
 func (w *engine) attacker(now instant, s *source) (Attacker, bool) {
-	t := count(s.seen, now)
+	t := s.tally(now)
 	c := t.hour
 	if c.unknown+c.null == 0 && !s.isMarked() {
 		return Attacker{}, false
 	}
 	a := s.key.addr()
 	bits := a.BitLen()
-	if a.Is6() {
+	if a.Is6() && hostOf(a) == 0 {
 		bits = 64
 	}
-	l := lenience{tier: s.past.tier(now, smtp.New)}
+	l := lenience{tier: s.past.tier(now, smtp.New), proven: s.past.days > 1}
 	k := Attacker{
 		Source: netip.PrefixFrom(a, bits), Tier: l.tier, Unknown: c.unknown + c.null, Valid: c.valid + c.roles,
 		Share: c.share(), Rate: rateOf(s.seen, now), Last: time.Unix(int64(s.last), 0).UTC(),

@@ -18,6 +18,7 @@
 //
 //	source   ─► windows, sessions (strikes), traps, complaints, refusals, foreign domains
 //	network  ─► a /24, /56 or /48 whose addresses guess in turn is one guesser
+//	crowd    ─► an ASN, or a name in HELO, whose addresses guess: its strangers need half as much
 //	botnet   ─► sources that name the same unknown local parts within ten minutes
 //	domain   ─► under attack: strangers are told nothing, and need half as much
 //
@@ -107,7 +108,7 @@ func (w *Watch) Connected(now time.Time, src smtp.Source) (smtp.Conviction, bool
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	s := w.e.sources.find(sourceKey(src.Addr))
+	s := w.e.sources.find(w.e.keyOf(at(now), src.Addr))
 	if s == nil {
 		return smtp.Conviction{}, false
 	}
@@ -133,7 +134,7 @@ func (w *Watch) Finished(now time.Time, src smtp.Source, o smtp.Outcome, why rep
 func (w *Watch) Tier(now time.Time, a netip.Addr, given smtp.Tier) smtp.Tier {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if s := w.e.sources.find(sourceKey(a)); s != nil {
+	if s := w.e.sources.find(w.e.keyOf(at(now), a)); s != nil {
 		return s.past.tier(at(now), given)
 	}
 	return given
@@ -149,7 +150,7 @@ func (w *Watch) Complaint(now time.Time, a netip.Addr, reporter string) (count, 
 	if need <= 0 {
 		return 0, 0, false
 	}
-	s := w.e.sources.get(sourceKey(a), at(now))
+	s := w.e.sources.get(w.e.keyOf(at(now), a), at(now))
 	o := w.e.offend(s)
 	addHit(&o.Reports, w.e.hash(strings.ToLower(reporter)), at(now), need)
 	if count = hitsWithin(o.Reports, at(now), aWeek); count >= need && o.Mark == nil {
@@ -164,7 +165,7 @@ func (w *Watch) Retract(now time.Time, a netip.Addr, reporter string) (count, ne
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	need = w.e.rules.Complaints
-	s := w.e.sources.find(sourceKey(a))
+	s := w.e.sources.find(w.e.keyOf(at(now), a))
 	if s == nil || s.offences == nil {
 		return 0, need
 	}
