@@ -2,6 +2,8 @@ package config
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 )
 
 // check finds what contradicts itself, in a configuration whose single values
@@ -17,12 +19,25 @@ func check(d *document, c *Config) (faults []fault) {
 		faults = append(faults, fault{at: at("harvest", "unknown_per_day"), warning: true,
 			what: "harvest.unknown_per_day is lower than harvest.unknown_per_hour", hint: "the rule of the hour can never decide then"})
 	}
+	faults = append(faults, checkComplaints(d, c)...)
 	faults = append(faults, checkDomains(d, c)...)
 	if !c.Firewall.Enabled && !c.Observe {
 		faults = append(faults, fault{at: at("firewall", "enabled"), warning: true,
 			what: "the firewall is off: convicted sources are banned but not dropped", hint: "set firewall.enabled = true"})
 	}
 	return faults
+}
+
+// checkComplaints wants the mailbox in a domain of ours: mail for any other is
+// relaying.
+func checkComplaints(d *document, c *Config) []fault {
+	_, domain, ok := strings.Cut(c.Harvest.ComplaintMailbox, "@")
+	if !ok || slices.ContainsFunc(c.Domains, func(d Domain) bool { return d.Name == domain }) {
+		return nil
+	}
+	return []fault{{at: d.place([]string{"harvest", "complaint_mailbox"}),
+		what: "no mail is taken for " + domain + ", so none comes to harvest.complaint_mailbox",
+		hint: `name an address in a domain that has a [domain."…"] table`}}
 }
 
 func checkDomains(d *document, c *Config) (faults []fault) {

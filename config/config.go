@@ -117,6 +117,8 @@ type Harvest struct {
 	Traps          []string // addresses, patterns and domains, see harvest.ParseTraps
 	TrapHits       int
 	Complaints     int
+	// ComplaintMailbox is where feedback reports come in, canonical; "": nowhere.
+	ComplaintMailbox string
 }
 
 // Backend is a mail server that is protected.

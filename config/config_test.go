@@ -77,6 +77,7 @@ var samples = map[string]struct {
 	"harvest.traps":                         {`["a@example.com", "old-*@example.com", "trap.example.com"]`, []string{"a@example.com", "old-*@example.com", "trap.example.com"}},
 	"harvest.trap_hits":                     {`2`, 2},
 	"harvest.complaints":                    {`4`, 4},
+	"harvest.complaint_mailbox":             {`"Reports@Example.COM"`, "Reports@example.com"},
 	"backend.office.url":                    {`"lmtp+unix:///run/lmtp"`, "lmtp+unix:///run/lmtp"},
 	"backend.office.tls":                    {`"required"`, "required"},
 	`domain."example.com".backends`:         {`["office", "office"]`, []string{"office", "office"}},

@@ -119,6 +119,8 @@ var schema = []section{
 			doc: "Different spamtraps within a week that convict a source without good history. Any other, the null sender, and hosts whose SPF and name are in order need another offence: somebody else may have led them there."},
 		{name: "complaints", place: func(c *Config, _ string) any { return &c.Harvest.Complaints }, within: between(1, 1000),
 			doc: "Proven complaints of different recipients within a week that convict a source when it comes again (`weir complain`)."},
+		{name: "complaint_mailbox", place: func(c *Config, _ string) any { return &c.Harvest.ComplaintMailbox }, within: emptyOrMailbox,
+			doc: "An address in one of your domains, such as `abuse-reports@example.com`, at which feedback reports (ARF, RFC 5965) are read as complaints. Only what is proven counts: the report has the header of the message inside, as it was delivered, and the recipient of that message counts once. Mail to the address goes on to the backend too where that has such a mailbox; else reports end here, and other mail is refused. Empty: none."},
 	}},
 	{path: "backend", named: true, doc: "A mail server that is protected, under a name of your own.", keys: []key{
 		{name: "url", must: true, place: func(c *Config, n string) any { return &c.backend(n).URL }, within: notEmpty,

@@ -84,6 +84,24 @@ func emptyOrAbsolute(v any) (what, hint string) {
 	return absolute(v)
 }
 
+// emptyOrMailbox wants an address; its domain is looked at in check.
+func emptyOrMailbox(v any) (what, hint string) {
+	s := v.(*string)
+	if *s == "" {
+		return "", ""
+	}
+	local, domain, at := strings.Cut(*s, "@")
+	name, err := DomainName(domain)
+	dots := strings.Contains("."+local+".", "..")
+	if !at || dots || len(local) > 64 || err != nil || strings.ContainsFunc(local, func(r rune) bool {
+		return r <= ' ' || r > '~' || strings.ContainsRune(`<>()[]\,;:"@`, r)
+	}) {
+		return fmt.Sprintf("%q is no address", *s), "write one such as abuse-reports@example.com"
+	}
+	*s = local + "@" + name
+	return "", ""
+}
+
 // fullName wants a name that other servers accept in EHLO (RFC 5321 section
 // 2.3.5): fully qualified, letters, digits and hyphens.
 func fullName(v any) (what, hint string) {

@@ -165,6 +165,9 @@ func (s *session) answerMessage(t *transaction, v Verdict, receipt Receipt) repl
 	defer s.mu.Unlock()
 	t.Facts.Backend, t.Facts.BackendReply = receipt.Backend, receipt.Detail
 	said := reply.Reply{Code: 250, Enhanced: reply.Enhanced{2, 0, 0}, Text: "Message accepted (ref " + t.Facts.Ref.String() + ")"}
+	if receipt.Complaint != "" {
+		t.check(reply.Of(reply.Complaint).Check, Verdict{Action: reply.Log, Reason: reply.Complaint, Detail: receipt.Complaint}, 0)
+	}
 	if v.passes() {
 		t.decide(Accepted, "", said)
 	} else {

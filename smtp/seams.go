@@ -84,6 +84,9 @@ type Receipt struct {
 	// heard Reply: it went on speaking after it. A client that left instead
 	// may send the message again.
 	Heard func(bool)
+	// Complaint is what came of a message that was read as a complaint; "": it
+	// was not for the mailbox that takes them.
+	Complaint string
 }
 
 // Watcher counts what sources do and says when one is convicted;

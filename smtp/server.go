@@ -27,6 +27,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"mailweir/ref"
 	"mailweir/smtp/address"
 )
 
@@ -44,6 +45,10 @@ type Options struct {
 	Gate     Gate     // nil: nobody stands banned here
 	Origins  Origins  // nil: country and ASN are absent
 	Tiers    Tiers    // nil: everybody is New
+
+	// Seal is what our Received field says beside a ref, and only we can make;
+	// nil: nothing.
+	Seal func(ref.Ref) string
 
 	Log   *slog.Logger     // faults of ours; nil: slog.Default
 	Clock func() time.Time // nil: time.Now

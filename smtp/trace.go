@@ -11,7 +11,8 @@ import (
 
 // received is the trace field that this hop adds (RFC 5321 section 4.4). It is
 // folded like everybody's, and names a recipient only where there is no other
-// whose address it would give away.
+// whose address it would give away. The seal proves to us, when the message is
+// shown again, that it came this way: the ref alone the sender knows too.
 func (s *session) received(t *transaction) []byte {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Received: from %s (%s)\r\n", heloName(s.helo), literal(s.peer))
@@ -20,6 +21,9 @@ func (s *session) received(t *transaction) []byte {
 		fmt.Fprintf(&b, " (%s)", s.tls)
 	}
 	fmt.Fprintf(&b, "\r\n\tid %v", t.Facts.Ref)
+	if s.server.opts.Seal != nil {
+		fmt.Fprintf(&b, " (seal %s)", s.server.opts.Seal(t.Facts.Ref))
+	}
 	if len(t.to) == 1 && (t.utf8 || t.to[0].IsASCII()) {
 		fmt.Fprintf(&b, "\r\n\tfor <%v>", t.to[0])
 	}

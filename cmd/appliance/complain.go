@@ -51,7 +51,8 @@ func (c *cli) complainCommand() *cobra.Command {
 		Long: `Take in a complaint of a recipient about a message from an address. It counts only when it
 is proven: the message, or the id in the Received header that this machine gave it, must be
 one that was accepted from that address for the reporter. Each reporter counts once; at
-harvest.complaints of them within a week the source is banned when it comes again.`,
+harvest.complaints of them within a week the source is banned when it comes again.
+Reports that come by mail are read at harvest.complaint_mailbox.`,
 		Example: `  weir complain 203.0.113.7 --ref K7QM-2V9D-4XTR --reporter jane@example.com
   weir complain 203.0.113.7 --message report.eml
   weir complain 203.0.113.7 --ref K7QM-2V9D-4XTR --retract`,
@@ -174,24 +175,29 @@ func proves(l record.Line, q complaintRequest) (reporter, why string) {
 	if l.Peer.Unmap() != q.Addr {
 		return "", fmt.Sprintf("the message came from %v", l.Peer)
 	}
-	var took []string
-	for _, r := range l.Rcpts {
-		if r.Reason == "" && !slices.Contains(took, r.To) {
-			took = append(took, r.To)
-		}
-	}
+	got := took(l)
 	if q.Reporter == "" {
-		if len(took) == 1 {
-			return took[0], ""
+		if len(got) == 1 {
+			return got[0], ""
 		}
 		return "", "the message had several recipients: say who complains with --reporter"
 	}
-	for _, to := range took {
+	for _, to := range got {
 		if strings.EqualFold(to, q.Reporter) {
 			return to, ""
 		}
 	}
 	return "", "the message was not for " + q.Reporter
+}
+
+// took is who got the message, each once.
+func took(l record.Line) (list []string) {
+	for _, r := range l.Rcpts {
+		if r.Reason == "" && !slices.Contains(list, r.To) {
+			list = append(list, r.To)
+		}
+	}
+	return list
 }
 
 func (m *mailControl) counted(d complained, retract bool) complained {

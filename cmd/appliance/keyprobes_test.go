@@ -175,6 +175,10 @@ var keyProbes = map[string]probe{
 		return b.dropped(from)
 	}},
 
+	"harvest.complaint_mailbox": {set: `"complaints@example.com"`, seen: func(b *keyBench) bool {
+		return b.asks("complaints@example.com") == 250 // the sink knows users only
+	}},
+
 	"backend.NAME.url":       {set: `"smtp://192.0.2.11:25"`, seen: func(b *keyBench) bool { return b.arrives(b.second) }},
 	"backend.NAME.tls":       {set: `"required"`, seen: func(b *keyBench) bool { return b.asks(b.rcpt()) == 451 }}, // nobody vouches for the sink's certificate
 	"domain.NAME.backends":   {set: `["spare"]`, seen: func(b *keyBench) bool { return b.arrives(b.second) }},

@@ -21,6 +21,7 @@ import (
 	"mailweir/smtp"
 	"mailweir/smtp/address"
 	"mailweir/smtp/check"
+	"mailweir/smtp/complaint"
 	"mailweir/smtp/harvest"
 	"mailweir/smtp/relay"
 )
@@ -56,7 +57,7 @@ func newRouter(cfg config.Config, memory *relay.Memory, names *resolver) (*relay
 }
 
 // smtpPolicy takes what the SMTP side uses out of the file.
-func smtpPolicy(cfg config.Config, router *relay.Router, certs *certificates) smtp.Policy {
+func smtpPolicy(cfg config.Config, router smtp.Router, certs *certificates) smtp.Policy {
 	return smtp.Policy{
 		ID: policyID(cfg), Observe: cfg.Observe,
 		MaxMessageSize: int64(cfg.SMTP.MaxMessageSize),
@@ -103,19 +104,35 @@ func recordOptions(cfg config.Config) record.Options {
 	}
 }
 
-// harvestKey is the key of the recipients' hashes, made at the first start.
+// harvestKey is the key of the recipients' hashes.
 func harvestKey(dir string) (key [2]uint64, err error) {
-	path := filepath.Join(dir, "harvest.key")
+	b, err := keptKey(filepath.Join(dir, "harvest.key"), 16)
+	if err != nil {
+		return key, err
+	}
+	return [2]uint64{binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])}, nil
+}
+
+// sealKey is the key of the seals in our Received fields.
+func sealKey(dir string) (key complaint.Key, err error) {
+	b, err := keptKey(filepath.Join(dir, "seal.key"), len(key))
+	copy(key[:], b)
+	return key, err
+}
+
+// keptKey is a random key of n bytes, made at the first start. One of another
+// length was damaged, and is made anew.
+func keptKey(path string, n int) ([]byte, error) {
 	b, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) || (err == nil && len(b) != 16) {
-		b = make([]byte, 16)
+	if errors.Is(err, fs.ErrNotExist) || (err == nil && len(b) != n) {
+		b = make([]byte, n)
 		rand.Read(b) // never fails, see crypto/rand
 		err = config.WriteFile(path, b, 0o600, nil)
 	}
 	if err != nil {
-		return key, fmt.Errorf("keep the key of harvest: %w", err)
+		return nil, fmt.Errorf("keep a key: %w (has the disk of %s room, and may users.mail write there?)", err, filepath.Dir(path))
 	}
-	return [2]uint64{binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])}, nil
+	return b, nil
 }
 
 // prepareMailFolders makes the folders that the mail role's user owns. Only

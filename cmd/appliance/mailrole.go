@@ -83,6 +83,7 @@ type mail struct {
 	memory   *relay.Memory
 	watch    *harvest.Watch
 	canaries *canaries
+	reports  *reports
 	attacks  sync.Mutex
 	spared   time.Time // when a source was last spared a ban that would have been collateral
 	guard    *guard.Client
@@ -135,6 +136,10 @@ func newMail(c *cli, cfg config.Config, file string, alarms []string, ls []*net.
 	m.guard = guard.NewClient(c.runDir)
 	m.offender = newOffender(m.guard, func(a netip.Addr) int { return m.watch.Widest(c.now(), a) }, c.now)
 	m.tiers = newTiers(cfg)
+	m.reports = &reports{store: m.store, watch: m.watch, tier: m.tiers.Tier, now: c.now, log: m.log}
+	if m.reports.key, err = sealKey(m.dir); err != nil {
+		return nil, err
+	}
 	m.places = openPlaces(cfg.Geo, m.log)
 	m.names = newResolver(cfg.DNS)
 	return m, m.makeServer(cfg)
@@ -165,6 +170,10 @@ func (m *mail) makeServer(cfg config.Config) error {
 	if err != nil {
 		return err
 	}
+	front, err := m.reports.before(router, cfg.Harvest)
+	if err != nil {
+		return err
+	}
 	m.tls = &certificates{dir: m.dir, now: m.c.now}
 	certs, err := m.tls.load(cfg)
 	if err != nil {
@@ -174,7 +183,7 @@ func (m *mail) makeServer(cfg config.Config) error {
 	m.router = router
 	m.server, err = smtp.NewServer(smtp.Options{
 		Hostname: cfg.Hostname, TempDir: filepath.Join(m.dir, "tmp"),
-		Policy: smtpPolicy(cfg, router, m.tls), Recorder: m.events.Before(m.store),
+		Policy: smtpPolicy(cfg, front, m.tls), Recorder: m.events.Before(m.store), Seal: m.reports.key.Seal,
 		Watcher: m.watch, Canary: m.canaries, Offender: m.offender, Gate: m.offender, Origins: m.places, Tiers: m.tiers,
 		Log: m.log, Clock: m.c.now,
 	})
@@ -248,6 +257,7 @@ func (m *mail) control(life context.Context, background *sync.WaitGroup) http.Ha
 type change struct {
 	cfg       config.Config
 	router    *relay.Router
+	front     smtp.Router // router, with what stands before it
 	certs     *certificateSet
 	exporters []*syslog.Exporter
 	reloaded
@@ -268,6 +278,9 @@ func (m *mail) prepare() (change, error) {
 	if c.router, err = newRouter(c.cfg, m.memory, m.names); err != nil {
 		return c, err
 	}
+	if c.front, err = m.reports.before(c.router, c.cfg.Harvest); err != nil {
+		return c, err
+	}
 	if c.certs, err = m.tls.load(c.cfg); err != nil {
 		return c, err
 	}
@@ -284,7 +297,7 @@ func (m *mail) reload(life context.Context, background *sync.WaitGroup) (reloade
 	if err != nil {
 		return reloaded{}, err
 	}
-	if err := m.server.SetPolicy(smtpPolicy(c.cfg, c.router, m.tls)); err != nil {
+	if err := m.server.SetPolicy(smtpPolicy(c.cfg, c.front, m.tls)); err != nil {
 		return reloaded{}, err
 	}
 	m.tls.use(c.certs)

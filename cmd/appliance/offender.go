@@ -144,6 +144,11 @@ func peerPrefix(conn *net.TCPConn) netip.Prefix {
 	if !addr.IsValid() {
 		return netip.Prefix{}
 	}
+	return peerRange(addr)
+}
+
+// peerRange is what counts as one source: an IPv4 address, or an IPv6 /64.
+func peerRange(addr netip.Addr) netip.Prefix {
 	if addr.Is6() {
 		return slash64(addr)
 	}

@@ -90,3 +90,10 @@ func (s *sinkSession) Data(r io.Reader) error {
 
 func (*sinkSession) Reset()        {}
 func (*sinkSession) Logout() error { return nil }
+
+// all is what arrived.
+func (s *sink) all() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]string(nil), s.mail...)
+}

@@ -79,5 +79,6 @@ const (
 	MisconfiguredBackend Reason = "misconfigured_backend" // it refuses us, not the message
 	RecipientChanged     Reason = "recipient_changed"     // good at RCPT, refused at delivery
 	MessageRefused       Reason = "message_refused"       // by the backend, after the data
+	NotAReport           Reason = "not_a_report"          // to a mailbox in which only complaints are read
 	Internal             Reason = "internal"              // our own fault
 )

@@ -156,6 +156,8 @@ var table = []Row{
 		"The backend took a recipient at RCPT and refused it at delivery; the retry hears the truth."},
 	{"backend", MessageRefused, "", Reject, say(554, 5, 6, 0, "The mail server behind us refused the message"),
 		"The backend refused the message after its data; its own code is passed on."},
+	{"complaint", NotAReport, "", Reject, say(554, 5, 6, 1, "Only feedback reports (RFC 5965) are read at this address, write to postmaster instead"),
+		"A message to harvest.complaint_mailbox that is no report, and no backend has such a mailbox: nobody would see it."},
 	{"internal", Internal, "DENIED_OTHER", Defer, say(451, 4, 3, 0, "Internal error on our side, try again later"),
 		"A fault of ours: the log has the cause under the ref, please report it."},
 }
