@@ -60,7 +60,7 @@ func (w *engine) tellCrowds(e *event, k kind) {
 		if ck[1] == 'a' {
 			need = rotation{membersOfASN, timesOfASN, max(shareOfASN, w.rules.SharePerHour)}
 		}
-		c.tell(e.now, e.hash, k, keyHash(w.opts.Key, e.source.key), need, &w.rules)
+		c.tell(e.now, e.named(k), k, keyHash(w.opts.Key, e.source.key), need, &w.rules)
 	}
 }
 

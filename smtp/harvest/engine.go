@@ -60,6 +60,7 @@ type event struct {
 	rcpt    smtp.Recipient
 	to      string // lower case
 	hash    uint64
+	person  uint64 // hash of whom a good recipient is for: to without its tag
 	null    bool
 	source  *source
 	domain  *domain
@@ -70,6 +71,7 @@ type event struct {
 func (w *engine) event(t time.Time, src smtp.Source, r smtp.Recipient, null bool) *event {
 	e := &event{now: at(t), time: t, src: src, rcpt: r, to: strings.ToLower(r.To), null: null}
 	e.hash = w.hash(e.to)
+	e.person = w.hash(untagged(e.to))
 	e.domain = w.domain(e.to[strings.LastIndexByte(e.to, '@')+1:])
 	return e
 }
@@ -83,7 +85,7 @@ func (w *engine) recipient(t time.Time, src smtp.Source, r smtp.Recipient, null 
 	}
 	e := w.event(t, src, r, null)
 	if k.good() {
-		w.valid.put(e.hash, e.now)
+		w.wasValid(e)
 		if r.Age != smtp.Cached {
 			e.domain.takes(e.now)
 		}
@@ -114,6 +116,36 @@ func (w *engine) lenience(e *event) lenience {
 	l := lenience{tier: p.tier(e.now, e.src.Tier), proven: p.days > 1, halved: e.domain.attacked(e.now)}
 	l.halved = l.halved || l.stranger() && (w.inHotCrowd(e.now, &e.src) || w.nearGuessers(e.now, e.source))
 	return l
+}
+
+// wasValid keeps that a recipient exists, which forgives those who name it when
+// it is gone. Tags can be made up without end, so they are kept for those only
+// who are no strangers: one mailbox must not push the real ones out.
+func (w *engine) wasValid(e *event) {
+	if stranger := (lenience{tier: e.src.Tier}).stranger(); e.person != e.hash && stranger {
+		return
+	}
+	w.valid.put(e.hash, e.now)
+}
+
+// named is what a recipient counts as.
+func (e *event) named(k kind) uint64 {
+	if k.good() {
+		return e.person
+	}
+	return e.hash
+}
+
+// untagged is a mailbox without the tag that its owner may add (jane+shop@): to
+// know one good address must not count as knowing as many as a guesser likes
+// to make of it. Only the plus is a tag wherever it is one; a hyphen is more
+// often part of a name.
+func untagged(mailbox string) string {
+	at := strings.LastIndexByte(mailbox, '@')
+	if plus := strings.IndexByte(mailbox, '+'); plus > 0 && plus < at {
+		return mailbox[:plus] + mailbox[at:]
+	}
+	return mailbox
 }
 
 // kindOf is what a recipient turned out to be; 0 where nothing was learnt, by
@@ -155,12 +187,12 @@ func (w *engine) nothing(t time.Time, src smtp.Source, r smtp.Recipient) {
 
 func (w *engine) validRecipient(e *event, k kind) smtp.Advice {
 	s := e.source
-	s.see(e.now, e.hash, k)
+	s.see(e.now, e.person, k)
 	s.past.recipient(true)
-	w.visit(e.now, e.src).names(e.hash, k)
+	w.visit(e.now, e.src).names(e.person, k)
 	e.domain.good(e.now)
 	if e.lenient.stranger() {
-		w.tellNetworks(e.now, s, e.hash, k)
+		w.tellNetworks(e.now, s, e.person, k)
 		w.tellCrowds(e, k)
 	}
 	fresh := since(e.now, s.first) < newFor
@@ -478,6 +510,6 @@ var roles = map[string]bool{
 }
 
 func role(mailbox string) bool {
-	local, _, _ := strings.Cut(mailbox, "@")
+	local, _, _ := strings.Cut(untagged(mailbox), "@")
 	return roles[strings.ToLower(local)]
 }

@@ -108,6 +108,40 @@ func TestMixingGuesserMeetsTheAbsoluteRule(t *testing.T) {
 	t.Error("1,000 guesses and no conviction")
 }
 
+// R-BX-13: one good address is one acquaintance, however many tags are made up
+// for it.
+func TestTagsOfOneMailboxHideNoGuesser(t *testing.T) {
+	s := newScene(t, smtp.New)
+	for i := range 1000 {
+		s.now = s.now.Add(time.Second)
+		for j := range 3 {
+			s.rcpt(fmt.Sprintf("Jane+%d-%d@example.com", i, j), smtp.Valid)
+		}
+		if c, ok := s.rcpt(fmt.Sprintf("g%d@example.com", i), smtp.Unknown); ok {
+			if i+1 != 26 || c.Evidence.Valid != 1 {
+				t.Errorf("convicted at guess %d by %q, %d valid, want 26 and one", i+1, c.Evidence.Rule, c.Evidence.Valid)
+			}
+			return
+		}
+	}
+	t.Error("1,000 guesses and no conviction")
+}
+
+// Nor do they wash out of memory who once was valid.
+func TestTagsPushNobodyOut(t *testing.T) {
+	s := newScene(t, smtp.New)
+	s.w = New(Default, Options{MaxValid: 10})
+	s.valid(2)
+	for i := range 100 {
+		s.rcpt(fmt.Sprintf("jane+%d@example.com", i), smtp.Valid)
+	}
+	other := smtp.Source{Addr: netip.MustParseAddr("203.0.113.8"), Tier: smtp.New}
+	recipient(s.w, s.now, other, smtp.Recipient{To: "user1@example.com", Oracle: smtp.Unknown}, false)
+	if got := count(s.w.e.sources.find(sourceKey(other.Addr)).seen, at(s.now)).day; got.unknown != 0 {
+		t.Errorf("somebody who was valid counts as unknown: %+v", got)
+	}
+}
+
 // R-BX-14: a burst of typos among good recipients.
 func TestTyposConvictNobody(t *testing.T) {
 	s := newScene(t, smtp.New)
