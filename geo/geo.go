@@ -21,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -55,8 +56,14 @@ type Info struct {
 type source interface {
 	// lookup fills what the source knows of addr into o.
 	lookup(addr netip.Addr, o *Origin)
+	// starts walks through all addresses of a family in order: each key begins
+	// a run of addresses of one origin. What lies before the first is nowhere.
+	starts(f family) iter.Seq2[u128, Origin]
 	info() Info
 }
+
+// family is 4 or 6. The key of an IPv4 address is its number.
+type family int
 
 // DB answers Lookup from up to two databases. Its methods can be called from
 // any goroutine.

@@ -3,10 +3,10 @@ package geo
 import (
 	"bufio"
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"net/netip"
 	"os"
 	"slices"
@@ -22,9 +22,6 @@ type tor struct {
 	built time.Time
 	maker string
 }
-
-// u128 is an IPv6 address as a number.
-type u128 struct{ hi, lo uint64 }
 
 // table maps keys to countries: code[i] holds from start[i] up to start[i+1].
 // Where nothing is known, code is zero.
@@ -52,13 +49,8 @@ func newTor() *tor {
 			next: func(k uint32) (uint32, bool) { return k + 1, k+1 != 0 },
 		},
 		v6: table[u128]{
-			less: func(a, b u128) bool { return a.hi < b.hi || a.hi == b.hi && a.lo < b.lo },
-			next: func(k u128) (u128, bool) {
-				if k.lo++; k.lo == 0 {
-					k.hi++
-				}
-				return k, k != u128{}
-			},
+			less: u128.less,
+			next: u128.next,
 		},
 	}
 }
@@ -137,6 +129,7 @@ func (t *tor) addLine(line string) error {
 	if len(country) != 2 {
 		return errRange
 	}
+	country = canonicalCountry(country)
 	c := code{country[0], country[1]}
 	if country == "??" {
 		c = code{}
@@ -155,16 +148,6 @@ func (t *tor) addLine(line string) error {
 		return errRange
 	}
 	return t.v4.add(uint32(from), uint32(to), c)
-}
-
-func keyOf6(a netip.Addr) u128 {
-	b := a.As16()
-	return u128{binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])}
-}
-
-func keyOf4(a netip.Addr) uint32 {
-	b := a.As4()
-	return binary.BigEndian.Uint32(b[:])
 }
 
 // add appends a range and, behind it, the open end of the unknown, which the
@@ -221,6 +204,24 @@ func (t *tor) lookup(addr netip.Addr, o *Origin) {
 		o.Country = t.v4.find(keyOf4(addr)).String()
 	} else {
 		o.Country = t.v6.find(keyOf6(addr)).String()
+	}
+}
+
+func (t *tor) starts(f family) iter.Seq2[u128, Origin] {
+	return func(yield func(u128, Origin) bool) {
+		if f == 4 {
+			for i, k := range t.v4.start {
+				if !yield(u128{lo: uint64(k)}, Origin{Country: t.v4.code[i].String()}) {
+					return
+				}
+			}
+			return
+		}
+		for i, k := range t.v6.start {
+			if !yield(k, Origin{Country: t.v6.code[i].String()}) {
+				return
+			}
+		}
 	}
 }
 
