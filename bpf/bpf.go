@@ -1,8 +1,10 @@
 // Package bpf holds the packet program, compiled, and the Go types of its maps.
 //
-// filter.c is the program; its head says what it does with a packet.
+// filter.c is the program; its head says what it does with a packet. bans.h is
+// the table of single bans, and Bans its writer: the layout is known here alone.
 // filter_bpfel.go and filter_bpfel.o are made from it and committed, so that
-// building weir needs no compiler for BPF. After a change of filter.c run
+// building weir needs no compiler for BPF. After a change of filter.c or of
+// its headers run
 //
 //	go generate ./bpf
 //

@@ -31,11 +31,16 @@ type FilterBan struct {
 	Pad   uint32
 }
 
-type FilterBan6Key struct {
+type FilterConfig struct {
 	_    structs.HostLayout
-	Hi   uint64
-	Lo   uint64
-	Bits uint64
+	Mode uint64
+	Key  [2]uint64
+}
+
+type FilterFirst struct {
+	_     structs.HostLayout
+	Check uint64
+	At    uint64
 }
 
 type FilterPrefix4Key struct {
@@ -54,15 +59,17 @@ type FilterPrefix6Key struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	FilterMapAllow     = "allow"
-	FilterMapBan4      = "ban4"
-	FilterMapBan6      = "ban6"
-	FilterMapCfg       = "cfg"
-	FilterMapCounters  = "counters"
-	FilterMapPorts     = "ports"
-	FilterMapPrefix4   = "prefix4"
-	FilterMapPrefix6   = "prefix6"
-	FilterProgMailweir = "mailweir"
+	FilterMapAllow      = "allow"
+	FilterMapBan4       = "ban4"
+	FilterMapBan6       = "ban6"
+	FilterMapCfg        = "cfg"
+	FilterMapCounters   = "counters"
+	FilterMapFirsts     = "firsts"
+	FilterMapPorts      = "ports"
+	FilterMapPrefix4    = "prefix4"
+	FilterMapPrefix6    = "prefix6"
+	FilterMapPrefixHint = "prefix_hint"
+	FilterProgMailweir  = "mailweir"
 )
 
 // LoadFilter returns the embedded CollectionSpec for Filter.
@@ -114,14 +121,16 @@ type FilterProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type FilterMapSpecs struct {
-	Allow    *ebpf.MapSpec `ebpf:"allow"`
-	Ban4     *ebpf.MapSpec `ebpf:"ban4"`
-	Ban6     *ebpf.MapSpec `ebpf:"ban6"`
-	Cfg      *ebpf.MapSpec `ebpf:"cfg"`
-	Counters *ebpf.MapSpec `ebpf:"counters"`
-	Ports    *ebpf.MapSpec `ebpf:"ports"`
-	Prefix4  *ebpf.MapSpec `ebpf:"prefix4"`
-	Prefix6  *ebpf.MapSpec `ebpf:"prefix6"`
+	Allow      *ebpf.MapSpec `ebpf:"allow"`
+	Ban4       *ebpf.MapSpec `ebpf:"ban4"`
+	Ban6       *ebpf.MapSpec `ebpf:"ban6"`
+	Cfg        *ebpf.MapSpec `ebpf:"cfg"`
+	Counters   *ebpf.MapSpec `ebpf:"counters"`
+	Firsts     *ebpf.MapSpec `ebpf:"firsts"`
+	Ports      *ebpf.MapSpec `ebpf:"ports"`
+	Prefix4    *ebpf.MapSpec `ebpf:"prefix4"`
+	Prefix6    *ebpf.MapSpec `ebpf:"prefix6"`
+	PrefixHint *ebpf.MapSpec `ebpf:"prefix_hint"`
 }
 
 // FilterVariableSpecs contains global variables before they are loaded into the kernel.
@@ -150,14 +159,16 @@ func (o *FilterObjects) Close() error {
 //
 // It can be passed to LoadFilterObjects or ebpf.CollectionSpec.LoadAndAssign.
 type FilterMaps struct {
-	Allow    *ebpf.Map `ebpf:"allow"`
-	Ban4     *ebpf.Map `ebpf:"ban4"`
-	Ban6     *ebpf.Map `ebpf:"ban6"`
-	Cfg      *ebpf.Map `ebpf:"cfg"`
-	Counters *ebpf.Map `ebpf:"counters"`
-	Ports    *ebpf.Map `ebpf:"ports"`
-	Prefix4  *ebpf.Map `ebpf:"prefix4"`
-	Prefix6  *ebpf.Map `ebpf:"prefix6"`
+	Allow      *ebpf.Map `ebpf:"allow"`
+	Ban4       *ebpf.Map `ebpf:"ban4"`
+	Ban6       *ebpf.Map `ebpf:"ban6"`
+	Cfg        *ebpf.Map `ebpf:"cfg"`
+	Counters   *ebpf.Map `ebpf:"counters"`
+	Firsts     *ebpf.Map `ebpf:"firsts"`
+	Ports      *ebpf.Map `ebpf:"ports"`
+	Prefix4    *ebpf.Map `ebpf:"prefix4"`
+	Prefix6    *ebpf.Map `ebpf:"prefix6"`
+	PrefixHint *ebpf.Map `ebpf:"prefix_hint"`
 }
 
 func (m *FilterMaps) Close() error {
@@ -167,9 +178,11 @@ func (m *FilterMaps) Close() error {
 		m.Ban6,
 		m.Cfg,
 		m.Counters,
+		m.Firsts,
 		m.Ports,
 		m.Prefix4,
 		m.Prefix6,
+		m.PrefixHint,
 	)
 }
 

@@ -24,6 +24,10 @@ const (
 // filter is the program with the maps of a model.
 type filter struct {
 	obj    bpf.FilterObjects
+	bans   [2]*bpf.Bans // of IPv4 and of IPv6
+	firsts bpf.Firsts
+	hint   bpf.PrefixHint
+	hash   bpf.Hash
 	counts [reasonCount]uint64
 	model  model
 }
@@ -74,11 +78,17 @@ func (f *filter) fill(t testing.TB) {
 			t.Fatal(err)
 		}
 	}
-	mode := uint64(1) | 0x7f<<8
-	if f.model.observe {
-		mode |= 2
+	hash := bpf.NewHash()
+	for i, outer := range []*ebpf.Map{f.obj.Ban4, f.obj.Ban6} {
+		table, err := bpf.MakeBans(i == 1, bpf.MinBans, hash)
+		must(err)
+		t.Cleanup(func() { table.Close() })
+		must(outer.Put(uint32(2*bpf.MinBans), table.Map))
+		f.bans[i] = table
 	}
-	must(f.obj.Cfg.Put(uint32(0), mode))
+	f.firsts, f.hint = bpf.NewFirsts(memory(t, f.obj.Firsts)), bpf.NewPrefixHint(memory(t, f.obj.PrefixHint))
+	f.hash = hash
+	f.setMode(t, f.mode())
 	words := map[uint32]uint64{}
 	for p := range f.model.ports {
 		words[8192+uint32(p/8)] |= 1 << (p % 8 * 8)
@@ -100,22 +110,56 @@ func (f *filter) fill(t testing.TB) {
 
 func (f *filter) ban(p netip.Prefix, stands bool) error {
 	b := bpf.FilterBan{Until: 1, Bits: uint32(p.Bits())}
+	end := uint32(1)
 	if stands {
-		b.Until = 1 << 63
+		b.Until, end = 1<<63, bpf.ForEver
 	}
 	a := p.Addr()
+	f.hint.Add(p)
 	switch {
 	case a.Is4() && p.Bits() == 32:
-		return f.obj.Ban4.Put(word4(a), b)
+		return f.single(0, p, end)
 	case a.Is4():
 		return f.obj.Prefix4.Put(bpf.FilterPrefix4Key{Bits: uint32(p.Bits()), Addr: word4(a)}, b)
 	case slices.Contains([]int{128, 64, 56, 48}, p.Bits()):
-		w := a.As16()
-		return f.obj.Ban6.Put(bpf.FilterBan6Key{
-			Hi: binary.NativeEndian.Uint64(w[:8]), Lo: binary.NativeEndian.Uint64(w[8:]), Bits: uint64(p.Bits()),
-		}, b)
+		return f.single(1, p, end)
 	}
 	return f.obj.Prefix6.Put(bpf.FilterPrefix6Key{Bits: uint32(p.Bits()), Addr: words6(a)}, b)
+}
+
+func (f *filter) single(family int, p netip.Prefix, end uint32) error {
+	if _, ok := f.bans[family].Put(bpf.KeyOf(p), end, 0); !ok {
+		return fmt.Errorf("no room for %s", p)
+	}
+	return nil
+}
+
+// mode is the word of cfg: generation 1, every table asked.
+func (f *filter) mode() uint64 {
+	const places = 2*bpf.MinBans<<16 | 2*bpf.MinBans<<24
+	mode := uint64(1) | 0x7f<<8 | places
+	if f.model.observe {
+		mode |= 2
+	}
+	return mode
+}
+
+func (f *filter) setMode(t testing.TB, mode uint64) {
+	t.Helper()
+	if err := f.obj.Cfg.Put(uint32(0), bpf.FilterConfig{Mode: mode, Key: f.hash}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// memory maps a map for the test.
+func memory(t testing.TB, m *ebpf.Map) []byte {
+	t.Helper()
+	mem, err := bpf.Memory(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Munmap(mem) })
+	return mem
 }
 
 func word4(a netip.Addr) uint32 { b := a.As4(); return binary.NativeEndian.Uint32(b[:]) }
@@ -340,9 +384,7 @@ func TestPadded(t *testing.T) {
 // TestEmptyTablesAreNotAsked: without its bit in cfg a table is not looked up.
 func TestEmptyTablesAreNotAsked(t *testing.T) {
 	f := load(t, world())
-	if err := f.obj.Cfg.Put(uint32(0), uint64(1)); err != nil {
-		t.Fatal(err)
-	}
+	f.setMode(t, f.mode()&^(0x7f<<8))
 	for _, src := range []string{"192.0.2.1", "10.0.0.1", "2001:db8::1", "2001:db8:0:1::1", "2001:db8:0:101::1", "2001:db8:1::1", "2001:db8:8000::1"} {
 		if _, got := f.run(t, frame{src: src}.bytes()); got != clean {
 			t.Errorf("%s: ends as %s", src, reasonNames[got])
@@ -353,9 +395,7 @@ func TestEmptyTablesAreNotAsked(t *testing.T) {
 // TestGenerationsAreApart: ports and allow of the other generation do not count.
 func TestGenerationsAreApart(t *testing.T) {
 	f := load(t, world())
-	if err := f.obj.Cfg.Put(uint32(0), uint64(0x7f<<8)); err != nil {
-		t.Fatal(err)
-	}
+	f.setMode(t, f.mode()&^1)
 	if _, got := f.run(t, frame{src: "192.0.2.1"}.bytes()); got != unprotected {
 		t.Errorf("the other generation's ports count: %s", reasonNames[got])
 	}
@@ -367,30 +407,60 @@ func TestGenerationsAreApart(t *testing.T) {
 	}
 }
 
+// hits reads what a ban has counted.
+func (f *filter) hits(t *testing.T, prefix string) (hits uint32, first uint64) {
+	t.Helper()
+	p := netip.MustParsePrefix(prefix)
+	v6 := !p.Addr().Is4()
+	b := f.bans[0]
+	if v6 {
+		b = f.bans[1]
+	}
+	n, _, ok := b.Find(bpf.KeyOf(p))
+	if !ok {
+		t.Fatalf("%s is not banned", p)
+	}
+	return b.Hits(n), f.firsts.At(f.hash.Sum(bpf.KeyOf(p), v6))
+}
+
 // TestHits: a ban counts its drops, and stamps the first with the exact clock.
 func TestHits(t *testing.T) {
 	f := load(t, world())
-	before := monotonic(t)
-	var b bpf.FilterBan
-	var first uint64
-	for n := range uint64(3) {
-		f.run(t, frame{src: "192.0.2.1"}.bytes())
-		if err := f.obj.Ban4.Lookup(word4(netip.MustParseAddr("192.0.2.1")), &b); err != nil {
-			t.Fatal(err)
+	for prefix, src := range map[string]string{"192.0.2.1/32": "192.0.2.1", "2001:db8::1/128": "2001:db8::1", "2001:db8:0:1::/64": "2001:db8:0:1::7"} {
+		before := monotonic(t)
+		var first uint64
+		for n := range uint32(3) {
+			f.run(t, frame{src: src}.bytes())
+			hits, at := f.hits(t, prefix)
+			if hits != n+1 {
+				t.Errorf("%s: %d hits after %d packets", prefix, hits, n+1)
+			}
+			if n == 0 {
+				first = at
+			}
+			if at != first || at < before || at > monotonic(t) {
+				t.Errorf("%s: first drop at %d, then %d; it was after %d", prefix, first, at, before)
+			}
 		}
-		if b.Hits != n+1 {
-			t.Errorf("%d hits after %d packets", b.Hits, n+1)
-		}
-		if n == 0 {
-			first = b.First
-		}
-	}
-	if after := monotonic(t); b.First != first || first < before || first > after {
-		t.Errorf("first drop at %d, then %d; it was between %d and %d", first, b.First, before, after)
 	}
 	f.run(t, frame{src: "192.0.2.9"}.bytes())
-	if err := f.obj.Ban4.Lookup(word4(netip.MustParseAddr("192.0.2.9")), &b); err != nil || b.Hits != 0 {
-		t.Errorf("the ban of an allowed source has %d hits (%v)", b.Hits, err)
+	if hits, first := f.hits(t, "192.0.2.9/32"); hits != 0 || first != 0 {
+		t.Errorf("the ban of an allowed source has %d hits, the first at %d", hits, first)
+	}
+}
+
+// TestHitsStop: at their largest number, and do not begin anew.
+func TestHitsStop(t *testing.T) {
+	f := load(t, world())
+	n, _, _ := f.bans[0].Find(bpf.KeyOf(netip.MustParsePrefix("192.0.2.1/32")))
+	f.bans[0].AddHits(n, 1<<32-2)
+	for range 3 {
+		if _, got := f.run(t, frame{src: "192.0.2.1"}.bytes()); got != banned {
+			t.Errorf("ends as %s", reasonNames[got])
+		}
+	}
+	if hits := f.bans[0].Hits(n); hits != 1<<32-1 {
+		t.Errorf("%d hits", hits)
 	}
 }
 
@@ -412,7 +482,7 @@ func TestCountersHaveAllReasons(t *testing.T) {
 	if n := spec.Maps[bpf.FilterMapCounters].MaxEntries; n != reasonCount {
 		t.Errorf("the program has %d reasons, the tests %d", n, reasonCount)
 	}
-	if names := slices.Sorted(maps.Keys(spec.Maps)); len(names) != 8 {
+	if names := slices.Sorted(maps.Keys(spec.Maps)); len(names) != 10 {
 		t.Errorf("maps %v", names)
 	}
 }

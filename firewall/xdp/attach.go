@@ -115,7 +115,21 @@ func (t *Table) takeForce() error {
 		return errs
 	}
 	t.displaces = false
-	return t.pins().removeOthers(t.generation)
+	return errors.Join(t.pins().removeOthers(t.generation), t.removeFormer())
+}
+
+// removeFormer removes the directories of older layouts, whose links are ours
+// now but for those on interfaces that are not in the rules.
+func (t *Table) removeFormer() error {
+	var errs error
+	for _, q := range t.pins().former() {
+		err := q.detachAll()
+		if err == nil {
+			err = os.RemoveAll(string(q))
+		}
+		errs = errors.Join(errs, err)
+	}
+	return errs
 }
 
 func (t *Table) pin() error {
@@ -126,7 +140,13 @@ func (t *Table) pin() error {
 		}
 		t.generation = n
 	}
-	return t.pins().write(t.generation, t.obj)
+	tables := make(map[string]*ebpf.Map)
+	for _, n := range []int{inBan4, inBan6} {
+		s := t.tables[n].(*singles)
+		f := t.family(s.v6)
+		tables[t.pins().table(t.generation, f.name, f.place(t.word()))] = s.table.Map
+	}
+	return t.pins().write(t.generation, t.obj, tables)
 }
 
 // leaveOthers takes our program off the interfaces that are not in the rules,
@@ -224,10 +244,11 @@ func (t *Table) ourLink(d device) (link.Link, error) {
 	l, held := t.links[d.index]
 	if !held {
 		var err error
-		if l, err = link.LoadPinnedLink(t.pins().link(d.index), nil); errors.Is(err, fs.ErrNotExist) {
+		if l, err = t.pinnedLink(d); err != nil {
+			return nil, err
+		}
+		if l == nil {
 			return t.adoptStray(d)
-		} else if err != nil {
-			return nil, fmt.Errorf("interface %s: open our link: %w", d.name, err)
 		}
 		t.links[d.index] = l
 	}
@@ -241,9 +262,34 @@ func (t *Table) ourLink(d device) (link.Link, error) {
 	return nil, t.leave(d.index)
 }
 
+// pinnedLink opens our link on an interface. One in the directory of an older
+// layout is moved to ours.
+func (t *Table) pinnedLink(d device) (link.Link, error) {
+	ours := t.pins()
+	for _, p := range append([]pins{ours}, ours.former()...) {
+		l, err := link.LoadPinnedLink(p.link(d.index), nil)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err == nil && p != ours {
+			err = l.Pin(ours.link(d.index))
+		}
+		if err != nil {
+			return nil, fmt.Errorf("interface %s: open our link: %w", d.name, err)
+		}
+		return l, nil
+	}
+	return nil, nil
+}
+
+// ourName says whether a program has the name of ours, of any layout.
+func (t *Table) ourName(name string) bool {
+	return slices.ContainsFunc(append(t.pins().former(), t.pins()), func(p pins) bool { return name == programName(string(p)) })
+}
+
 // adoptStray finds a link of ours whose pin somebody has removed.
 func (t *Table) adoptStray(d device) (link.Link, error) {
-	if d.prog == 0 || nameOf(d.prog) != programName(t.opt.PinDir) {
+	if d.prog == 0 || !t.ourName(nameOf(d.prog)) {
 		return nil, nil
 	}
 	l, err := linkOf(d.prog)

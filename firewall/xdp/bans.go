@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 
-	"mailweir/bpf"
 	"mailweir/firewall"
 )
 
@@ -54,6 +53,7 @@ func (t *Table) Apply(ctx context.Context, add, del []firewall.Ban) error {
 // transaction is what is to happen to the tables, and how to take it back.
 type transaction struct {
 	flags uint64 // of cfg that the new bans need
+	now   uint64
 	table [tableCount]struct {
 		put    []entry
 		remove []netip.Prefix
@@ -63,7 +63,7 @@ type transaction struct {
 }
 
 func (t *Table) plan(now moment, add, del []firewall.Ban) (*transaction, error) {
-	tx := new(transaction)
+	tx := &transaction{now: now.kernel}
 	stays := make(map[netip.Prefix]bool, min(len(add), len(add)*len(del)))
 	for _, b := range add {
 		p, err := canonical(b.Prefix)
@@ -78,7 +78,7 @@ func (t *Table) plan(now moment, add, del []firewall.Ban) (*transaction, error) 
 		if len(del) > 0 {
 			stays[p] = true
 		}
-		if err := t.planBan(tx, now, p, until); err != nil {
+		if err := t.planBan(tx, p, until); err != nil {
 			return nil, err
 		}
 	}
@@ -105,13 +105,13 @@ func canonical(p netip.Prefix) (netip.Prefix, error) {
 	return c, nil
 }
 
-func (t *Table) planBan(tx *transaction, now moment, p netip.Prefix, until uint64) error {
+func (t *Table) planBan(tx *transaction, p netip.Prefix, until uint64) error {
 	n, flag := place(p)
 	old, found, err := t.tables[n].get(p)
 	if err != nil {
 		return err
 	}
-	tx.put(n, flag, entry{p, renewed(old, now, p, until)})
+	tx.put(n, flag, entry{p, ban{until: until}})
 	if found {
 		tx.table[n].was = append(tx.table[n].was, entry{p, old})
 	} else {
@@ -136,23 +136,17 @@ func (t *Table) planRemoval(tx *transaction, p netip.Prefix) error {
 	return nil
 }
 
-// renewed is the ban that takes the place of old. What stands goes on
-// counting; what was over starts anew.
-func renewed(old bpf.FilterBan, now moment, p netip.Prefix, until uint64) bpf.FilterBan {
-	b := bpf.FilterBan{Until: until, Bits: uint32(p.Bits())}
-	if old.Until > now.kernel {
-		b.Hits, b.First = old.Hits, old.First
-	}
-	return b
-}
-
 // commit writes tx, or takes back what it has written. Flags go first: a ban
 // in a table that is not asked would not be one. Removals make room for what
 // is added, and never touch what is to stand.
 func (t *Table) commit(tx *transaction) error {
-	if err := t.setWord(t.word | tx.flags); err != nil {
-		return err
+	for n := range tx.table {
+		c := &tx.table[n]
+		if err := t.tables[n].reserve(len(c.added) - len(c.remove)); err != nil {
+			return err
+		}
 	}
+	t.setWord(t.word() | tx.flags)
 	if err := t.write(tx); err != nil {
 		return errors.Join(err, t.takeBack(tx))
 	}
@@ -161,13 +155,11 @@ func (t *Table) commit(tx *transaction) error {
 
 func (t *Table) write(tx *transaction) error {
 	for n := range tx.table {
-		for _, p := range tx.table[n].remove {
-			if err := t.tables[n].remove(p); err != nil {
-				return err
-			}
+		if err := t.tables[n].remove(tx.table[n].remove); err != nil {
+			return err
 		}
-		if err := t.tables[n].put(tx.table[n].put); err != nil {
-			return full(err, t.tables[n].capacity())
+		if err := t.tables[n].put(tx.now, tx.table[n].put); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -177,10 +169,7 @@ func (t *Table) write(tx *transaction) error {
 func (t *Table) takeBack(tx *transaction) error {
 	var errs error
 	for n := range tx.table {
-		for _, p := range tx.table[n].added {
-			errs = errors.Join(errs, t.tables[n].remove(p))
-		}
-		errs = errors.Join(errs, t.tables[n].put(tx.table[n].was))
+		errs = errors.Join(errs, t.tables[n].remove(tx.table[n].added), t.tables[n].restore(tx.table[n].was))
 	}
 	if errs != nil {
 		return fmt.Errorf("take back a half-written change (call Replace): %w", errs)

@@ -15,31 +15,52 @@ import (
 // exceed the fullest bucket of a hash map, and fit the processor's cache.
 const batch = 4096
 
-// entry is a ban as the kernel keeps it.
+// ban is what the kernel keeps of a ban. Times are CLOCK_MONOTONIC in ns.
+type ban struct {
+	until uint64
+	hits  uint64
+	first uint64 // when it dropped its first packet; 0 when that is not known
+}
+
+// entry is a ban with its prefix.
 type entry struct {
 	prefix netip.Prefix
-	ban    bpf.FilterBan
+	ban
 }
 
-// banTable is one of the maps that hold bans.
+// banTable is one of the tables that hold bans.
 type banTable interface {
-	get(netip.Prefix) (bpf.FilterBan, bool, error)
-	put([]entry) error
-	remove(netip.Prefix) error // no error when it is not there
+	get(netip.Prefix) (ban, bool, error)
+	// reserve makes room for some bans more, or says that there is none.
+	reserve(more int) error
+	// put bans until the end of each entry. What stood goes on counting; what
+	// was over starts anew.
+	put(now uint64, entries []entry) error
+	// restore puts back what get has said.
+	restore([]entry) error
+	remove([]netip.Prefix) error // no error when one is not there
 	each(func(entry)) error
-	capacity() int
 }
 
-// keyed is a banTable with keys of type K. Both hash maps and tries serve.
-type keyed[K comparable] struct {
+// trie is a banTable of prefixes, with keys of type K. The bits of its hint are
+// set before a prefix goes in, and cleared after it went out.
+type trie[K comparable] struct {
 	m      *ebpf.Map
+	hint   bpf.PrefixHint
 	key    func(netip.Prefix) K
 	prefix func(K) netip.Prefix
+	all    func() ([]netip.Prefix, error) // of both tries
 }
 
-func (t keyed[K]) capacity() int { return int(t.m.MaxEntries()) }
+// reserve leaves it to put: the kernel counts.
+func (t trie[K]) reserve(int) error { return nil }
 
-func (t keyed[K]) get(p netip.Prefix) (b bpf.FilterBan, found bool, err error) {
+func (t trie[K]) get(p netip.Prefix) (ban, bool, error) {
+	b, found, err := t.lookup(p)
+	return ban{b.Until, b.Hits, b.First}, found, err
+}
+
+func (t trie[K]) lookup(p netip.Prefix) (b bpf.FilterBan, found bool, err error) {
 	key := t.key(p)
 	err = t.m.Lookup(&key, &b)
 	if errors.Is(err, ebpf.ErrKeyNotExist) {
@@ -51,32 +72,59 @@ func (t keyed[K]) get(p netip.Prefix) (b bpf.FilterBan, found bool, err error) {
 	return b, true, nil
 }
 
-func (t keyed[K]) put(entries []entry) error {
+func (t trie[K]) put(now uint64, entries []entry) error {
+	renewed := make([]entry, len(entries))
+	for i, e := range entries {
+		old, _, err := t.get(e.prefix)
+		if err != nil {
+			return err
+		}
+		renewed[i] = entry{e.prefix, ban{until: e.until}}
+		if old.until > now {
+			renewed[i].hits, renewed[i].first = old.hits, old.first
+		}
+	}
+	return t.restore(renewed)
+}
+
+func (t trie[K]) restore(entries []entry) error {
 	keys := make([]K, 0, min(batch, len(entries)))
 	bans := make([]bpf.FilterBan, 0, cap(keys))
 	for len(entries) > 0 {
 		n := min(batch, len(entries))
 		keys, bans = keys[:0], bans[:0]
 		for _, e := range entries[:n] {
-			keys, bans = append(keys, t.key(e.prefix)), append(bans, e.ban)
+			t.hint.Add(e.prefix)
+			keys = append(keys, t.key(e.prefix))
+			bans = append(bans, bpf.FilterBan{Until: e.until, Hits: e.hits, First: e.first, Bits: uint32(e.prefix.Bits())})
 		}
 		if _, err := t.m.BatchUpdate(keys, bans, nil); err != nil {
-			return fmt.Errorf("write %d bans: %w", n, err)
+			return full(fmt.Errorf("write %d bans: %w", n, err), int(t.m.MaxEntries()))
 		}
 		entries = entries[n:]
 	}
 	return nil
 }
 
-func (t keyed[K]) remove(p netip.Prefix) error {
-	key := t.key(p)
-	if err := t.m.Delete(&key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-		return fmt.Errorf("remove ban %s: %w", p, err)
+func (t trie[K]) remove(prefixes []netip.Prefix) error {
+	if len(prefixes) == 0 {
+		return nil
 	}
+	for _, p := range prefixes {
+		key := t.key(p)
+		if err := t.m.Delete(&key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("remove ban %s: %w", p, err)
+		}
+	}
+	left, err := t.all()
+	if err != nil {
+		return err
+	}
+	t.hint.Rebuild(left)
 	return nil
 }
 
-func (t keyed[K]) each(yield func(entry)) error {
+func (t trie[K]) each(yield func(entry)) error {
 	var cursor ebpf.MapBatchCursor
 	keys, bans := make([]K, batch), make([]bpf.FilterBan, batch)
 	for {
@@ -85,7 +133,7 @@ func (t keyed[K]) each(yield func(entry)) error {
 			return fmt.Errorf("read bans: %w", err)
 		}
 		for i := range n {
-			yield(entry{t.prefix(keys[i]), bans[i]})
+			yield(entry{t.prefix(keys[i]), ban{bans[i].Until, bans[i].Hits, bans[i].First}})
 		}
 		if err != nil {
 			return nil
@@ -102,15 +150,19 @@ const (
 	tableCount
 )
 
-// newTables wraps the maps. In keys, words of an address are in network order
-// in memory, which is what reading them as native words gives.
-func newTables(m *bpf.FilterMaps) [tableCount]banTable {
-	return [tableCount]banTable{
-		inBan4:    keyed[uint32]{m.Ban4, func(p netip.Prefix) uint32 { return word4(p.Addr()) }, hostPrefix4},
-		inBan6:    keyed[bpf.FilterBan6Key]{m.Ban6, ban6Key, ban6Prefix},
-		inPrefix4: keyed[bpf.FilterPrefix4Key]{m.Prefix4, prefix4Key, prefix4Prefix},
-		inPrefix6: keyed[bpf.FilterPrefix6Key]{m.Prefix6, prefix6Key, prefix6Prefix},
+// newTries wraps the maps of prefixes. In keys, words of an address are in
+// network order in memory, which is what reading them as native words gives.
+func newTries(m *bpf.FilterMaps, hint bpf.PrefixHint) (four, six banTable) {
+	var both [2]banTable
+	all := func() (list []netip.Prefix, err error) {
+		for _, t := range both {
+			err = errors.Join(err, t.each(func(e entry) { list = append(list, e.prefix) }))
+		}
+		return list, err
 	}
+	both[0] = trie[bpf.FilterPrefix4Key]{m.Prefix4, hint, prefix4Key, prefix4Prefix, all}
+	both[1] = trie[bpf.FilterPrefix6Key]{m.Prefix6, hint, prefix6Key, prefix6Prefix, all}
+	return both[0], both[1]
 }
 
 func word4(a netip.Addr) uint32 {
@@ -138,24 +190,6 @@ func addr6(w [4]uint32) netip.Addr {
 		binary.NativeEndian.PutUint32(b[4*i:], w[i])
 	}
 	return netip.AddrFrom16(b)
-}
-
-func hostPrefix4(w uint32) netip.Prefix { return netip.PrefixFrom(addr4(w), 32) }
-
-func ban6Key(p netip.Prefix) bpf.FilterBan6Key {
-	b := p.Addr().As16()
-	return bpf.FilterBan6Key{
-		Hi:   binary.NativeEndian.Uint64(b[:8]),
-		Lo:   binary.NativeEndian.Uint64(b[8:]),
-		Bits: uint64(p.Bits()),
-	}
-}
-
-func ban6Prefix(k bpf.FilterBan6Key) netip.Prefix {
-	var b [16]byte
-	binary.NativeEndian.PutUint64(b[:8], k.Hi)
-	binary.NativeEndian.PutUint64(b[8:], k.Lo)
-	return netip.PrefixFrom(netip.AddrFrom16(b), int(k.Bits))
 }
 
 func prefix4Key(p netip.Prefix) bpf.FilterPrefix4Key {

@@ -297,11 +297,14 @@ func TestRemoveWithoutPins(t *testing.T) {
 	}
 }
 
-// TestUpgradeWithOtherMaps: maps in force that do not fit stay in force, with
-// their bans, until new ones are filled. A sender of SYNs sees none answered.
-func TestUpgradeWithOtherMaps(t *testing.T) {
+// TestUpgradeWithOtherLayout: a program of an older layout stays in force, with
+// its bans, until the maps of the new one are filled. A sender of SYNs sees none
+// answered.
+func TestUpgradeWithOtherLayout(t *testing.T) {
 	l := newLife(t)
-	old := l.open(xdp.Options{MaxBans: 1000})
+	top := l.dir
+	l.dir = top + "/v1"
+	old := l.open(xdp.Options{})
 	l.configure(old)
 	list := enginetest.Bans(time.Hour, "192.0.2.7/32", "2001:db8::/64")
 	l.do("replace", func() error { return old.Replace(ctx, slices.Values(list)) })
@@ -309,7 +312,8 @@ func TestUpgradeWithOtherMaps(t *testing.T) {
 	before := l.program()
 	old.Close()
 	for i, order := range []string{"configure first", "replace first"} {
-		table := l.open(xdp.Options{MaxBans: 2000 + i})
+		l.dir = fmt.Sprintf("%s/v%d", top, i+2)
+		table := l.open(xdp.Options{})
 		steps := []func() error{
 			func() error { return table.Configure(ctx, rules) },
 			func() error { return table.Replace(ctx, slices.Values(list)) },
@@ -328,8 +332,8 @@ func TestUpgradeWithOtherMaps(t *testing.T) {
 		}
 		before = l.program()
 		l.do("intact", func() error { return table.Intact(ctx) })
-		if gens, _ := filepath.Glob(l.dir + "/gen_*"); len(gens) != 1 {
-			t.Errorf("%s: generations %v", order, gens)
+		if dirs, _ := filepath.Glob(top + "/*"); len(dirs) != 1 {
+			t.Errorf("%s: directories %v", order, dirs)
 		}
 		l.Drops(table, "2001:db8::7", "2001:db8::/64")
 		table.Close()
@@ -337,6 +341,55 @@ func TestUpgradeWithOtherMaps(t *testing.T) {
 	s.Stop(l.World)
 	if n := s.Answered.Load(); n != 0 {
 		t.Errorf("%d of %d SYNs were answered", n, s.Sent.Load())
+	}
+	// `weir firewall off` of this layout takes out what an older one left.
+	l.dir = top + "/v9"
+	l.do("remove", func() error { return xdp.Remove(ctx, l.dir) })
+	if id := l.program(); id != 0 {
+		t.Errorf("program %d is still there", id)
+	}
+	if dirs, _ := filepath.Glob(top + "/*"); len(dirs) != 0 {
+		t.Errorf("directories %v are left", dirs)
+	}
+}
+
+// A table that grows lets no packet through, and loses no hits.
+func TestTableGrows(t *testing.T) { // R-BX-15
+	l := newLife(t)
+	table := l.open(xdp.Options{})
+	l.configure(table)
+	l.do("ban", func() error {
+		return table.Apply(ctx, enginetest.Bans(time.Hour, "192.0.2.7/32", "2001:db8::/64"), nil)
+	})
+	l.Drops(table, "192.0.2.7", "192.0.2.7/32")
+	s := l.Send("192.0.2.7", enginetest.Mail, enginetest.Shape{})
+	for i := range 40 {
+		var more []firewall.Ban
+		for n := range 500 {
+			a := netip.AddrFrom4([4]byte{11, byte(i), byte(n >> 8), byte(n)})
+			more = append(more, firewall.Ban{Prefix: netip.PrefixFrom(a, 32), Until: time.Now().Add(time.Hour)})
+		}
+		l.do("ban more", func() error { return table.Apply(ctx, more, nil) })
+	}
+	s.Stop(l.World)
+	if n := s.Answered.Load(); n != 0 {
+		t.Errorf("%d of %d SYNs were answered", n, s.Sent.Load())
+	}
+	p := netip.MustParsePrefix("192.0.2.7/32")
+	hits, err := table.Hits(ctx, []netip.Prefix{p})
+	if err != nil || hits[p].Packets < uint64(s.Sent.Load()) {
+		t.Errorf("%d hits of %d SYNs (%v)", hits[p].Packets, s.Sent.Load(), err)
+	}
+	if n := l.status(table).Bans; n != 2+40*500 {
+		t.Errorf("%d bans", n)
+	}
+	table.Close()
+	table = l.open(xdp.Options{}) // what has grown is adopted
+	l.configure(table)
+	l.Drops(table, "192.0.2.7", "192.0.2.7/32")
+	l.Drops(table, "2001:db8::7", "2001:db8::/64")
+	if n := l.status(table).Bans; n != 2+40*500 {
+		t.Errorf("%d bans after adoption", n)
 	}
 }
 

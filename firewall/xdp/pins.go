@@ -20,6 +20,8 @@ import (
 //
 //	gen_7/ban4, gen_7/cfg, …   the maps of the seventh program, pinned again
 //	                           from the sixth where they are the same
+//	gen_7/ban4_42, …           the tables of bans in force, by their places in
+//	                           the maps ban4 and ban6
 //	gen_7/prog                 the program, so that its id can be told
 //	link_2                     the link on the interface with index 2
 //
@@ -33,6 +35,33 @@ const (
 	linkPrefix = "link_"
 	progPin    = "prog"
 )
+
+// former are the directories of older layouts, where the last part of ours is a
+// version: v1 beside v2. What runs by their links stays in force until our maps
+// are filled; then it is replaced, link by link, and they go.
+func (p pins) former() (list []pins) {
+	base, ok := strings.CutPrefix(filepath.Base(string(p)), "v")
+	n, err := strconv.Atoi(base)
+	if !ok || err != nil {
+		return nil
+	}
+	for v := 1; v < n; v++ {
+		q := pins(filepath.Join(filepath.Dir(string(p)), "v"+strconv.Itoa(v)))
+		if _, err := os.Lstat(string(q)); err == nil {
+			list = append(list, q)
+		}
+	}
+	return list
+}
+
+// detachAll takes the pinned links out.
+func (p pins) detachAll() error {
+	indexes, err := p.numbered(linkPrefix)
+	for _, index := range indexes {
+		err = errors.Join(err, p.detach(index))
+	}
+	return err
+}
 
 func (t *Table) pins() pins { return pins(t.opt.PinDir) }
 
@@ -116,30 +145,84 @@ func (p pins) programID(n int) (ebpf.ProgramID, error) {
 	return id, nil
 }
 
-// load loads spec, with the maps in force where they fit. displaces says that
-// they do not: then what is in force has to stay until new maps are filled.
-func (p pins) load(spec *ebpf.CollectionSpec) (obj *bpf.FilterObjects, displaces bool, err error) {
+// loaded is what load brings: a program with its maps.
+type loaded struct {
+	obj       *bpf.FilterObjects
+	tables    [2]*ebpf.Map // of single bans, in force; nil where the maps are new
+	displaces bool         // what is in force has to stay until new maps are filled
+}
+
+// close lets go of the tables that nobody has taken.
+func (l *loaded) close() (err error) {
+	for _, m := range l.tables {
+		if m != nil {
+			err = errors.Join(err, m.Close())
+		}
+	}
+	return err
+}
+
+// load loads spec, with the maps in force where they fit.
+func (p pins) load(spec *ebpf.CollectionSpec) (*loaded, error) {
 	n, found, err := p.inForce()
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
-	obj = new(bpf.FilterObjects)
 	if found {
-		old := p.openMaps(n, spec)
-		defer closeMaps(old)
-		err := spec.LoadAndAssign(obj, &ebpf.CollectionOptions{MapReplacements: old})
-		if len(old) == len(spec.Maps) && !errors.Is(err, ebpf.ErrMapIncompatible) {
-			return obj, false, explain("load the packet program beside the one in force", err)
-		}
-		if err == nil {
-			obj.Close() // some maps were missing: half old, half new is neither
+		l, err := p.loadBeside(n, spec)
+		if l != nil || err != nil {
+			return l, err
 		}
 	}
-	if err := spec.LoadAndAssign(obj, nil); err != nil {
-		return nil, false, explain("load the packet program", err)
+	l := &loaded{obj: new(bpf.FilterObjects)}
+	if err := spec.LoadAndAssign(l.obj, nil); err != nil {
+		return nil, explain("load the packet program", err)
 	}
-	running, err := p.running()
-	return obj, len(running) > 0, err
+	for _, q := range append(p.former(), p) {
+		running, err := q.running()
+		if err != nil {
+			return nil, errors.Join(err, l.obj.Close())
+		}
+		l.displaces = l.displaces || len(running) > 0
+	}
+	return l, nil
+}
+
+// loadBeside loads spec with the maps of generation n; nil when they do not fit.
+func (p pins) loadBeside(n int, spec *ebpf.CollectionSpec) (*loaded, error) {
+	old := p.openMaps(n, spec)
+	defer closeMaps(old)
+	if len(old) != len(spec.Maps) {
+		return nil, nil // half old, half new is neither
+	}
+	l := &loaded{obj: new(bpf.FilterObjects)}
+	err := spec.LoadAndAssign(l.obj, &ebpf.CollectionOptions{MapReplacements: old})
+	if errors.Is(err, ebpf.ErrMapIncompatible) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, explain("load the packet program beside the one in force", err)
+	}
+	if p.openTables(n, l) {
+		return l, nil
+	}
+	return nil, errors.Join(l.close(), l.obj.Close())
+}
+
+// openTables opens the tables of single bans in force, if it finds them.
+func (p pins) openTables(n int, l *loaded) bool {
+	var c bpf.FilterConfig
+	if err := l.obj.Cfg.Lookup(uint32(0), &c); err != nil {
+		return false
+	}
+	for i, f := range []family{{bpf.FilterMapBan4, cfgTable4, nil}, {bpf.FilterMapBan6, cfgTable6, nil}} {
+		m, err := ebpf.LoadPinnedMap(p.table(n, f.name, f.place(c.Mode)), nil)
+		if err != nil {
+			return false
+		}
+		l.tables[i] = m
+	}
+	return true
 }
 
 // openMaps opens what there is of a generation.
@@ -180,8 +263,20 @@ func keep(obj pinned, path string) error {
 	return nil
 }
 
-// write pins obj as generation n.
-func (p pins) write(n int, obj *bpf.FilterObjects) error {
+// table is where the table of single bans is pinned that has a place.
+func (p pins) table(n int, name string, place uint64) string {
+	return filepath.Join(p.generation(n), fmt.Sprintf("%s_%d", name, place))
+}
+
+func (p pins) unpinTable(n int, name string, place uint64) error {
+	if err := os.Remove(p.table(n, name, place)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("unpin an old table of bans: %w", err)
+	}
+	return nil
+}
+
+// write pins obj as generation n, and what is in tables by the path.
+func (p pins) write(n int, obj *bpf.FilterObjects, tables map[string]*ebpf.Map) error {
 	dir := p.generation(n)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("pin maps: %w", err)
@@ -189,9 +284,15 @@ func (p pins) write(n int, obj *bpf.FilterObjects) error {
 	for name, m := range map[string]pinned{
 		bpf.FilterMapAllow: obj.Allow, bpf.FilterMapBan4: obj.Ban4, bpf.FilterMapBan6: obj.Ban6,
 		bpf.FilterMapCfg: obj.Cfg, bpf.FilterMapCounters: obj.Counters, bpf.FilterMapPorts: obj.Ports,
+		bpf.FilterMapFirsts: obj.Firsts, bpf.FilterMapPrefixHint: obj.PrefixHint,
 		bpf.FilterMapPrefix4: obj.Prefix4, bpf.FilterMapPrefix6: obj.Prefix6,
 	} {
 		if err := keep(m, filepath.Join(dir, name)); err != nil {
+			return err
+		}
+	}
+	for path, m := range tables {
+		if err := keep(m, path); err != nil {
 			return err
 		}
 	}

@@ -33,17 +33,15 @@ func Remove(ctx context.Context, pinDir string) error {
 		pinDir = DefaultPinDir
 	}
 	p := pins(pinDir)
-	indexes, err := p.numbered(linkPrefix)
-	for _, index := range indexes {
-		err = errors.Join(err, p.detach(index))
-	}
-	err = errors.Join(err, detachStrays(programName(pinDir)))
-	if err != nil {
-		// Maps of a program that still runs stay, or it could not be mended.
-		return explain("take the packet program out", err)
-	}
-	if err := os.RemoveAll(pinDir); err != nil {
-		return explain("remove pins", err)
+	for _, q := range append(p.former(), p) {
+		err := detachStrays(programName(string(q)))
+		if err = errors.Join(q.detachAll(), err); err != nil {
+			// Maps of a program that still runs stay, or it could not be mended.
+			return explain("take the packet program out", err)
+		}
+		if err := os.RemoveAll(string(q)); err != nil {
+			return explain("remove pins", err)
+		}
 	}
 	return removeEmpty(filepath.Dir(pinDir))
 }

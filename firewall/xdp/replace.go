@@ -2,7 +2,7 @@ package xdp
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"iter"
 	"net/netip"
 
@@ -10,9 +10,10 @@ import (
 	"mailweir/firewall"
 )
 
-// Replace makes bans the whole truth. A ban that stands and is to go on
-// standing is written over in place and never missing for a moment; where a
-// prefix occurs twice the later end counts.
+// Replace makes bans the whole truth. Single bans are written to new tables, and
+// packets turn from the old ones to them at once; prefixes are changed one by
+// one. A ban that stands and is to go on standing is never missing for a moment;
+// where a prefix occurs twice the later end counts.
 func (t *Table) Replace(ctx context.Context, bans iter.Seq[firewall.Ban]) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -27,61 +28,151 @@ func (t *Table) Replace(ctx context.Context, bans iter.Seq[firewall.Ban]) error 
 	if err != nil {
 		return err
 	}
-	tx, err := t.difference(now, want)
-	if err != nil {
-		return err
-	}
-	if err := t.commit(tx); err != nil {
-		return err
+	if err := t.substitute(now, want); err != nil {
+		return errors.Join(err, want.discard(t))
 	}
 	t.filled = true
-	if err := t.setWord(t.word&^cfgTables | tx.flags); err != nil {
-		return err
-	}
 	if !t.displaces {
 		return nil
 	}
 	return t.takeForce()
 }
 
-// wanted is the end of every ban to be, in kernel time, for each table.
-type wanted [tableCount]map[netip.Prefix]uint64
+// wanted is every ban to be.
+type wanted struct {
+	flags    uint64
+	single   [2]*singles                         // of IPv4 and IPv6: new tables
+	prefixes [tableCount]map[netip.Prefix]uint64 // ends in kernel time
+}
 
-func (t *Table) collect(ctx context.Context, now moment, bans iter.Seq[firewall.Ban]) (w wanted, err error) {
-	for n := range w {
-		w[n] = make(map[netip.Prefix]uint64)
+func (t *Table) collect(ctx context.Context, now moment, bans iter.Seq[firewall.Ban]) (w *wanted, err error) {
+	w = new(wanted)
+	for _, n := range []int{inPrefix4, inPrefix6} {
+		w.prefixes[n] = make(map[netip.Prefix]uint64)
+	}
+	for i, n := range []int{inBan4, inBan6} {
+		if w.single[i], err = t.tables[n].(*singles).anew(); err != nil {
+			return nil, errors.Join(err, w.discard(t))
+		}
 	}
 	for b := range bans {
-		p, err := canonical(b.Prefix)
-		if err != nil {
-			return w, err
-		}
-		if until := now.toKernel(b.Until); until > now.kernel {
-			n, _ := place(p)
-			w[n][p] = max(w[n][p], until)
+		if err := w.add(now, b); err != nil {
+			return nil, errors.Join(err, w.discard(t))
 		}
 	}
-	for n := range w {
-		if len(w[n]) > t.tables[n].capacity() {
-			return w, fmt.Errorf("replace bans: %d for a table of %d (give weir fewer bans, or wider prefixes)", len(w[n]), t.tables[n].capacity())
-		}
+	if err := ctx.Err(); err != nil {
+		return nil, errors.Join(err, w.discard(t))
 	}
-	return w, ctx.Err()
+	return w, nil
 }
 
-// difference finds what has to happen to make the tables hold want. It empties
-// want.
-func (t *Table) difference(now moment, want wanted) (*transaction, error) {
-	tx := new(transaction)
-	for n := range want {
-		if err := t.differ(tx, n, now, want[n]); err != nil {
-			return nil, err
-		}
+// anew is a table of the size that s needs now, in which no packet looks yet.
+func (s *singles) anew() (*singles, error) {
+	log2 := bpf.MinBans
+	for log2 < s.table.Log2 && s.table.Used() > s.table.Capacity()>>(s.table.Log2-log2)/2 {
+		log2++
 	}
-	return tx, nil
+	table, err := bpf.MakeBans(s.v6, log2, s.hash)
+	if err != nil {
+		return nil, explain("replace bans", err)
+	}
+	next := *s
+	next.table = table
+	next.turn = func(n *singles, larger *bpf.Bans) error {
+		old := n.table
+		n.table = larger
+		return old.Close()
+	}
+	return &next, nil
 }
 
-func (t *Table) differ(tx *transaction, n int, now moment, want map[netip.Prefix]uint64) error {
+// add adds a ban, unless it is over.
+func (w *wanted) add(now moment, b firewall.Ban) error {
+	p, err := canonical(b.Prefix)
+	if err != nil {
+		return err
+	}
+	until := now.toKernel(b.Until)
+	if until <= now.kernel {
+		return nil
+	}
+	n, flag := place(p)
+	w.flags |= flag
+	if list := w.prefixes[n]; list != nil {
+		list[p] = max(list[p], until)
+		return nil
+	}
+	s := w.single[0]
+	if n == inBan6 {
+		s = w.single[1]
+	}
+	k, end := bpf.KeyOf(p), bpf.Ticks(until)
+	if _, was, found := s.table.Find(k); found {
+		end = max(end, was)
+	} else if err := s.reserve(1); err != nil {
+		return err
+	}
+	// What has no stamp to lose yet must not lose that of the ban in force.
+	for {
+		if _, ok := s.table.Put(k, end, 0); ok {
+			return nil
+		}
+		if err := s.grow(s.table.Used() + 1); err != nil {
+			return err
+		}
+	}
+}
+
+// discard lets go of new tables that were not put in force.
+func (w *wanted) discard(t *Table) (err error) {
+	for i, n := range []int{inBan4, inBan6} {
+		if s := w.single[i]; s != nil && s.table != t.tables[n].(*singles).table {
+			err = errors.Join(err, s.table.Close())
+		}
+	}
+	return err
+}
+
+// substitute puts want in force.
+func (t *Table) substitute(now moment, w *wanted) error {
+	tx := &transaction{now: now.kernel, flags: w.flags}
+	for _, n := range []int{inPrefix4, inPrefix6} {
+		if err := t.differ(tx, n, w.prefixes[n]); err != nil {
+			return err
+		}
+	}
+	tick := uint32(now.kernel >> bpf.TickShift)
+	var list []succession
+	for i, n := range []int{inBan4, inBan6} {
+		list = append(list, succession{t.tables[n].(*singles), w.single[i].table})
+	}
+	places, err := t.stage(list...)
+	if err != nil {
+		return err
+	}
+	if err := t.commit(tx); err != nil {
+		return err
+	}
+	for _, c := range list {
+		c.s.forgetStamps(c.next, tick)
+	}
+	err = t.turnTo(places, tick, list...)
+	t.setWord(t.word()&^cfgTables | w.flags)
+	return err
+}
+
+// forgetStamps clears those of bans in next that do not stand now.
+func (s *singles) forgetStamps(next *bpf.Bans, now uint32) {
+	next.Each(func(_ int, k bpf.Key, _ uint32) {
+		if _, end, found := s.table.Find(k); !found || end <= now {
+			s.firsts.Clear(s.hash.Sum(k, s.v6))
+		}
+	})
+}
+
+// differ finds what has to happen to make the table of prefixes n hold want. It
+// empties want.
+func (t *Table) differ(tx *transaction, n int, want map[netip.Prefix]uint64) error {
 	c := &tx.table[n]
 	err := t.tables[n].each(func(old entry) {
 		c.was = append(c.was, old)
@@ -90,16 +181,14 @@ func (t *Table) differ(tx *transaction, n int, now moment, want map[netip.Prefix
 			c.remove = append(c.remove, old.prefix)
 			return
 		}
-		_, flag := place(old.prefix)
-		tx.put(n, flag, entry{old.prefix, renewed(old.ban, now, old.prefix, until)})
+		c.put = append(c.put, entry{old.prefix, ban{until: until}})
 		delete(want, old.prefix)
 	})
 	if err != nil {
 		return err
 	}
 	for p, until := range want {
-		_, flag := place(p)
-		tx.put(n, flag, entry{p, renewed(bpf.FilterBan{}, now, p, until)})
+		c.put = append(c.put, entry{p, ban{until: until}})
 		c.added = append(c.added, p)
 	}
 	return nil

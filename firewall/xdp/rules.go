@@ -7,8 +7,6 @@ import (
 	"net/netip"
 	"slices"
 
-	"golang.org/x/sys/unix"
-
 	"mailweir/bpf"
 	"mailweir/firewall"
 )
@@ -40,27 +38,20 @@ func (t *Table) Configure(ctx context.Context, rules firewall.Rules) error {
 // writeRules fills the half of ports and allow that is not in force, and then
 // turns to it with one store.
 func (t *Table) writeRules(rules firewall.Rules) error {
-	next := t.word&1 ^ 1
-	waitForPackets()
+	next := t.word()&1 ^ 1
+	bpf.WaitForPackets() // one may be reading the half that was in force until the last change
 	if err := t.writePorts(next, rules.Ports); err != nil {
 		return err
 	}
 	if err := t.writeAllow(next, rules.Allow); err != nil {
 		return err
 	}
-	word := t.word&^(cfgGeneration|cfgObserve) | next
+	word := t.word()&^(cfgGeneration|cfgObserve) | next
 	if rules.Observe {
 		word |= cfgObserve
 	}
-	return t.setWord(word)
-}
-
-// waitForPackets returns when no processor is still at a packet that it began
-// before: such a one may be reading the half that was in force until the last
-// change. Where the kernel has no such call, packets are long done by now.
-func waitForPackets() {
-	const global = 1 // MEMBARRIER_CMD_GLOBAL
-	_, _, _ = unix.Syscall(unix.SYS_MEMBARRIER, global, 0, 0)
+	t.setWord(word)
+	return nil
 }
 
 func (t *Table) writePorts(generation uint64, ports []uint16) error {

@@ -38,15 +38,12 @@ var selfTestCases = []struct {
 
 // selfTest runs the program of spec, with small maps of its own, on packets.
 func selfTest(spec *ebpf.CollectionSpec) error {
-	small := spec.Copy()
-	small.Maps[bpf.FilterMapBan4].MaxEntries = 16
-	small.Maps[bpf.FilterMapBan6].MaxEntries = 16
 	t := &Table{opt: Options{}.withDefaults()}
 	var obj bpf.FilterObjects
-	if err := small.LoadAndAssign(&obj, nil); err != nil {
+	if err := spec.Copy().LoadAndAssign(&obj, nil); err != nil {
 		return explain("load the packet program to test it", err)
 	}
-	if err := t.adopt(&obj, false); err != nil {
+	if err := t.adopt(&loaded{obj: &obj}); err != nil {
 		return err
 	}
 	defer t.release()

@@ -39,12 +39,12 @@ func (t *Table) Hits(ctx context.Context, prefixes []netip.Prefix) (map[netip.Pr
 		if err != nil {
 			return nil, err
 		}
-		if !found || b.Until <= now.kernel {
+		if !found || b.until <= now.kernel {
 			continue
 		}
-		h := firewall.Hits{Packets: b.Hits}
-		if b.First != 0 {
-			h.First = now.toWall(b.First)
+		h := firewall.Hits{Packets: b.hits}
+		if b.first != 0 {
+			h.First = now.toWall(b.first)
 		}
 		hits[given] = h
 	}
@@ -52,7 +52,7 @@ func (t *Table) Hits(ctx context.Context, prefixes []netip.Prefix) (map[netip.Pr
 }
 
 // Status asks the kernel. It reads every ban to count those that stand: a
-// tenth of a second for a million.
+// hundredth of a second for a million.
 func (t *Table) Status(ctx context.Context) (firewall.Status, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -130,7 +130,7 @@ func (t *Table) countBans() (n int, err error) {
 	}
 	for _, table := range t.tables {
 		err := table.each(func(e entry) {
-			if e.ban.Until > now.kernel {
+			if e.until > now.kernel {
 				n++
 			}
 		})

@@ -135,9 +135,6 @@ func TestKeysAreReversible(t *testing.T) {
 		if got := prefix6Prefix(prefix6Key(p)); got != p {
 			t.Errorf("%s is read back as %s", p, got)
 		}
-		if got := ban6Prefix(ban6Key(p)); got != p {
-			t.Errorf("%s is read back as %s", p, got)
-		}
 	}
 }
 

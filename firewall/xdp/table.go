@@ -26,10 +26,13 @@ import (
 	"math"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 
 	"mailweir/bpf"
 	"mailweir/firewall"
@@ -39,7 +42,7 @@ var _ firewall.Enforcer = (*Table)(nil)
 
 // DefaultPinDir is where the maps, the program and the links are pinned. Its
 // last part is the version of the maps' layout.
-const DefaultPinDir = "/sys/fs/bpf/mailweir/v1"
+const DefaultPinDir = "/sys/fs/bpf/mailweir/v2"
 
 // The bits of the map cfg, as filter.c has them.
 const (
@@ -53,6 +56,11 @@ const (
 	cfgPrefix4    uint64 = 1 << 13
 	cfgPrefix6    uint64 = 1 << 14
 
+	// Shifts: which of the tables of single bans is in force.
+	cfgTable4 = 16
+	cfgTable6 = 24
+	cfgPlaces = uint64(bpf.Tables-1)<<cfgTable4 | uint64(bpf.Tables-1)<<cfgTable6
+
 	cfgTables = cfgBan4 | cfgBan128 | cfgBan64 | cfgBan56 | cfgBan48 | cfgPrefix4 | cfgPrefix6
 )
 
@@ -60,7 +68,7 @@ const (
 type Options struct {
 	PinDir  string           // DefaultPinDir
 	Mode    Mode             // Auto
-	MaxBans int              // of single IPv4 addresses, and of IPv6 /128, /64, /56 and /48 together; 1,048,576
+	MaxBans int              // of single IPv4 addresses, and of IPv6 /128, /64, /56 and /48 together; 12 million
 	Clock   func() time.Time // time.Now; the clock that Ban.Until is in
 }
 
@@ -72,7 +80,7 @@ func (o Options) withDefaults() Options {
 		o.Mode = Auto
 	}
 	if o.MaxBans == 0 {
-		o.MaxBans = 1 << 20
+		o.MaxBans = 12_000_000
 	}
 	if o.Clock == nil {
 		o.Clock = time.Now
@@ -98,7 +106,8 @@ type Table struct {
 	mu     sync.Mutex
 	obj    *bpf.FilterObjects // nil after Remove, until it is needed again
 	tables [tableCount]banTable
-	word   uint64 // what the map cfg holds
+	cfg    []byte   // the map of that name, in our memory
+	maps   [][]byte // others that are
 	progID ebpf.ProgramID
 	links  map[int]link.Link // by interface index
 
@@ -150,28 +159,52 @@ func (t *Table) load() error {
 	if err := selfTest(spec); err != nil {
 		return err
 	}
-	obj, displaces, err := t.pins().load(spec)
+	l, err := t.pins().load(spec)
 	if err != nil {
 		return err
 	}
-	return t.adopt(obj, displaces)
+	return t.adopt(l)
 }
 
-func (t *Table) adopt(obj *bpf.FilterObjects, displaces bool) error {
-	info, err := obj.Mailweir.Info()
-	if err != nil {
-		return errors.Join(fmt.Errorf("ask for the packet program's id: %w", err), obj.Close())
-	}
-	var word uint64
-	if err := obj.Cfg.Lookup(uint32(0), &word); err != nil {
-		return errors.Join(fmt.Errorf("read the map cfg: %w", err), obj.Close())
-	}
-	t.progID, _ = info.ID()
-	t.obj, t.tables, t.word, t.displaces = obj, newTables(&obj.FilterMaps), word, displaces
+// adopt makes what was loaded ours.
+func (t *Table) adopt(l *loaded) error {
+	t.obj, t.displaces = l.obj, l.displaces
 	t.links = make(map[int]link.Link)
 	t.notes = make(map[string]string)
 	t.configured, t.filled, t.generation = false, false, 0
+	if err := t.prepare(l); err != nil {
+		return errors.Join(err, l.close(), t.release())
+	}
 	return nil
+}
+
+func (t *Table) prepare(l *loaded) error {
+	info, err := t.obj.Mailweir.Info()
+	if err != nil {
+		return fmt.Errorf("ask for the packet program's id: %w", err)
+	}
+	t.progID, _ = info.ID()
+	if t.cfg, err = t.memory(t.obj.Cfg); err != nil {
+		return err
+	}
+	hint, err := t.memory(t.obj.PrefixHint)
+	if err != nil {
+		return err
+	}
+	t.tables[inPrefix4], t.tables[inPrefix6] = newTries(&t.obj.FilterMaps, bpf.NewPrefixHint(hint))
+	firsts, err := t.memory(t.obj.Firsts)
+	if err != nil {
+		return err
+	}
+	return t.prepareSingles(l, bpf.NewFirsts(firsts))
+}
+
+func (t *Table) memory(m *ebpf.Map) ([]byte, error) {
+	mem, err := bpf.Memory(m)
+	if err == nil {
+		t.maps = append(t.maps, mem)
+	}
+	return mem, err
 }
 
 // spec is the program and maps to load, sized and named for these options.
@@ -179,9 +212,6 @@ func (t *Table) spec() (*ebpf.CollectionSpec, error) {
 	spec, err := bpf.LoadFilter()
 	if err != nil {
 		return nil, fmt.Errorf("read the packet program: %w", err)
-	}
-	for _, name := range []string{bpf.FilterMapBan4, bpf.FilterMapBan6} {
-		spec.Maps[name].MaxEntries = uint32(t.opt.MaxBans)
 	}
 	spec.Programs[bpf.FilterProgMailweir].Name = programName(t.opt.PinDir)
 	return spec, nil
@@ -197,17 +227,13 @@ func programName(pinDir string) string {
 	return fmt.Sprintf("mailweir_%05x", h.Sum32()&0xfffff)
 }
 
-// setWord writes the map cfg. Packets see all its bits change at once.
-func (t *Table) setWord(word uint64) error {
-	if word == t.word {
-		return nil
-	}
-	if err := t.obj.Cfg.Put(uint32(0), word); err != nil {
-		return fmt.Errorf("write the map cfg: %w", err)
-	}
-	t.word = word
-	return nil
-}
+// word is the one of cfg that says what is in force.
+func (t *Table) word() uint64 { return atomic.LoadUint64(t.mode()) }
+
+// setWord writes it. Packets see all its bits change at once.
+func (t *Table) setWord(word uint64) { atomic.StoreUint64(t.mode(), word) }
+
+func (t *Table) mode() *uint64 { return (*uint64)(unsafe.Pointer(&t.cfg[0])) }
 
 // Close lets go of maps and links. Bans stay in force, and end by themselves.
 func (t *Table) Close() error {
@@ -224,6 +250,16 @@ func (t *Table) release() error {
 		errs = errors.Join(errs, l.Close())
 		delete(t.links, index)
 	}
+	for _, n := range []int{inBan4, inBan6} {
+		if s, ok := t.tables[n].(*singles); ok && s.table != nil {
+			errs = errors.Join(errs, s.table.Close())
+		}
+	}
+	t.tables = [tableCount]banTable{}
+	for _, mem := range t.maps {
+		errs = errors.Join(errs, unix.Munmap(mem))
+	}
+	t.cfg, t.maps = nil, nil
 	if t.obj != nil {
 		errs = errors.Join(errs, t.obj.Close())
 		t.obj = nil

@@ -1,0 +1,396 @@
+package bpf
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"net/netip"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+)
+
+// The clock of ban tables: CLOCK_MONOTONIC in ticks of 2^27 ns.
+const (
+	TickShift = 27
+	ForEver   = math.MaxUint32 // an end that never comes
+)
+
+// MinBans is the size of the smallest table, as the logarithm of its buckets.
+const MinBans = 8
+
+// Tables is how many tables of a family can stand side by side: two of each
+// size. A table of 2^n buckets has place 2n or 2n+1.
+const Tables = 64
+
+// Hash is the key of the hash of ban tables.
+type Hash [2]uint64
+
+// NewHash draws one.
+func NewHash() Hash {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return Hash{binary.NativeEndian.Uint64(b[:8]) | 1, binary.NativeEndian.Uint64(b[8:]) | 1}
+}
+
+// Key is a banned prefix: its bytes as they are in a packet. Of IPv4 there are
+// single addresses only, in Hi.
+type Key struct {
+	Hi, Lo uint64
+	Bits   uint8
+}
+
+// KeyOf is the key of p.
+func KeyOf(p netip.Prefix) Key {
+	if a := p.Addr(); a.Is4() {
+		b := a.As4()
+		return Key{Hi: uint64(binary.NativeEndian.Uint32(b[:])), Bits: 32}
+	}
+	b := p.Addr().As16()
+	return Key{binary.NativeEndian.Uint64(b[:8]), binary.NativeEndian.Uint64(b[8:]), uint8(p.Bits())}
+}
+
+// Prefix is the inverse of KeyOf; v6 says of which family k is.
+func (k Key) Prefix(v6 bool) netip.Prefix {
+	var b [16]byte
+	if !v6 {
+		binary.NativeEndian.PutUint32(b[:], uint32(k.Hi))
+		return netip.PrefixFrom(netip.AddrFrom4([4]byte(b[:4])), 32)
+	}
+	binary.NativeEndian.PutUint64(b[:8], k.Hi)
+	binary.NativeEndian.PutUint64(b[8:], k.Lo)
+	return netip.PrefixFrom(netip.AddrFrom16(b), int(k.Bits))
+}
+
+// Sum is the hash of k, as bans.h has it.
+func (h Hash) Sum(k Key, v6 bool) uint64 {
+	s := k.Hi * h[0]
+	s ^= s >> 32
+	if v6 {
+		s = (s + k.Lo) * h[1]
+		s = ((s ^ s>>32) + uint64(k.Bits)) * h[0]
+	} else {
+		s *= h[1]
+	}
+	return s ^ s>>32
+}
+
+// Bans writes a table of single bans; bans.h says how it is made. It is for one
+// writer; packets read meanwhile, once Live is set.
+type Bans struct {
+	Map  *ebpf.Map
+	V6   bool
+	Log2 int    // of the number of buckets
+	Live func() // returns when no packet is under way that came before; nil: none looks at the table
+	hash Hash
+	used int
+	mem  []byte
+	hint []uint64 // a word for each bucket
+	slot []uint64
+	hits []uint32 // of IPv4
+}
+
+// MakeBans makes an empty table in the kernel.
+func MakeBans(v6 bool, log2 int, h Hash) (*Bans, error) {
+	b := &Bans{V6: v6, Log2: log2, hash: h}
+	m, err := ebpf.NewMap(b.spec())
+	if err != nil {
+		return nil, fmt.Errorf("make a table for %d bans: %w", b.Capacity(), err)
+	}
+	if err := b.open(m); err != nil {
+		m.Close()
+		return nil, err
+	}
+	return b, nil
+}
+
+// OpenBans opens a table that another process has made. The caller gives up m.
+func OpenBans(m *ebpf.Map, v6 bool, log2 int, h Hash) (*Bans, error) {
+	b := &Bans{V6: v6, Log2: log2, hash: h}
+	if want := b.spec(); m.MaxEntries() != want.MaxEntries || m.ValueSize() != want.ValueSize || m.Flags() != want.Flags {
+		m.Close()
+		return nil, fmt.Errorf("open a table of bans: %w", ebpf.ErrMapIncompatible)
+	}
+	if err := b.open(m); err != nil {
+		m.Close()
+		return nil, err
+	}
+	b.Each(func(int, Key, uint32) { b.used++ })
+	return b, nil
+}
+
+func (b *Bans) open(m *ebpf.Map) error {
+	mem, err := Memory(m)
+	if err != nil {
+		return err
+	}
+	b.Map, b.mem = m, mem
+	b.divide(words(mem))
+	return nil
+}
+
+// spec is the array that holds the table.
+func (b *Bans) spec() *ebpf.MapSpec {
+	s := &ebpf.MapSpec{Name: "mailweir_ban4", Type: ebpf.Array, KeySize: 4, Flags: unix.BPF_F_MMAPABLE | unix.BPF_F_INNER_MAP}
+	n := uint32(1) << b.Log2
+	s.ValueSize, s.MaxEntries = 64, n/8+n+n/2
+	if b.V6 {
+		s.Name, s.ValueSize, s.MaxEntries = "mailweir_ban6", 128, n/16+n
+	}
+	return s
+}
+
+// divide gives words their meaning.
+func (b *Bans) divide(words []uint64) {
+	n := 1 << b.Log2
+	b.hint, words = words[:n], words[n:]
+	if b.V6 {
+		b.slot = words[:n*16]
+		return
+	}
+	b.slot = words[:n*8]
+	b.hits = unsafe.Slice((*uint32)(unsafe.Pointer(&words[n*8])), n*8)
+}
+
+// Memory maps the values of m.
+func Memory(m *ebpf.Map) ([]byte, error) {
+	mem, err := unix.Mmap(m.FD(), 0, int(m.MaxEntries())*int(m.ValueSize()), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("map %s into memory: %w", m, err)
+	}
+	return mem, nil
+}
+
+// Close lets go of the table.
+func (b *Bans) Close() error {
+	if b.mem != nil {
+		_ = unix.Munmap(b.mem)
+		b.mem, b.hint, b.slot, b.hits = nil, nil, nil, nil
+	}
+	return b.Map.Close()
+}
+
+// slots is how many there are in a bucket.
+func (b *Bans) slots() int {
+	if b.V6 {
+		return 4
+	}
+	return 8
+}
+
+// Capacity is how many slots there are.
+func (b *Bans) Capacity() int { return b.slots() << b.Log2 }
+
+// Used is how many bans there are, with those that are over.
+func (b *Bans) Used() int { return b.used }
+
+// Room says whether n bans more leave a quarter free: fuller tables have full
+// pairs of buckets.
+func (b *Bans) Room(n int) bool { return b.used+n <= b.Capacity()/4*3 }
+
+// home is where a ban belongs.
+type home struct {
+	first, second int // buckets
+	tag           uint
+}
+
+func (b *Bans) home(k Key) home {
+	sum, mask := b.hash.Sum(k, b.V6), uint32(1)<<b.Log2-1
+	tag := uint32(sum >> 58)
+	first := uint32(sum) & mask
+	return home{int(first), int((first ^ (tag+1)*0x9e3779b1) & mask), uint(tag)}
+}
+
+// The words of a slot of IPv6.
+const (
+	hi = iota
+	lo
+	meta
+	hits
+)
+
+// at reads a slot; an end of 0 is none.
+func (b *Bans) at(n int) (k Key, end uint32) {
+	if b.V6 {
+		s := b.slot[4*n : 4*n+4]
+		return Key{s[hi], s[lo], uint8(s[meta])}, uint32(s[meta] >> 32)
+	}
+	w := b.slot[n]
+	return Key{Hi: w >> 32, Bits: 32}, uint32(w)
+}
+
+// write fills a free slot. Packets see the ban with the last store.
+func (b *Bans) write(n int, k Key, end uint32) {
+	atomic.StoreUint32(b.count(n), 0)
+	if !b.V6 {
+		atomic.StoreUint64(&b.slot[n], k.Hi<<32|uint64(end))
+		return
+	}
+	s := b.slot[4*n : 4*n+4]
+	atomic.StoreUint64(&s[hi], k.Hi)
+	atomic.StoreUint64(&s[lo], k.Lo)
+	use := (uint32(s[meta])>>8 + 1) << 8
+	atomic.StoreUint64(&s[meta], uint64(end)<<32|uint64(use)|uint64(k.Bits))
+}
+
+// setEnd changes the end of a ban, or clears its slot by an end of 0.
+func (b *Bans) setEnd(n int, end uint32) {
+	switch {
+	case b.V6:
+		m := &b.slot[4*n+meta]
+		atomic.StoreUint64(m, uint64(end)<<32|*m&math.MaxUint32)
+	case end == 0:
+		atomic.StoreUint64(&b.slot[n], 0)
+	default:
+		atomic.StoreUint64(&b.slot[n], b.slot[n]&^math.MaxUint32|uint64(end))
+	}
+}
+
+func (b *Bans) count(n int) *uint32 {
+	if b.V6 {
+		return (*uint32)(unsafe.Pointer(&b.slot[4*n+hits]))
+	}
+	return &b.hits[n]
+}
+
+// Hits is how many packets the ban in slot n has dropped. It stops at its
+// largest number.
+func (b *Bans) Hits(n int) uint32 { return atomic.LoadUint32(b.count(n)) }
+
+// AddHits adds to them.
+func (b *Bans) AddHits(n int, some uint32) {
+	for {
+		old := b.Hits(n)
+		if atomic.CompareAndSwapUint32(b.count(n), old, old+min(some, math.MaxUint32-old)) {
+			return
+		}
+	}
+}
+
+// Find says in which slot k is, and when its ban ends.
+func (b *Bans) Find(k Key) (n int, end uint32, ok bool) {
+	h := b.home(k)
+	if b.hint[h.first]>>h.tag&1 == 0 {
+		return 0, 0, false
+	}
+	for _, bucket := range [2]int{h.first, h.second} {
+		for n := bucket * b.slots(); n < (bucket+1)*b.slots(); n++ {
+			if have, end := b.at(n); end != 0 && have == k {
+				return n, end, true
+			}
+		}
+	}
+	return 0, 0, false
+}
+
+// Put bans k until end, anew or with another end. A ban that is over at now
+// starts to count anew; fresh says that it does. No room is an error of the
+// table: a larger one is needed.
+func (b *Bans) Put(k Key, end, now uint32) (fresh, ok bool) {
+	if n, was, found := b.Find(k); found {
+		if fresh = was <= now; fresh {
+			atomic.StoreUint32(b.count(n), 0)
+		}
+		b.setEnd(n, end)
+		return fresh, true
+	}
+	h := b.home(k)
+	n, ok := b.free(h)
+	if !ok {
+		return false, false
+	}
+	atomic.StoreUint64(&b.hint[h.first], b.hint[h.first]|1<<h.tag)
+	b.write(n, k, end)
+	b.used++
+	return true, true
+}
+
+// free finds a free slot, in the emptier of two buckets.
+func (b *Bans) free(h home) (n int, ok bool) {
+	first, free1 := b.freeIn(h.first)
+	second, free2 := b.freeIn(h.second)
+	switch {
+	case free1 == 0 && free2 == 0:
+		return b.makeRoom(h)
+	case free1 >= free2:
+		return first, true
+	}
+	return second, true
+}
+
+func (b *Bans) freeIn(bucket int) (n, free int) {
+	for i := bucket * b.slots(); i < (bucket+1)*b.slots(); i++ {
+		if _, end := b.at(i); end == 0 {
+			n, free = i, free+1
+		}
+	}
+	return n, free
+}
+
+// makeRoom moves a ban out of two full buckets into its other one.
+func (b *Bans) makeRoom(h home) (n int, ok bool) {
+	for _, bucket := range [2]int{h.first, h.second} {
+		for n := bucket * b.slots(); n < (bucket+1)*b.slots(); n++ {
+			k, _ := b.at(n)
+			other := b.home(k)
+			if to, free := b.freeIn(other.first ^ other.second ^ bucket); free > 0 {
+				b.move(n, to)
+				return n, true
+			}
+		}
+	}
+	return 0, false
+}
+
+// move leaves the ban in both slots until no packet can have looked into the new
+// one before, and into the old one after.
+func (b *Bans) move(from, to int) {
+	k, end := b.at(from)
+	b.write(to, k, end)
+	if b.Live != nil {
+		b.Live()
+	}
+	b.setEnd(from, 0)
+	b.AddHits(to, b.Hits(from))
+}
+
+// Remove lifts the ban of k. The hint goes after it, unless another needs it:
+// all that share a bit share both buckets.
+func (b *Bans) Remove(k Key) bool {
+	n, _, ok := b.Find(k)
+	if !ok {
+		return false
+	}
+	b.setEnd(n, 0)
+	b.used--
+	h := b.home(k)
+	for _, bucket := range [2]int{h.first, h.second} {
+		for n := bucket * b.slots(); n < (bucket+1)*b.slots(); n++ {
+			if other, end := b.at(n); end != 0 && b.home(other) == h {
+				return true
+			}
+		}
+	}
+	atomic.StoreUint64(&b.hint[h.first], b.hint[h.first]&^(1<<h.tag))
+	return true
+}
+
+// Each calls yield with every ban, also with those that are over.
+func (b *Bans) Each(yield func(n int, k Key, end uint32)) {
+	for n := range b.Capacity() {
+		if k, end := b.at(n); end != 0 {
+			yield(n, k, end)
+		}
+	}
+}
+
+// WaitForPackets returns when no processor is still at a packet that it began
+// before: such a one may be looking where nobody may look any more. Where the
+// kernel has no such call, packets are long done by now.
+func WaitForPackets() {
+	const global = 1 // MEMBARRIER_CMD_GLOBAL
+	_, _, _ = unix.Syscall(unix.SYS_MEMBARRIER, global, 0, 0)
+}
