@@ -45,8 +45,14 @@ func checkedConfig(path string) (config.Config, error) {
 
 // startConfig is the configuration to start a role with: the file, or where
 // that is bad the last one that was good, with an alarm. Each role keeps its
-// own in its own folder of state_dir.
+// own in its own folder of state_dir. Whoever is root yet, such as a mail role
+// that has still to become its user, keeps it with guard: what lies in the mail
+// role's folder, one who took that role over may have written, and as root it
+// would say which user to become and which folders to give away.
 func startConfig(path, role string) (cfg config.Config, alarms []string, err error) {
+	if os.Geteuid() == 0 {
+		role = "guard"
+	}
 	cfg, problems, err := readConfig(path)
 	kept := filepath.Join(cfg.StateDir, role, "weir.toml.good")
 	if err == nil && !problems.Bad() {

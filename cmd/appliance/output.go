@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -9,13 +10,38 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 )
 
 // printJSON writes v as one line.
 func (c *cli) printJSON(v any) error {
-	e := json.NewEncoder(c.out)
+	e := json.NewEncoder(jsonOut{c.out})
 	e.SetEscapeHTML(false) // for people and jq, not for browsers
 	return e.Encode(v)
+}
+
+// jsonOut writes JSON, a whole value at a time, so that it does no harm to a
+// terminal either: encoding/json escapes the control characters of ASCII only,
+// and a stranger's Message-ID may have those above it, or turn the line round.
+type jsonOut struct{ w io.Writer }
+
+func (o jsonOut) Write(b []byte) (int, error) {
+	var safe bytes.Buffer
+	for rest := b; len(rest) > 0; {
+		r, n := utf8.DecodeRune(rest)
+		switch {
+		case r == '\r': // between two tokens: nowhere else does JSON have one
+		case r >= 0x7f && drives(r):
+			fmt.Fprintf(&safe, "\\u%04x", r)
+		default:
+			safe.Write(rest[:n])
+		}
+		rest = rest[n:]
+	}
+	if _, err := o.w.Write(safe.Bytes()); err != nil {
+		return 0, err
+	}
+	return len(b), nil
 }
 
 // say writes one line for people, without blanks where its last words are
@@ -61,11 +87,17 @@ func (t *table) flush() error { return t.w.Flush() }
 // printable replaces what is no printable character of text.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || (r >= 0x80 && r < 0xa0) || (r >= 0x202a && r <= 0x202e) || (r >= 0x2066 && r <= 0x2069) {
+		if drives(r) {
 			return '?'
 		}
 		return r
 	}, s)
+}
+
+// drives says whether r does something to a terminal in place of being shown
+// there: controls, line ends, and what turns the direction of writing.
+func drives(r rune) bool {
+	return r < ' ' || r >= 0x7f && r < 0xa0 || r >= 0x2028 && r <= 0x202e || r >= 0x2066 && r <= 0x2069
 }
 
 // printableLines does the same to each line of a text.

@@ -57,7 +57,8 @@ func TestLyingMailRoleDrivesNoTerminal(t *testing.T) {
 	t.Cleanup(cancel)
 	go control.Serve(ctx, l, []uint32{uint32(os.Getuid())}, mux)
 
-	for _, command := range []string{"records", "why 203.0.113.7", "top", "status", "test --from 203.0.113.7", "geo lookup 203.0.113.7"} {
+	for _, command := range []string{"records", "why 203.0.113.7", "top", "status", "test --from 203.0.113.7", "geo lookup 203.0.113.7",
+		"records --json", "why 203.0.113.7 --json", "top --json"} {
 		var out, said bytes.Buffer
 		c := &cli{in: strings.NewReader(""), out: &out, err: &said, now: time.Now}
 		c.execute(t.Context(), append([]string{"--run-dir", dir}, strings.Fields(command)...))
@@ -68,5 +69,22 @@ func TestLyingMailRoleDrivesNoTerminal(t *testing.T) {
 		if !strings.Contains(all, "owned") {
 			t.Errorf("weir %s shows nothing of the answer: %q", command, all)
 		}
+	}
+}
+
+// What is escaped for terminals reads as the same value.
+func TestJSONForTerminalsIsTheSameJSON(t *testing.T) {
+	const evil = "\x1b\u009b31m\u202e\u2028\u2066\x7f \xff ü☺\U0001f600"
+	var out bytes.Buffer
+	c := &cli{out: &out}
+	if err := c.printJSON(evil); err != nil {
+		t.Fatal(err)
+	}
+	if strings.ContainsFunc(strings.TrimSuffix(out.String(), "\n"), drives) {
+		t.Errorf("written as %q", out.String())
+	}
+	var back string
+	if err := json.Unmarshal(out.Bytes(), &back); err != nil || back != strings.ToValidUTF8(evil, "\ufffd") {
+		t.Errorf("%q reads as %q, %v", out.String(), back, err)
 	}
 }

@@ -51,7 +51,7 @@ func (c *cli) listRecords(cmd *cobra.Command, q recordsRequest) error {
 	err := newMailClient(c.runDir).records(cmd.Context(), q, func(raw json.RawMessage) error {
 		n++
 		if c.json {
-			_, err := fmt.Fprintf(c.out, "%s\n", raw)
+			_, err := fmt.Fprintf(jsonOut{c.out}, "%s\n", raw)
 			return err
 		}
 		var l record.Line

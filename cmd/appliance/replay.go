@@ -92,7 +92,7 @@ func (c *cli) replay(ctx context.Context, cfg config.Config, in io.Reader) error
 		}
 	}
 	out := bufio.NewWriterSize(c.out, 1<<16)
-	enc := json.NewEncoder(out)
+	enc := json.NewEncoder(jsonOut{out})
 	enc.SetEscapeHTML(false)
 	sum, err := p.Play(enc.Encode)
 	if err == nil {
