@@ -130,9 +130,10 @@ func appendText(b []byte, s string) []byte {
 }
 
 // printable replaces control characters: a line feed that a stranger put into
-// his HELO must not begin a line in somebody's log.
+// his HELO must not begin a line in somebody's log, nor what turns the direction
+// of writing make the line say something else.
 func printable(r rune) rune {
-	if r < ' ' || r >= 0x7f && r < 0xa0 || r == '\u2028' || r == '\u2029' {
+	if r < ' ' || r >= 0x7f && r < 0xa0 || r >= '\u2028' && r <= '\u202e' || r >= '\u2066' && r <= '\u2069' {
 		return utf8.RuneError
 	}
 	return r
