@@ -29,6 +29,7 @@ var arrows = map[string]string{
 	"smtp/relay":          "smtp smtp/address smtp/reply ref",
 	"smtp/harvest":        "smtp smtp/reply ref",
 	"smtp/complaint":      "smtp smtp/address smtp/reply ref",
+	"smtp/rdns":           "",
 	"record":              "record/syslog smtp smtp/reply ref",
 	"record/syslog":       "",
 	"record/replay":       "record smtp smtp/harvest smtp/reply ref",
