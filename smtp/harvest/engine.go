@@ -72,7 +72,12 @@ func (w *engine) event(t time.Time, src smtp.Source, r smtp.Recipient, null bool
 	e := &event{now: at(t), time: t, src: src, rcpt: r, to: strings.ToLower(r.To), null: null}
 	e.hash = w.hash(e.to)
 	e.person = w.hash(untagged(e.to))
-	e.domain = w.domain(e.to[strings.LastIndexByte(e.to, '@')+1:])
+	name := e.to[strings.LastIndexByte(e.to, '@')+1:]
+	if r.Reason == reply.Relaying { // not ours: it must not push out what is
+		e.domain = &domain{name: name}
+		return e
+	}
+	e.domain = w.domain(name)
 	return e
 }
 
@@ -368,17 +373,8 @@ func (w *engine) trapped(e *event) (smtp.Conviction, bool) {
 // domains (it looks for a relay) and what it is.
 func (w *engine) refusedFor(e *event) (smtp.Conviction, bool) {
 	switch {
-	case e.rcpt.Reason == reply.Relaying && w.rules.ForeignPerHour > 0:
-		n := w.rules.ForeignPerHour
-		if !e.lenient.stranger() {
-			n *= 4
-		}
-		o := w.offend(e.source)
-		addHit(&o.Foreign, w.hash(e.domain.name), e.now, 4*w.rules.ForeignPerHour)
-		e.source.guessed(e.to)
-		if hitsWithin(o.Foreign, e.now, anHour) >= n {
-			return w.convict(e.now, e.source, e.lenient.tier, reply.RelayProbe, RuleForeign, hour, counts{}), true
-		}
+	case e.rcpt.Reason == reply.Relaying:
+		return w.foreign(e)
 	case persistent(e.rcpt.Reason) && w.rules.RefusedPerHour > 0:
 		o := w.offend(e.source)
 		addMoment(&o.Refused, e.now, w.rules.RefusedPerHour)

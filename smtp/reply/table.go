@@ -119,7 +119,7 @@ var table = []Row{
 	{"complaint", Complaint, "", Drop, say(554, 5, 7, 1, "Refused"),
 		"Recipients proved that they got unwanted mail from the source (weir complain)."},
 	{"relay_probe", RelayProbe, "", Drop, say(554, 5, 7, 1, "Relaying refused: we do not take mail for that domain"),
-		"The source tried five foreign domains in an hour: it looks for an open relay."},
+		"The source tried foreign domains of five owners in an hour: it looks for an open relay."},
 	{"harvest", TooManyUnknown, "", Defer, say(421, 4, 7, 0, "Too many unknown recipients in one session"),
 		"Most recipients of the session do not exist: it is closed, and three of those in a day are a conviction."},
 	{"harvest", UnderAttack, "", Defer, say(451, 4, 7, 1, "Try again later"),
