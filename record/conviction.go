@@ -17,7 +17,9 @@ type Conviction struct {
 	Peer     netip.Addr   `json:"peer"`
 	Time     Time         `json:"time"`
 	Reason   reply.Reason `json:"reason"`
-	Enforced bool         `json:"enforced"` // false: observed only, or guard did not take it
+	Enforced bool         `json:"enforced"`
+	Left     smtp.Left    `json:"left,omitempty"` // why it is not enforced
+	Tier     smtp.Tier    `json:"tier,omitempty"` // of the source
 	Rule     string       `json:"rule"`
 	Window   string       `json:"window,omitempty"` // "1h0m0s"
 	Unknown  int          `json:"unknown"`          // distinct recipients
@@ -28,7 +30,7 @@ type Conviction struct {
 func newConviction(r ref.Ref, peer netip.Addr, at time.Time, c smtp.Conviction, enforced bool) Conviction {
 	e := &c.Evidence
 	k := Conviction{
-		Ref: r, Peer: peer.Unmap(), Time: Time{at}, Reason: c.Reason, Enforced: enforced,
+		Ref: r, Peer: peer.Unmap(), Time: Time{at}, Reason: c.Reason, Enforced: enforced, Left: c.Left, Tier: c.Tier,
 		Rule: e.Rule, Unknown: e.Unknown, Valid: e.Valid, Guesses: slices.Clone(e.Guesses),
 	}
 	if e.Window > 0 {

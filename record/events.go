@@ -145,6 +145,7 @@ func convictionEvent(c *Conviction) *syslog.Message {
 	p.number("unknown", int64(c.Unknown))
 	p.number("valid", int64(c.Valid))
 	p.text("enforced", strconv.FormatBool(c.Enforced))
+	p.text("left", string(c.Left))
 	return &syslog.Message{
 		Severity: syslog.Notice, Time: c.Time.Time, ID: "CONVICTION", Params: p,
 		Text: fmt.Sprintf("convicted: %s", c.Reason),

@@ -99,7 +99,7 @@ func (s *session) believed(r Recipient, c *Conviction) reply.Reason {
 	}
 	s.server.log.Warn("a conviction counts nothing, the directory cannot be believed; see weir status",
 		"peer", s.peer.String(), "rcpt", r.To, "why", why)
-	c.Spared = true
+	c.Spared, c.Left = true, LeftDirectory
 	return reply.OracleAway
 }
 
@@ -137,18 +137,22 @@ func (s *session) hold(d time.Duration) {
 // the evidence is kept.
 func (s *session) convict(t *transaction, now time.Time, c Conviction) {
 	v := Verdict{Action: reply.Log, Reason: c.Reason, Detail: c.Evidence.Rule}
-	enforced := false
-	if !s.policy.Observe && !c.Spared && s.tier != Protected {
+	c.Tier, c.Left = s.tier, s.left(c)
+	if c.Left == LeftEnforced {
 		err := s.offend(c.Reason, t.Facts.Ref)
-		if enforced = err == nil; !errors.Is(err, ErrSpared) {
+		switch {
+		case errors.Is(err, ErrSpared):
+			c.Left = LeftProtected
+		case err != nil:
+			c.Left = LeftGuard
+			s.server.unfiled.put(s.peer, offence{c.Reason, t.Facts.Ref, now})
+			fallthrough
+		default:
 			v.Action = reply.Drop
 			s.server.resetOthers(s)
 		}
-		if v.Action == reply.Drop && !enforced {
-			s.server.unfiled.put(s.peer, offence{c.Reason, t.Facts.Ref, now})
-		}
 	}
-	s.server.opts.Recorder.Convicted(t.Facts.Ref, s.peer, now, c, enforced)
+	s.server.opts.Recorder.Convicted(t.Facts.Ref, s.peer, now, c, c.Left == LeftEnforced)
 	if v.Action == reply.Log { // else the refusal is counted
 		s.count(c.Reason)
 	}
@@ -159,6 +163,21 @@ func (s *session) convict(t *transaction, now time.Time, c Conviction) {
 		s.convicted = true
 		t.decide(Dropped, c.Reason, reply.Reply{})
 	}
+}
+
+// left is why a conviction bans nobody, as far as that is known here.
+func (s *session) left(c Conviction) Left {
+	switch {
+	case s.tier == Protected:
+		return LeftProtected
+	case c.Left != LeftEnforced:
+		return c.Left
+	case c.Spared:
+		return LeftKnownGood
+	case s.policy.Observe:
+		return LeftObserve
+	}
+	return LeftEnforced
 }
 
 var errNoOffender = errors.New("nobody takes offences")

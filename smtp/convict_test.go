@@ -110,7 +110,7 @@ func TestObserveConvictsNobody(t *testing.T) {
 	c.ask("DATA", "354")
 	c.ask("\r\n.", "250 ")
 	got := w.recorder.convictions()
-	if len(got) != 1 || got[0].enforced || len(w.offender.filed()) != 0 {
+	if len(got) != 1 || got[0].left != smtp.LeftObserve || len(w.offender.filed()) != 0 {
 		t.Fatalf("convictions %+v, offences %v", got, w.offender.filed())
 	}
 	r := w.recorder.wait(t, 0)
@@ -132,7 +132,7 @@ func TestSourceSparedByGuard(t *testing.T) {
 	c.ask("RCPT TO:<alice@office.example>", "250 ")
 	other.ask("NOOP", "250 ")
 	w.dial("127.0.0.5").expect("220 ")
-	if got := w.recorder.convictions(); len(got) != 1 || got[0].enforced {
+	if got := w.recorder.convictions(); len(got) != 1 || got[0].enforced || got[0].left != smtp.LeftProtected {
 		t.Errorf("convictions: %+v", got)
 	}
 }
@@ -147,7 +147,7 @@ func TestOffenceIsFiledAgain(t *testing.T) {
 	guess(c, 5)
 	c.ended()
 	w.recorder.wait(t, 0)
-	if got := w.recorder.convictions(); len(got) != 1 || got[0].enforced {
+	if got := w.recorder.convictions(); len(got) != 1 || got[0].enforced || got[0].left != smtp.LeftGuard {
 		t.Fatalf("convictions: %+v", got)
 	}
 	w.refused("127.0.0.5")

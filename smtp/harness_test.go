@@ -185,6 +185,7 @@ type conviction struct {
 	peer     netip.Addr
 	evidence smtp.Evidence
 	enforced bool
+	left     smtp.Left
 }
 
 func newRecorder() *recorder {
@@ -208,7 +209,7 @@ func (r *recorder) Record(t smtp.Transaction) {
 func (r *recorder) Convicted(id ref.Ref, peer netip.Addr, _ time.Time, c smtp.Conviction, enforced bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.convicted = append(r.convicted, conviction{id, peer, c.Evidence, enforced})
+	r.convicted = append(r.convicted, conviction{id, peer, c.Evidence, enforced, c.Left})
 }
 
 func (r *recorder) convictions() []conviction {

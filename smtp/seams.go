@@ -141,7 +141,23 @@ type Conviction struct {
 	// Spared says that nobody is to be banned for it: the source was known to
 	// be good. The evidence is kept and an alarm stands; trust ends here.
 	Spared bool
+	// Tier is how well the source was known; the session says so, and Left.
+	Tier Tier
+	Left Left
 }
+
+// Left is why nobody was banned for a conviction.
+type Left string
+
+// The causes, in the order in which they are looked at.
+const (
+	LeftEnforced  Left = ""           // somebody was
+	LeftProtected Left = "protected"  // the operator protects the source
+	LeftKnownGood Left = "known_good" // the source was trusted, see Conviction.Spared
+	LeftDirectory Left = "directory"  // the directory cannot be believed
+	LeftObserve   Left = "observe"    // nothing is enforced
+	LeftGuard     Left = "guard"      // guard did not take it; the next connection files it again
+)
 
 // Evidence is why a source was convicted: kept under the ref of the ban and
 // shown by weir why.

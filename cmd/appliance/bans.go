@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -15,13 +16,27 @@ import (
 )
 
 func (c *cli) bansCommand() *cobra.Command {
-	return &cobra.Command{
+	would := false
+	since := guard.Duration(7 * 24 * time.Hour)
+	cmd := &cobra.Command{
 		Use:   "bans [ADDR|PREFIX]",
 		Short: "list who is banned, until when and why",
 		Long: `List the bans that stand, or those that cover an address or lie in a prefix.
-PACKETS are those that the kernel dropped of each. weir why ADDR tells more of one.`,
+PACKETS are those that the kernel dropped of each. weir why ADDR tells more of one.
+
+With --would: who would have been banned while observe = true, by what, and how much mail
+of each was accepted in that time. Look at those that are marked before you end it.`,
+		Example: `  weir bans
+  weir bans 203.0.113.0/24 --json
+  weir bans --would --since 30d`,
 		Args: args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if would {
+				if len(args) > 0 {
+					return control.Usagef("--would lists all sources: leave %s out, or see weir why %[1]s", args[0])
+				}
+				return c.listWould(cmd.Context(), c.now().Add(-since.Time()))
+			}
 			var within netip.Prefix
 			if len(args) == 1 {
 				var err error
@@ -32,6 +47,9 @@ PACKETS are those that the kernel dropped of each. weir why ADDR tells more of o
 			return c.listBans(cmd, within)
 		},
 	}
+	cmd.Flags().BoolVar(&would, "would", false, "who would have been banned while observing")
+	durationVar(cmd, &since, "since", "with --would: only the last 12h, 7d (default 7d)")
+	return cmd
 }
 
 // banned is a ban as weir bans shows it: what guard knows of it, and the

@@ -81,6 +81,7 @@ func (m *mailControl) handler() http.Handler {
 	mux.Handle("POST /records", control.Stream(m.records))
 	mux.Handle("POST /why", control.Handle(m.why))
 	mux.Handle("POST /evidence", control.Stream(m.evidence))
+	mux.Handle("POST /would", control.Stream(m.would))
 	mux.Handle("POST /test", control.Handle(m.test))
 	mux.Handle("POST /complain", control.Handle(m.complain))
 	mux.Handle("POST /top", control.Handle(m.top))

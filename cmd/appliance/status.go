@@ -132,7 +132,7 @@ func (c *cli) roleLine(r roleState) string {
 func (c *cli) printGuardStatus(g guard.Status) {
 	mode := g.Firewall
 	if g.Observe {
-		mode += ", observing: nothing is dropped"
+		mode += ", observing: nothing is dropped (weir bans --would: who would be)"
 	}
 	c.say("firewall  %s, %s, %s", mode, plural(g.Bans, "ban"), plural(g.Allow, "allowed prefix"))
 	if g.Firewall != "on" {
