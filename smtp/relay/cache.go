@@ -187,15 +187,17 @@ func (c *cache) doubts(to address.Mailbox) bool {
 	return ok
 }
 
-// room makes place for one more: of a few entries, the one not confirmed for
-// longest goes.
+// room makes place for one more: of a few entries, one with a tag (jane+x@)
+// goes, of which one mailbox has as many as a stranger makes up, else the one
+// not confirmed for longest.
 func (c *cache) room() {
 	if len(c.yes) < c.most {
 		return
 	}
 	oldest, looked := "", 0
 	for k, e := range c.yes { // begins anywhere
-		if oldest == "" || e.last < c.yes[oldest].last {
+		switch tagged, was := strings.Contains(k, "+"), strings.Contains(oldest, "+"); {
+		case oldest == "", tagged && !was, tagged == was && e.last < c.yes[oldest].last:
 			oldest = k
 		}
 		if looked++; looked == 16 {
@@ -205,8 +207,9 @@ func (c *cache) room() {
 	delete(c.yes, oldest)
 }
 
-// good returns a recipient of domain that was taken lately, the latest of some.
-func (c *cache) good(domain string) (to address.Mailbox, found bool) {
+// good returns a recipient of domain that was taken lately, but for one: the
+// latest of some, and one that was refused since only where there is no other.
+func (c *cache) good(domain string, but address.Mailbox) (to address.Mailbox, found bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var best entry
@@ -214,7 +217,7 @@ func (c *cache) good(domain string) (to address.Mailbox, found bool) {
 	seen := 0
 	for k, e := range c.yes {
 		local, ok := strings.CutSuffix(k, suffix)
-		if !ok || e.yes == 0 || found && e.last <= best.last {
+		if !ok || e.yes == 0 || local == but.Local || found && !e.better(best) {
 			continue
 		}
 		best, found = e, true
@@ -224,6 +227,14 @@ func (c *cache) good(domain string) (to address.Mailbox, found bool) {
 		}
 	}
 	return to, found
+}
+
+// better says whether more is to be expected of e than of another.
+func (e entry) better(than entry) bool {
+	if (e.doubt == 0) != (than.doubt == 0) {
+		return e.doubt == 0
+	}
+	return e.last > than.last
 }
 
 func (c *cache) size() int {

@@ -110,7 +110,10 @@ func plain(text string) string {
 // maxText is how much of an answer is looked at.
 const maxText = 1000
 
-const delimiters = " \t\r\n<>()[],;:\"'"
+const (
+	inAddress  = " \t\r\n<>()[],;:\"" // end one
+	delimiters = inAddress + "'"      // which a local part may have inside: o'hara@
+)
 
 // plainWord reads the first word or delimiter of s and returns its length and
 // what stands for it.
@@ -125,22 +128,38 @@ func plainWord(s string) (n int, word string) {
 		}
 		return end + 1, "@"
 	case c == '"':
-		if end := strings.IndexByte(s[1:], '"'); end >= 0 && strings.HasPrefix(s[end+2:], "@") {
-			return end + 3 + wordLength(s[end+3:]), "@"
+		if end := quotedLength(s); strings.HasPrefix(s[end:], "@") {
+			return end + 1 + wordLength(s[end+1:]), "@"
 		}
 		return 1, s[:1]
 	case strings.IndexByte(delimiters, c) >= 0:
 		return 1, s[:1]
 	}
-	n = wordLength(s)
-	if strings.IndexByte(s[:n], '@') >= 0 {
+	if n = lengthTo(s, inAddress); strings.IndexByte(s[:n], '@') >= 0 {
 		return n, "@"
 	}
+	n = wordLength(s)
 	return n, s[:n]
 }
 
-func wordLength(s string) int {
-	if n := strings.IndexAny(s, delimiters); n >= 0 {
+// quotedLength is the length of the Quoted-string that s begins with (RFC 5321
+// section 4.1.2), or of all of s where it has no end.
+func quotedLength(s string) int {
+	for i := 1; i < len(s); i++ {
+		switch s[i] {
+		case '\\':
+			i++
+		case '"':
+			return i + 1
+		}
+	}
+	return len(s)
+}
+
+func wordLength(s string) int { return lengthTo(s, delimiters) }
+
+func lengthTo(s, ends string) int {
+	if n := strings.IndexAny(s, ends); n >= 0 {
 		return n
 	}
 	return len(s)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"mailweir/smtp"
+	"mailweir/smtp/address"
 	"mailweir/smtp/reply"
 )
 
@@ -356,6 +357,32 @@ func TestProbe(t *testing.T) {
 		}
 		if _, ok := r.router.Probe(t.Context(), "other.example"); ok {
 			t.Error("a domain without route was probed")
+		}
+	})
+}
+
+// TestOneClosedMailboxIsNoBrokenDirectory: who owns a mailbox could have it
+// closed right after its mail, and guess for as long as the canary names it.
+func TestOneClosedMailboxIsNoBrokenDirectory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &fake{answer: only("old", "mine")}
+		r := newRig(t, "backend", "", s)
+		defer r.stop()
+		r.verify("old")
+		time.Sleep(time.Hour)
+		r.verify("mine")
+		s.set(only("old"))
+		for range 2 { // the second time it is not the first to be asked
+			if c, _ := r.router.Probe(t.Context(), "example.com"); !c.Healthy() || c.Broken() {
+				t.Errorf("one mailbox is gone: %+v", c)
+			}
+		}
+		if to, _ := r.memory.cache.good("example.com", address.Mailbox{}); to != box("old") {
+			t.Errorf("the next canary is %v", to)
+		}
+		s.set(only())
+		if c, _ := r.router.Probe(t.Context(), "example.com"); !c.Broken() {
+			t.Errorf("all are gone: %+v", c)
 		}
 	})
 }

@@ -133,8 +133,7 @@ func (c Canary) AcceptAll() bool { return c.Random == Taken }
 // but what is known of accept-all.
 func (d *directory) probe(ctx context.Context) Canary {
 	c := Canary{At: time.Now()}
-	if to, ok := d.cache.good(d.domain); ok {
-		f := d.askInOrder(ctx, to, true)
+	if f, ok := d.askKnown(ctx); ok {
 		c.Known = f.meaning
 		if f.meaning != Taken {
 			c.Words = printable(f.words(), 300)
@@ -146,6 +145,27 @@ func (d *directory) probe(ctx context.Context) Canary {
 		c.Words = printable(f.words(), 300)
 	}
 	return c
+}
+
+// askKnown asks for a recipient that was good; false: none is known. One that is
+// refused for good may have been closed since, as somebody could do on purpose
+// who owns one: then the word of another stands, and the first is in doubt.
+func (d *directory) askKnown(ctx context.Context) (finding, bool) {
+	first, ok := d.cache.good(d.domain, address.Mailbox{})
+	if !ok {
+		return finding{}, false
+	}
+	f := d.askInOrder(ctx, first, true)
+	if f.meaning != UnknownUser && f.meaning != Disabled {
+		return f, true
+	}
+	if other, ok := d.cache.good(d.domain, first); ok {
+		if second := d.askInOrder(ctx, other, true); second.meaning == Taken {
+			d.cache.refuse(first, f)
+			return second, true
+		}
+	}
+	return f, true
 }
 
 // canaried is the last canary that was sent to tell one answer from another.
@@ -177,13 +197,12 @@ func (d *directory) canarySings() bool {
 	if !last.at.IsZero() && time.Since(last.at) < probeEvery {
 		return last.sings
 	}
-	to, ok := d.cache.good(d.domain)
+	ctx, cancel := context.WithTimeout(d.life.ctx, askWait)
+	defer cancel()
+	f, ok := d.askKnown(ctx)
 	if !ok {
 		return false // asked again with the next one: it may be known by then
 	}
-	ctx, cancel := context.WithTimeout(d.life.ctx, askWait)
-	defer cancel()
-	f := d.askInOrder(ctx, to, true)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.canaried = canaried{time.Now(), f.meaning == Taken}

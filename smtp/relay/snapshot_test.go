@@ -92,6 +92,18 @@ func TestCacheIsBounded(t *testing.T) {
 	if !c.look(box("u4999"), now).yes {
 		t.Error("the newest is gone")
 	}
+	for i := range 3000 {
+		c.accept(box(fmt.Sprint("jane+", i)), now.Add(24*time.Hour))
+	}
+	left := 0
+	for i := range 5000 {
+		if c.look(box(fmt.Sprint("u", i)), now).yes {
+			left++
+		}
+	}
+	if left < 500 {
+		t.Errorf("the tags of one mailbox left %d others of 1000", left)
+	}
 	for i := range 50_000 {
 		c.remember(box(fmt.Sprint("x", i)), finding{at: now})
 	}
