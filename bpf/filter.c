@@ -4,10 +4,11 @@
 /*
  * filter.c: drop TCP packets of banned sources before they cost anything
  *
- * An XDP program. Of everything that comes in at an interface it drops two
+ * An XDP program. Of everything that comes in at an interface it drops three
  * things: IP packets whose header contradicts itself (the kernel would drop
- * them a moment later), and TCP packets to a protected port from a source that
- * is banned and not allowed. Everything else passes and is only counted.
+ * them a moment later), TCP packets to a protected port from a source that is
+ * banned and not allowed, and those that open a connection to one from where
+ * the operator denies it. Everything else passes and is only counted.
  *
  * The way of a packet, and the reason it is counted under when it ends there:
  *
@@ -16,16 +17,19 @@
  *   3  the source is of this link only    local
  *   4  walk to the TCP ports              not_tcp; not found: group "unknown"
  *   5  the port's group                   unprotected
- *   6  bans, longest prefix first         clean; no_port in group "unknown"
- *   7  allow, asked for the banned only   allowed
- *   8  observe                            observed, else banned (dropped)
+ *   6  bans, longest prefix first         go on to 8
+ *   7  new connections: where from        clean; no_port in group "unknown"
+ *   8  allow, asked only for who is       allowed
+ *      about to be dropped
+ *   9  observe                            observed, else banned or geo (dropped)
  *
  * A ban ends here, against the kernel's own clock, whether or not anything of
  * ours is alive. User space writes the maps (package firewall/xdp); the layouts
  * below are a contract with it and with maps that outlive an upgrade: a change
  * of meaning needs a new pin directory, not only a new type.
  *
- * packet.h reads the packet, bans.h and prefixes.h know who is banned.
+ * packet.h reads the packet, bans.h and prefixes.h know who is banned,
+ * geo.h where sources are.
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -52,6 +56,7 @@ enum reason {
 	REASON_ALLOWED,
 	REASON_OBSERVED,
 	REASON_BANNED,
+	REASON_GEO,
 	REASON_COUNT,
 	REASON_LOOK, /* not an end: go on to the bans */
 };
@@ -72,6 +77,9 @@ enum reason {
 /* Shifts of 6 bits each: which of the tables is in force. */
 #define CFG_TABLE4 16
 #define CFG_TABLE6 24
+/* Whether a world is loaded, and in which slot. */
+#define CFG_GEO (1ULL << 32)
+#define CFG_GEO_SLOT (1ULL << 33)
 
 struct config {
 	__u64 mode;
@@ -81,6 +89,7 @@ struct config {
 #include "packet.h"
 #include "prefixes.h"
 #include "bans.h"
+#include "geo.h"
 
 /* The four leading bytes always match whole: bits counts them too. */
 struct allow_key {
@@ -165,6 +174,14 @@ static __always_inline int find_ban(const struct flow *f, const struct config *c
 	return b->prefix != 0;
 }
 
+/* Step 7. Answers to connections of our own are late, so they always return. */
+static __always_inline int from_denied(const struct flow *f, __u8 group, __u64 mode)
+{
+	if (f->late || !(mode & CFG_GEO))
+		return 0;
+	return geo_denies(f->addr, f->family, group, mode & CFG_GEO_SLOT ? 1 : 0);
+}
+
 static __always_inline int judge(const struct flow *f, const struct config *c, __u64 mode)
 {
 	__u8 group = port_group(f, mode);
@@ -172,12 +189,15 @@ static __always_inline int judge(const struct flow *f, const struct config *c, _
 
 	if (group == GROUP_NONE)
 		return REASON_UNPROTECTED;
-	if (!find_ban(f, c, mode, &b))
-		return group == GROUP_UNKNOWN ? REASON_NO_PORT : REASON_CLEAN;
-	if (allowed(f, mode))
-		return REASON_ALLOWED;
-	strike(&b);
-	return REASON_BANNED;
+	if (find_ban(f, c, mode, &b)) {
+		if (allowed(f, mode))
+			return REASON_ALLOWED;
+		strike(&b);
+		return REASON_BANNED;
+	}
+	if (from_denied(f, group, mode))
+		return allowed(f, mode) ? REASON_ALLOWED : REASON_GEO;
+	return group == GROUP_UNKNOWN ? REASON_NO_PORT : REASON_CLEAN;
 }
 
 static __always_inline void count(__u32 reason)
@@ -208,13 +228,34 @@ int mailweir(struct xdp_md *ctx)
 	reason = read_frame(&c, &f);
 	if (reason == REASON_LOOK)
 		reason = judge(&f, config, mode);
-	drop = reason == REASON_BANNED || reason == REASON_MALFORMED;
+	drop = reason == REASON_BANNED || reason == REASON_GEO || reason == REASON_MALFORMED;
 	if (drop && mode & CFG_OBSERVE) {
 		reason = REASON_OBSERVED;
 		drop = 0;
 	}
 	count(reason);
 	return drop ? XDP_DROP : XDP_PASS;
+}
+
+/* What geo_kind says of the source of a frame, for who wants to know before a
+ * world is put in force: the first byte of the frame is the slot, the source is
+ * where a frame without VLAN tags has it. It is never attached. */
+SEC("xdp.frags")
+int mailweir_geo(struct xdp_md *ctx)
+{
+	void *pos = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	struct ethhdr *eth = pos;
+	struct iphdr *ip4 = pos + sizeof(*eth);
+	struct ipv6hdr *ip6 = pos + sizeof(*eth);
+	__u32 addr[4];
+
+	if ((void *)(ip6 + 1) <= end && eth->h_proto == bpf_htons(ETH_P_IPV6)) {
+		__builtin_memcpy(addr, &ip6->saddr, sizeof(addr));
+		return geo_kind(geo_half(addr), geo_half(addr + 2), eth->h_dest[0], 1);
+	}
+	if ((void *)(ip4 + 1) > end)
+		return 0;
+	return geo_kind(bpf_ntohl(ip4->saddr), 0, eth->h_dest[0], 0);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

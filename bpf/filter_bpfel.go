@@ -43,6 +43,12 @@ type FilterFirst struct {
 	At    uint64
 }
 
+type FilterGeoCount struct {
+	_      structs.HostLayout
+	Seen   uint64
+	Denied uint64
+}
+
 type FilterPrefix4Key struct {
 	_    structs.HostLayout
 	Bits uint32
@@ -59,17 +65,21 @@ type FilterPrefix6Key struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	FilterMapAllow      = "allow"
-	FilterMapBan4       = "ban4"
-	FilterMapBan6       = "ban6"
-	FilterMapCfg        = "cfg"
-	FilterMapCounters   = "counters"
-	FilterMapFirsts     = "firsts"
-	FilterMapPorts      = "ports"
-	FilterMapPrefix4    = "prefix4"
-	FilterMapPrefix6    = "prefix6"
-	FilterMapPrefixHint = "prefix_hint"
-	FilterProgMailweir  = "mailweir"
+	FilterMapAllow        = "allow"
+	FilterMapBan4         = "ban4"
+	FilterMapBan6         = "ban6"
+	FilterMapCfg          = "cfg"
+	FilterMapClassAction  = "class_action"
+	FilterMapClassCount   = "class_count"
+	FilterMapCounters     = "counters"
+	FilterMapFirsts       = "firsts"
+	FilterMapGeo          = "geo"
+	FilterMapPorts        = "ports"
+	FilterMapPrefix4      = "prefix4"
+	FilterMapPrefix6      = "prefix6"
+	FilterMapPrefixHint   = "prefix_hint"
+	FilterProgMailweir    = "mailweir"
+	FilterProgMailweirGeo = "mailweir_geo"
 )
 
 // LoadFilter returns the embedded CollectionSpec for Filter.
@@ -114,23 +124,27 @@ type FilterSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type FilterProgramSpecs struct {
-	Mailweir *ebpf.ProgramSpec `ebpf:"mailweir"`
+	Mailweir    *ebpf.ProgramSpec `ebpf:"mailweir"`
+	MailweirGeo *ebpf.ProgramSpec `ebpf:"mailweir_geo"`
 }
 
 // FilterMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type FilterMapSpecs struct {
-	Allow      *ebpf.MapSpec `ebpf:"allow"`
-	Ban4       *ebpf.MapSpec `ebpf:"ban4"`
-	Ban6       *ebpf.MapSpec `ebpf:"ban6"`
-	Cfg        *ebpf.MapSpec `ebpf:"cfg"`
-	Counters   *ebpf.MapSpec `ebpf:"counters"`
-	Firsts     *ebpf.MapSpec `ebpf:"firsts"`
-	Ports      *ebpf.MapSpec `ebpf:"ports"`
-	Prefix4    *ebpf.MapSpec `ebpf:"prefix4"`
-	Prefix6    *ebpf.MapSpec `ebpf:"prefix6"`
-	PrefixHint *ebpf.MapSpec `ebpf:"prefix_hint"`
+	Allow       *ebpf.MapSpec `ebpf:"allow"`
+	Ban4        *ebpf.MapSpec `ebpf:"ban4"`
+	Ban6        *ebpf.MapSpec `ebpf:"ban6"`
+	Cfg         *ebpf.MapSpec `ebpf:"cfg"`
+	ClassAction *ebpf.MapSpec `ebpf:"class_action"`
+	ClassCount  *ebpf.MapSpec `ebpf:"class_count"`
+	Counters    *ebpf.MapSpec `ebpf:"counters"`
+	Firsts      *ebpf.MapSpec `ebpf:"firsts"`
+	Geo         *ebpf.MapSpec `ebpf:"geo"`
+	Ports       *ebpf.MapSpec `ebpf:"ports"`
+	Prefix4     *ebpf.MapSpec `ebpf:"prefix4"`
+	Prefix6     *ebpf.MapSpec `ebpf:"prefix6"`
+	PrefixHint  *ebpf.MapSpec `ebpf:"prefix_hint"`
 }
 
 // FilterVariableSpecs contains global variables before they are loaded into the kernel.
@@ -159,16 +173,19 @@ func (o *FilterObjects) Close() error {
 //
 // It can be passed to LoadFilterObjects or ebpf.CollectionSpec.LoadAndAssign.
 type FilterMaps struct {
-	Allow      *ebpf.Map `ebpf:"allow"`
-	Ban4       *ebpf.Map `ebpf:"ban4"`
-	Ban6       *ebpf.Map `ebpf:"ban6"`
-	Cfg        *ebpf.Map `ebpf:"cfg"`
-	Counters   *ebpf.Map `ebpf:"counters"`
-	Firsts     *ebpf.Map `ebpf:"firsts"`
-	Ports      *ebpf.Map `ebpf:"ports"`
-	Prefix4    *ebpf.Map `ebpf:"prefix4"`
-	Prefix6    *ebpf.Map `ebpf:"prefix6"`
-	PrefixHint *ebpf.Map `ebpf:"prefix_hint"`
+	Allow       *ebpf.Map `ebpf:"allow"`
+	Ban4        *ebpf.Map `ebpf:"ban4"`
+	Ban6        *ebpf.Map `ebpf:"ban6"`
+	Cfg         *ebpf.Map `ebpf:"cfg"`
+	ClassAction *ebpf.Map `ebpf:"class_action"`
+	ClassCount  *ebpf.Map `ebpf:"class_count"`
+	Counters    *ebpf.Map `ebpf:"counters"`
+	Firsts      *ebpf.Map `ebpf:"firsts"`
+	Geo         *ebpf.Map `ebpf:"geo"`
+	Ports       *ebpf.Map `ebpf:"ports"`
+	Prefix4     *ebpf.Map `ebpf:"prefix4"`
+	Prefix6     *ebpf.Map `ebpf:"prefix6"`
+	PrefixHint  *ebpf.Map `ebpf:"prefix_hint"`
 }
 
 func (m *FilterMaps) Close() error {
@@ -177,8 +194,11 @@ func (m *FilterMaps) Close() error {
 		m.Ban4,
 		m.Ban6,
 		m.Cfg,
+		m.ClassAction,
+		m.ClassCount,
 		m.Counters,
 		m.Firsts,
+		m.Geo,
 		m.Ports,
 		m.Prefix4,
 		m.Prefix6,
@@ -196,12 +216,14 @@ type FilterVariables struct {
 //
 // It can be passed to LoadFilterObjects or ebpf.CollectionSpec.LoadAndAssign.
 type FilterPrograms struct {
-	Mailweir *ebpf.Program `ebpf:"mailweir"`
+	Mailweir    *ebpf.Program `ebpf:"mailweir"`
+	MailweirGeo *ebpf.Program `ebpf:"mailweir_geo"`
 }
 
 func (p *FilterPrograms) Close() error {
 	return _FilterClose(
 		p.Mailweir,
+		p.MailweirGeo,
 	)
 }
 

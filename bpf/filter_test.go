@@ -482,7 +482,7 @@ func TestCountersHaveAllReasons(t *testing.T) {
 	if n := spec.Maps[bpf.FilterMapCounters].MaxEntries; n != reasonCount {
 		t.Errorf("the program has %d reasons, the tests %d", n, reasonCount)
 	}
-	if names := slices.Sorted(maps.Keys(spec.Maps)); len(names) != 10 {
+	if names := slices.Sorted(maps.Keys(spec.Maps)); len(names) != 13 {
 		t.Errorf("maps %v", names)
 	}
 }

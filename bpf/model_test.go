@@ -27,11 +27,12 @@ const (
 	allowed
 	observed
 	banned
+	fromDenied // by country or network; only geo_test.go has any
 	reasonCount
 )
 
 var reasonNames = [reasonCount]string{
-	"not_ip", "vlan", "malformed", "local", "not_tcp", "unprotected", "clean", "no_port", "allowed", "observed", "banned",
+	"not_ip", "vlan", "malformed", "local", "not_tcp", "unprotected", "clean", "no_port", "allowed", "observed", "banned", "geo",
 }
 
 // judge says how a frame ends.

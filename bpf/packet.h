@@ -10,6 +10,9 @@
 #define IP6_FRAG_OFFSET 0xfff8 /* RFC 8200 section 4.5 */
 #define VLAN_HLEN 4
 #define PORTS_LEN 4 /* source and destination port lead the TCP header */
+#define FLAGS_AT 13 /* of the TCP header */
+#define TCP_SYN 0x02
+#define TCP_ACK 0x10
 
 /* Where reading has got to. left counts to the end of the frame first, then,
  * once an IP header has said so, to the end of the packet: what lies between
@@ -26,6 +29,7 @@ struct flow {
 	__u8 family; /* 4 or 6 */
 	__u8 found;  /* whether port is known */
 	__u16 port;
+	__u8 late; /* it opens no connection: not a SYN, or not the first fragment */
 };
 
 struct vlan_tag {
@@ -58,6 +62,8 @@ static __always_inline int read_port(const struct cursor *c, struct flow *f)
 		f->port = bpf_ntohs(((__be16 *)c->pos)[1]);
 		f->found = 1;
 	}
+	if (readable(c, FLAGS_AT + 1))
+		f->late = (((__u8 *)c->pos)[FLAGS_AT] & (TCP_SYN | TCP_ACK)) != TCP_SYN;
 	return REASON_LOOK;
 }
 
@@ -96,8 +102,10 @@ static __always_inline int read_ip4(struct cursor *c, struct flow *f)
 		return REASON_LOCAL;
 	if (ip->protocol != IPPROTO_TCP)
 		return REASON_NOT_TCP;
-	if (ip->frag_off & bpf_htons(IP_FRAG_OFFSET))
+	if (ip->frag_off & bpf_htons(IP_FRAG_OFFSET)) {
+		f->late = 1;
 		return REASON_LOOK;
+	}
 	c->left = len;
 	skip(c, hlen);
 	return read_port(c, f);
@@ -131,8 +139,10 @@ static __always_inline int walk_extensions(struct cursor *c, struct flow *f, __u
 			return REASON_LOOK;
 		len = extension_len(proto, h);
 		next = h->next;
-		if (proto == IPPROTO_FRAGMENT && h->frag_off & bpf_htons(IP6_FRAG_OFFSET))
+		if (proto == IPPROTO_FRAGMENT && h->frag_off & bpf_htons(IP6_FRAG_OFFSET)) {
+			f->late = 1;
 			return next == IPPROTO_TCP || is_extension(next) ? REASON_LOOK : REASON_NOT_TCP;
+		}
 		if (c->left < len)
 			return REASON_LOOK;
 		skip(c, len);
