@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/netip"
 	"time"
+
+	"mailweir/geo"
 )
 
 // Rules is what an engine holds besides bans.
@@ -11,6 +13,8 @@ type Rules struct {
 	Interfaces []string       // names of the interfaces to stand on; nft ignores them
 	Ports      []uint16       // protected TCP destination ports; nothing else is ever dropped
 	Allow      []netip.Prefix // wins over every ban, in the kernel too; guard's own protected addresses are among them
+	World      *geo.Tables    // where addresses are; nil: not known, and Deny means nothing
+	Deny       []geo.Rule     // new connections from there are dropped; Allow wins
 	Observe    bool           // count what would be dropped, drop nothing
 }
 
@@ -50,7 +54,15 @@ type Status struct {
 	Interfaces []InterfaceStatus // xdp only
 	Bans       int
 	Counters   map[string]uint64 // packets by reason: "banned", "allowed", "malformed", …
+	Places     map[string]Place  // by "NL" or "AS64500", "" for nowhere; xdp only
 	Problems   []string          // each ends with what the operator should do
+}
+
+// Place counts new connections to protected ports from a country, or from a
+// network that a rule names. Who is banned is not among them.
+type Place struct {
+	Seen   uint64 `json:"seen"`
+	Denied uint64 `json:"denied"` // of these; they were dropped, unless allowed or in observe
 }
 
 // InterfaceStatus is how an engine stands on one interface.

@@ -3,6 +3,7 @@ package geo
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"net/netip"
 	"slices"
 )
@@ -208,4 +209,39 @@ func (t *Tables) Of(r Rule) (class Class, network int, ok bool) {
 	}
 	i, found := slices.BinarySearch(t.ASNs, r.ASN)
 	return 0, i + 1, found
+}
+
+// AtBoundaries yields the addresses at which kinds change, those before and
+// those behind.
+func (t *Tables) AtBoundaries() iter.Seq[netip.Addr] {
+	return func(yield func(netip.Addr) bool) {
+		at := func(k u128, f family) bool {
+			for _, k := range around(k, f) {
+				if !yield(k.addr(f)) {
+					return false
+				}
+			}
+			return true
+		}
+		for i := 1; i < len(t.V4); i++ {
+			if t.V4[i] != t.V4[i-1] && !at(u128{lo: uint64(i) << 8}, 4) {
+				return
+			}
+		}
+		for _, r := range t.Split4 {
+			if !at(u128{lo: uint64(r.Start)}, 4) {
+				return
+			}
+		}
+		for _, r := range t.Runs6 {
+			if !at(u128{hi: r.Start}, 6) {
+				return
+			}
+		}
+		for _, d := range t.Deep6 {
+			if !at(u128{d.Hi, d.Lo}, 6) {
+				return
+			}
+		}
+	}
 }

@@ -33,14 +33,14 @@ var arrows = map[string]string{
 	"record":              "record/syslog smtp smtp/reply ref",
 	"record/syslog":       "",
 	"record/replay":       "record smtp smtp/harvest smtp/reply ref",
-	"firewall":            "ref",
-	"firewall/xdp":        "firewall bpf",
-	"firewall/nft":        "firewall",
-	"firewall/guard":      "firewall control ref",
+	"firewall":            "geo ref",
+	"firewall/xdp":        "firewall bpf geo",
+	"firewall/nft":        "firewall geo",
+	"firewall/guard":      "firewall control geo ref",
 	"cmd/appliance":       "bpf config control firewall firewall/guard firewall/nft firewall/xdp geo record record/replay record/syslog ref smtp smtp/address smtp/check smtp/complaint smtp/harvest smtp/relay smtp/reply",
 	"lab/demo":            "lab",
 	"lab/bench":           "lab",
-	"firewall/enginetest": "firewall",
+	"firewall/enginetest": "firewall geo",
 }
 
 // owners is which package of ours alone imports a library directly, tests

@@ -286,6 +286,7 @@ func (p pins) write(n int, obj *bpf.FilterObjects, tables map[string]*ebpf.Map) 
 		bpf.FilterMapCfg: obj.Cfg, bpf.FilterMapCounters: obj.Counters, bpf.FilterMapPorts: obj.Ports,
 		bpf.FilterMapFirsts: obj.Firsts, bpf.FilterMapPrefixHint: obj.PrefixHint,
 		bpf.FilterMapPrefix4: obj.Prefix4, bpf.FilterMapPrefix6: obj.Prefix6,
+		bpf.FilterMapGeo: obj.Geo, bpf.FilterMapClassAction: obj.ClassAction, bpf.FilterMapClassCount: obj.ClassCount,
 	} {
 		if err := keep(m, filepath.Join(dir, name)); err != nil {
 			return err

@@ -30,6 +30,9 @@ func (t *Table) Configure(ctx context.Context, rules firewall.Rules) error {
 	if err := t.writeRules(rules); err != nil {
 		return err
 	}
+	if err := t.writePlaces(rules.World, rules.Deny); err != nil {
+		return err
+	}
 	rules.Interfaces = slices.Clone(rules.Interfaces)
 	t.rules, t.configured = rules, true
 	return t.takeForce()

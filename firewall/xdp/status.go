@@ -13,7 +13,7 @@ import (
 // reasons are what the packet program counts packets under, in its order.
 var reasons = [...]string{
 	"not_ip", "vlan", "malformed", "local", "not_tcp", "unprotected",
-	"clean", "no_port", "allowed", "observed", "banned",
+	"clean", "no_port", "allowed", "observed", "banned", "geo",
 }
 
 // Hits says what each ban among prefixes dropped. Its keys are prefixes as
@@ -71,7 +71,10 @@ func (t *Table) Status(ctx context.Context) (firewall.Status, error) {
 	if s.Bans, err = t.countBans(); err != nil {
 		return s, err
 	}
-	s.Counters, err = t.readCounters()
+	if s.Counters, err = t.readCounters(); err != nil {
+		return s, err
+	}
+	s.Places, err = t.readPlaces()
 	return s, err
 }
 

@@ -108,6 +108,7 @@ type Table struct {
 	tables [tableCount]banTable
 	cfg    []byte   // the map of that name, in our memory
 	maps   [][]byte // others that are
+	places places
 	progID ebpf.ProgramID
 	links  map[int]link.Link // by interface index
 
@@ -184,6 +185,9 @@ func (t *Table) prepare(l *loaded) error {
 		return fmt.Errorf("ask for the packet program's id: %w", err)
 	}
 	t.progID, _ = info.ID()
+	if err := t.adoptPlaces(); err != nil {
+		return err
+	}
 	if t.cfg, err = t.memory(t.obj.Cfg); err != nil {
 		return err
 	}
