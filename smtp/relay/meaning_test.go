@@ -24,7 +24,7 @@ func TestRecipientAnswers(t *testing.T) {
 		Taken: {"250 2.1.5 Ok", "251 user not local; will forward", "252 2.1.5 cannot verify"},
 		UnknownUser: {
 			// A stranger chose the local part, and would choose the meaning.
-			`550 5.1.10 RESOLVER.ADR.RecipientNotFound; Recipient "a\" relay access denied"@example.com not found by SMTP address lookup`,
+			`550 5.1.10 RESOLVER.ADR.RecipientNotFound; Recipient "a\" relay access denied\" b"@example.com not found by SMTP address lookup`,
 			`550 5.1.1 "a\\" too many connections"@example.com user unknown`,
 			"550 5.1.1 x'greylisted'throttled'y@example.com user unknown",
 			"550 5.1.1 <x@example.com>: Recipient address rejected: User unknown in virtual mailbox table",
