@@ -45,6 +45,7 @@ func (s *Server) serveConn(nc net.Conn) {
 		return
 	}
 	would, refuse := s.limits.admit(s.now(), peer, c.session.tier, c.session.policy)
+	s.shed(c.session.policy)
 	if !c.admitted(would, refuse) {
 		return
 	}

@@ -19,7 +19,7 @@ const lastWords = 5 * time.Second
 // client heard no 250 is the client's to send again.
 func (s *Server) drain(sessions *sync.WaitGroup) {
 	for _, c := range s.live.all(true) {
-		c.wire.Bye(c.session.farewell())
+		c.wire.Bye(c.session.farewell(reply.Shutdown))
 	}
 	done := make(chan struct{})
 	go func() { sessions.Wait(); close(done) }()
@@ -48,14 +48,16 @@ func within(done <-chan struct{}, d time.Duration) bool {
 	}
 }
 
-// farewell is the reply that a session ends with when we stop. It may be spoken
-// much later, when another transaction is at hand, so it brings its own ref,
-// which saidFarewell gives to that transaction.
-func (s *session) farewell() reply.Reply {
+// farewell is the reply that a session ends with when we want it to. It may be
+// spoken much later, when another transaction is at hand, so it brings its own
+// ref, which saidFarewell gives to that transaction. The first one stands.
+func (s *session) farewell(why reply.Reason) reply.Reply {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.byeRef = ref.New()
-	return reply.Shutdown.Reply().WithRef(s.byeRef)
+	if s.byeRef == 0 {
+		s.byeRef, s.byeWhy = ref.New(), why
+	}
+	return s.byeWhy.Reply().WithRef(s.byeRef)
 }
 
 // saidFarewell takes in a 421 that answers no command. One of the wire's own
@@ -70,7 +72,7 @@ func (s *session) saidFarewell(w reply.Reply) {
 	if !t.spoken {
 		t.Facts.Ref, t.spoken = s.byeRef, true
 	}
-	s.count(reply.Shutdown)
-	t.check(reply.Of(reply.Shutdown).Check, Verdict{Action: reply.Defer, Reason: reply.Shutdown, Detail: "421"}, 0)
-	t.last = refusal{reply.Shutdown, w}
+	s.count(s.byeWhy)
+	t.check(reply.Of(s.byeWhy).Check, Verdict{Action: reply.Defer, Reason: s.byeWhy, Detail: "421"}, 0)
+	t.last = refusal{s.byeWhy, w}
 }

@@ -91,14 +91,15 @@ type Timeouts struct {
 
 // Server is the SMTP side of the appliance.
 type Server struct {
-	opts    Options
-	policy  atomic.Pointer[Policy]
-	limits  *limits
-	live    *registry
-	stats   *counters
-	unfiled *unfiled
-	now     func() time.Time
-	log     *slog.Logger
+	opts     Options
+	policy   atomic.Pointer[Policy]
+	limits   *limits
+	shedding shedding
+	live     *registry
+	stats    *counters
+	unfiled  *unfiled
+	now      func() time.Time
+	log      *slog.Logger
 
 	cut    context.Context // ends when deliveries must, at the end of the drain
 	cutNow context.CancelFunc

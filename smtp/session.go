@@ -49,7 +49,8 @@ type session struct {
 	pending   func(reply.Reply) // takes the next reply that is written
 	heard     func(bool)        // of the last receipt, until the client speaks again
 	convicted bool              // the session ends with the next reply
-	byeRef    ref.Ref           // of the 421 that ends it when we stop
+	byeRef    ref.Ref           // of the 421 that ends it when we want it to
+	byeWhy    reply.Reason      // and why we do
 }
 
 // newSession gathers what is known of a source by its address alone.

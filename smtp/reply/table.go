@@ -67,7 +67,7 @@ var table = []Row{
 	{"rate", Rate, "", Defer, say(421, 4, 7, 0, "Too many new connections from your network, try again in a minute"),
 		"smtp.per_source.new_per_minute was reached; the sender comes again by itself."},
 	{"overload", Overload, "", Defer, say(421, 4, 7, 0, "Too busy, try again later"),
-		"smtp.max_connections was reached."},
+		"smtp.max_connections was reached; or nearly, and a stranger kept us waiting for ten seconds."},
 	{"shutdown", Shutdown, "", Defer, say(421, 4, 3, 2, "Service is stopping, try again in a minute"),
 		"Mailweir was stopped or restarted while the client was connected."},
 	{"maintenance", Maintenance, "DENIED_REJECT_ALL", Defer, say(421, 4, 3, 2, "Closed for maintenance, try again later"),

@@ -75,6 +75,7 @@ func (c *Conn) closed() error {
 // read to its end and answered, and the line returned is nil.
 func (c *Conn) readLine() ([]byte, error) {
 	now := time.Now()
+	c.awaits = now
 	by, reason := c.commandDeadline(now)
 	if !now.Before(by) {
 		return nil, c.lost(os.ErrDeadlineExceeded, reason, "")

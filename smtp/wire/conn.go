@@ -41,7 +41,8 @@ type Conn struct {
 	aborted bool    // go-smtp is to end a message first that the client gave up
 	seen    dialogue
 	body    body
-	ahead   int64 // how far the client had sent when the last message was answered
+	awaits  time.Time // since when, for a command
+	ahead   int64     // how far the client had sent when the last message was answered
 
 	began          time.Time
 	received, sent atomic.Int64
@@ -49,6 +50,7 @@ type Conn struct {
 	mu     sync.Mutex
 	nc     net.Conn // raw, or TLS on top of it
 	parked bool     // waits for the client, and may be woken
+	wait   wait     // for the client, whatever it is to send
 	gating bool     // Gate is at work
 	woken  bool     // its context is done
 	bye    *reply.Reply

@@ -45,12 +45,16 @@ func (c *Conn) park(by time.Time, idle bool) (net.Conn, error) {
 		return nil, errInterrupted
 	}
 	c.parked = idle
+	c.wait = wait{on: true, since: c.body.began, body: true, came: c.body.raw}
+	if idle {
+		c.wait = wait{on: true, since: c.awaits}
+	}
 	return c.nc, c.nc.SetReadDeadline(by)
 }
 
 func (c *Conn) unpark() {
 	c.mu.Lock()
-	c.parked = false
+	c.parked, c.wait = false, wait{}
 	c.mu.Unlock()
 }
 

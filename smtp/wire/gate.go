@@ -21,6 +21,7 @@ func (c *Conn) Tease(text string) {
 // that the client left, or that Bye ended the connection.
 func (c *Conn) Gate(ctx context.Context, wait time.Duration) (early bool, err error) {
 	c.setGating(true)
+	c.awaits = time.Now()
 	stop := context.AfterFunc(ctx, c.wake)
 	err = c.fill(time.Now().Add(wait), true)
 	stop()

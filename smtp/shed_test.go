@@ -1,0 +1,105 @@
+package smtp
+
+import (
+	"bufio"
+	"context"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"mailweir/ref"
+	"mailweir/smtp/reply"
+)
+
+// from is a connection of a peer.
+type from struct {
+	net.Conn
+	peer string
+}
+
+func (f from) RemoteAddr() net.Addr {
+	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(addr(f.peer), 1025))
+}
+
+// noRoute and lastRecord are the least that a Server needs.
+type noRoute struct{}
+
+func (noRoute) Route(string) (Route, bool) { return Route{}, false }
+
+type lastRecord struct {
+	mu sync.Mutex
+	t  Transaction
+}
+
+func (r *lastRecord) Announce(context.Context, Transaction) {}
+func (r *lastRecord) Record(t Transaction) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.t = t
+}
+func (r *lastRecord) Convicted(ref.Ref, netip.Addr, time.Time, Conviction, bool) {}
+
+type knownIs struct{ addr netip.Addr }
+
+func (k knownIs) Tier(a netip.Addr) Tier {
+	if a == k.addr {
+		return Known
+	}
+	return New
+}
+
+// Hosts that say nothing keep no new mail out: as soon as places are short, the
+// strangers among them go who kept us waiting, and nobody else.
+func TestSilentStrangersMakeRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		records := &lastRecord{}
+		s, err := NewServer(Options{
+			Hostname: "mx.example.net", Recorder: records, Tiers: knownIs{addr("192.0.2.99")},
+			Policy: Policy{MaxConnections: 10, Router: noRoute{}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		dial := func(peer string) *bufio.Reader {
+			client, server := net.Pipe()
+			t.Cleanup(func() { client.Close() })
+			go s.serveConn(from{server, peer})
+			in := bufio.NewReader(client)
+			if _, err := in.ReadString('\n'); err != nil {
+				t.Fatal(err)
+			}
+			return in
+		}
+		known := dial("192.0.2.99")
+		silent := []*bufio.Reader{dial("203.0.113.1"), dial("203.0.113.2")}
+		time.Sleep(2 * shedPatience)
+		for _, peer := range []string{"198.51.100.1", "198.51.100.2", "198.51.100.3", "198.51.100.4", "198.51.100.5"} {
+			dial(peer)
+		}
+		if n := s.live.len(); n != 8 {
+			t.Fatalf("%d connections live while there is room, want all 8", n)
+		}
+		time.Sleep(shedEvery)
+		newcomer := dial("198.51.100.6")
+		for _, in := range silent {
+			if said, _ := in.ReadString('\n'); !strings.HasPrefix(said, "421 4.7.0 Too busy") {
+				t.Errorf("a silent stranger heard %q", said)
+			}
+		}
+		synctest.Wait()
+		if n := s.live.len(); n != 7 || known.Buffered()+newcomer.Buffered() != 0 {
+			t.Errorf("%d connections live, want the known one and six new", n)
+		}
+		if records.t.Outcome != Deferred || records.t.Reason != reply.Overload {
+			t.Errorf("recorded as %s %s", records.t.Outcome, records.t.Reason)
+		}
+		for _, c := range s.live.all(true) {
+			c.reset()
+		}
+		synctest.Wait()
+	})
+}
