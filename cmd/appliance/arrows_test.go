@@ -30,6 +30,7 @@ var arrows = map[string]string{
 	"smtp/harvest":        "smtp smtp/reply ref",
 	"smtp/complaint":      "smtp smtp/address smtp/reply ref",
 	"smtp/rdns":           "",
+	"smtp/greylist":       "",
 	"record":              "record/syslog smtp smtp/reply ref",
 	"record/syslog":       "",
 	"record/replay":       "record smtp smtp/harvest smtp/reply ref",
