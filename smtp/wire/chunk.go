@@ -69,10 +69,7 @@ func (f *chunkFilter) end() []byte {
 func (c *Conn) handleBdat(cmd Command) {
 	size, last, ok := parseBdat(cmd.Arg)
 	if !ok {
-		// Where the next command begins, nobody can say.
-		c.ev.Slip(BadSyntax)
-		r := withText(reply.Syntax, 501, "Say BDAT size [LAST]; closing the connection")
-		c.finish(cmd, c.ev.Refuse(reply.Syntax, cmd, r))
+		c.badChunk(cmd)
 		return
 	}
 	if c.seen.mail && c.seen.rcpts > 0 && c.cfg.offers("CHUNKING") {
@@ -89,6 +86,14 @@ func (c *Conn) handleBdat(cmd Command) {
 		return
 	}
 	c.mayHaveBody(cmd) // it may not, and is answered
+}
+
+// badChunk ends a connection of which nobody can say where the next command
+// begins.
+func (c *Conn) badChunk(cmd Command) {
+	c.ev.Slip(BadSyntax)
+	r := withText(reply.Syntax, 501, "Say BDAT size [LAST]; closing the connection")
+	c.finish(cmd, c.ev.Refuse(reply.Syntax, cmd, r))
 }
 
 func parseBdat(arg string) (size int64, last, ok bool) {

@@ -88,6 +88,10 @@ func (c *Conn) readLine() ([]byte, error) {
 			}
 			return line, nil
 		}
+		if b := c.in.bytes(); bytes.HasPrefix(b, clientHello) {
+			c.in.clear()
+			return b, nil // no line, and it waits for an answer
+		}
 		if len(c.in.bytes()) >= MaxCommandLine {
 			return nil, c.skipLine(by, reason)
 		}
@@ -151,6 +155,9 @@ func (c *Conn) handle(line []byte) {
 		c.ev.Slip(NotSMTP)
 		c.finish(cmd, c.ev.Refuse(reply.NotSMTP, cmd, reply.NotSMTP.Reply()))
 		return
+	case (!clean || !lineEnd) && strings.HasPrefix(cmd.Verb, "BDAT"):
+		c.badChunk(cmd)
+		return
 	case !clean || !lineEnd:
 		c.ev.Slip(BadSyntax)
 		c.refuse(reply.Syntax, cmd, withText(reply.Syntax, 500, "Syntax error: control characters or bare line end"))
@@ -180,6 +187,10 @@ func (c *Conn) checkLineEnd(line []byte) bool {
 	return crlf || !c.cfg.RefuseBareEnds
 }
 
+// clientHello is how a client begins that speaks TLS from the start: a handshake
+// record of any version (RFC 8446 section 5.1).
+var clientHello = []byte{0x16, 0x03}
+
 // isNotSMTP recognises who is at the wrong door, or wants us to relay what a
 // browser was made to send: HTTP, TLS, other banners, and the header of a
 // message whose envelope was refused.
@@ -192,7 +203,7 @@ func isNotSMTP(cmd Command, line []byte) bool {
 	switch {
 	case isHeader && name != "" && handlerOf(name) == nil:
 		return true
-	case bytes.HasPrefix(line, []byte{0x16, 0x03}): // TLS ClientHello
+	case bytes.HasPrefix(line, clientHello):
 		return true
 	case strings.HasPrefix(cmd.Verb, "SSH-"):
 		return true
@@ -204,8 +215,12 @@ func isNotSMTP(cmd Command, line []byte) bool {
 // that sends nothing else holds a connection for free.
 func (c *Conn) isJunk(cmd Command) bool {
 	switch cmd.Verb {
-	case "MAIL", "RCPT", "DATA", "BDAT", "QUIT":
+	case "MAIL", "RCPT", "DATA", "QUIT":
 		return false
+	case "BDAT":
+		if size, last, ok := parseBdat(cmd.Arg); !ok || size > 0 || last {
+			return false
+		}
 	}
 	c.seen.junk++
 	return c.seen.junk > c.cfg.MaxJunk
