@@ -151,7 +151,14 @@ func (c *Conn) handle(line []byte) {
 	cmd.Early = c.received.Load()-int64(len(c.in.bytes())) <= c.ahead
 	lineEnd := c.checkLineEnd(line)
 	switch {
-	case isNotSMTP(cmd, line):
+	case bytes.HasPrefix(line, clientHello):
+		// Not as NotSMTP, which is an offence when it goes on: this is a mail
+		// client with a wrong setting, and maybe of an office full of others.
+		c.ev.Slip(NotSMTP)
+		r := withText(reply.Syntax, 521, "TLS begins with STARTTLS here; closing the connection")
+		c.finish(Command{}, c.ev.Refuse(reply.Syntax, Command{}, r))
+		return
+	case isNotSMTP(cmd):
 		c.ev.Slip(NotSMTP)
 		c.finish(cmd, c.ev.Refuse(reply.NotSMTP, cmd, reply.NotSMTP.Reply()))
 		return
@@ -192,18 +199,17 @@ func (c *Conn) checkLineEnd(line []byte) bool {
 var clientHello = []byte{0x16, 0x03}
 
 // isNotSMTP recognises who is at the wrong door, or wants us to relay what a
-// browser was made to send: HTTP, TLS, other banners, and the header of a
-// message whose envelope was refused.
-func isNotSMTP(cmd Command, line []byte) bool {
+// browser was made to send: HTTP, other banners, and the header of a message
+// whose envelope was refused. A tab is in no field's name (RFC 5322 section
+// 2.2), but in the MAIL FROM: of a bad client.
+func isNotSMTP(cmd Command) bool {
 	switch cmd.Verb {
 	case "GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT", "DELETE", "PATCH", "TRACE", "PROPFIND", "PRI":
 		return true
 	}
 	name, _, isHeader := strings.Cut(cmd.Verb, ":")
 	switch {
-	case isHeader && name != "" && handlerOf(name) == nil:
-		return true
-	case bytes.HasPrefix(line, clientHello):
+	case isHeader && name != "" && !strings.Contains(name, "\t") && handlerOf(name) == nil:
 		return true
 	case strings.HasPrefix(cmd.Verb, "SSH-"):
 		return true
