@@ -39,7 +39,8 @@ const (
 )
 
 // longField is how much of a field is looked at before its fate is decided; the
-// authserv-id stands at its very beginning, but for comments.
+// authserv-id stands at its very beginning, but for comments. Who writes so long
+// a one before it has something to hide.
 const longField = 64 << 10
 
 func (h *header) Write(p []byte) (int, error) {
@@ -119,7 +120,8 @@ func (h *header) decide() error {
 	case "message-id":
 		h.messageID = shortValue(value)
 	case "authentication-results":
-		if strings.EqualFold(authservID(string(value)), h.authserv) {
+		id := authservID(string(value))
+		if strings.EqualFold(id, h.authserv) || id == "" && len(h.field) > longField {
 			h.fate = droppedField
 			h.dropped++
 			return nil

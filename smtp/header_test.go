@@ -51,6 +51,16 @@ func TestLongForgedFieldIsDropped(t *testing.T) {
 	}
 }
 
+// Nor behind a comment that is longer than what is looked at.
+func TestForgedFieldBehindALongCommentIsDropped(t *testing.T) {
+	message := "Authentication-Results: (" + strings.Repeat("x\r\n ", 30_000) + ") mx.example.net; spf=pass\r\nSubject: x\r\n\r\n"
+	for _, piece := range []int{1, 4096, 1 << 20} {
+		if out, _ := filterHeader(t, []byte(message), piece); string(out) != "Subject: x\r\n\r\n" {
+			t.Errorf("pieces of %d: %d octets are left: %.60q", piece, len(out), out)
+		}
+	}
+}
+
 func TestAuthservID(t *testing.T) {
 	for v, want := range map[string]string{
 		" mx.example.net; spf=pass":              "mx.example.net",
