@@ -20,6 +20,15 @@ func (k u128) next() (u128, bool) {
 	return k, k != u128{}
 }
 
+// before is the address before k, which is not the first of all.
+func (k u128) before() u128 {
+	if k.lo == 0 {
+		k.hi--
+	}
+	k.lo--
+	return k
+}
+
 // behind is the first address behind the block of 2^bits addresses that begins
 // at k; false where there is none.
 func (k u128) behind(bits int) (u128, bool) {

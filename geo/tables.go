@@ -141,11 +141,7 @@ func (t *Tables) check(s snapshot) error {
 func around(k u128, f family) []u128 {
 	keys := []u128{k}
 	if k != (u128{}) {
-		before := u128{k.hi, k.lo - 1}
-		if k.lo == 0 {
-			before.hi--
-		}
-		keys = append(keys, before)
+		keys = append(keys, k.before())
 	}
 	if after, ok := k.next(); ok && (f == 6 || after.lo < 1<<32) {
 		keys = append(keys, after)

@@ -1,8 +1,10 @@
 package geo
 
 import (
+	"iter"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -222,5 +224,56 @@ func BenchmarkCompile(b *testing.B) {
 		if _, err := db.Compile(nil); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// The ranges of a country are just the addresses that look-ups find in it.
+func TestRanges(t *testing.T) {
+	tables, err := smallDB(t).Compile([]uint32{64500})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wanted := tables.Wanted([]Rule{{Country: "DE"}, {ASN: 64500}, {ASN: 64501}})
+	var got []string
+	for _, ranges := range []iter.Seq[Range]{tables.Ranges4(wanted), tables.Ranges6(wanted)} {
+		for r := range ranges {
+			got = append(got, r.First.String()+"-"+r.Last.String())
+		}
+	}
+	want := []string{
+		"10.1.0.0-10.1.255.255", "198.51.100.0-198.51.100.127", "203.0.113.0-203.0.113.127",
+		"2001:db8::-2001:db8:0:ffff:ffff:ffff:ffff:ffff", "2001:db8:1:8000::-2001:db8:2::4", "2001:db8:2::6-2001:db8:2::7",
+		"2001:db8:2::10-2001:db8:ffff:ffff:ffff:ffff:ffff:ffff",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("ranges %v", got)
+	}
+	everything := func(Kind) bool { return true }
+	for r := range tables.Ranges4(everything) {
+		if r.First.String()+"-"+r.Last.String() != "0.0.0.0-255.255.255.255" {
+			t.Errorf("all of IPv4 is %v", r)
+		}
+	}
+}
+
+// Of the real database: ranges hold what they should, and end where they should.
+func TestRealRanges(t *testing.T) {
+	tables, err := realDB(t).Compile(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wanted, n := tables.Wanted([]Rule{{Country: "US"}, {Country: "DE"}}), 0
+	for _, ranges := range []iter.Seq[Range]{tables.Ranges4(wanted), tables.Ranges6(wanted)} {
+		for r := range ranges {
+			n++
+			for a, in := range map[netip.Addr]bool{r.First: true, r.Last: true, r.First.Prev(): false, r.Last.Next(): false} {
+				if a.IsValid() && wanted(tables.Lookup(a)) != in {
+					t.Fatalf("%v is at the edge of %v", a, r)
+				}
+			}
+		}
+	}
+	if n < 50_000 {
+		t.Errorf("%d ranges only", n)
 	}
 }

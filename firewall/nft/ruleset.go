@@ -24,11 +24,11 @@ var (
 	}
 	chainProtected = &nftables.Chain{Name: "protected", Table: table}
 	chainStrike    = &nftables.Chain{Name: "strike", Table: table}
-	chains         = []*nftables.Chain{chainIn, chainProtected, chainStrike}
+	chains         = []*nftables.Chain{chainIn, chainProtected, chainStrike, chainDenied}
 )
 
 // counterNames are the reasons packets are counted under, as in package xdp.
-var counterNames = []string{"local", "clean", "allowed", "observed", "banned"}
+var counterNames = []string{"local", "clean", "allowed", "observed", "banned", "geo"}
 
 // writeBase writes what is there before any rule: the table, its counters and
 // sets. Writing what is there changes nothing.
@@ -51,7 +51,7 @@ func (t *Table) writeBase(c *nftables.Conn, sets []banSet) error {
 }
 
 // writeRules writes the chains anew. A packet meets the old rules or the new.
-func writeRules(c *nftables.Conn, sets []banSet, observe bool) {
+func writeRules(c *nftables.Conn, sets []banSet, d denied, observe bool) {
 	for _, chain := range chains {
 		c.AddChain(chain)
 	}
@@ -65,11 +65,11 @@ func writeRules(c *nftables.Conn, sets []banSet, observe bool) {
 	// a fragment that is not the first: it passes for everybody but the banned.
 	rule(c, chainIn, destinationPort(), anyPort(), verdict(expr.VerdictAccept))
 	rule(c, chainIn, jump(chainProtected))
-	writeProtected(c, sets)
+	writeProtected(c, sets, d, observe)
 	writeStrike(c, observe)
 }
 
-func writeProtected(c *nftables.Conn, sets []banSet) {
+func writeProtected(c *nftables.Conn, sets []banSet, d denied, observe bool) {
 	host4, host6 := banSet{4, 32}, banSet{6, 128}
 	rule(c, chainProtected, host4.source(), lookup(localSet4.Name), count("local"), verdict(expr.VerdictAccept))
 	rule(c, chainProtected, host6.source(), lookup(localSet6.Name), count("local"), verdict(expr.VerdictAccept))
@@ -77,6 +77,9 @@ func writeProtected(c *nftables.Conn, sets []banSet) {
 	rule(c, chainProtected, host6.source(), lookup(allowSet6.Name), count("allowed"), verdict(expr.VerdictAccept))
 	for _, s := range sets {
 		rule(c, chainProtected, s.source(), lookup(s.name()), jump(chainStrike))
+	}
+	if d.number > 0 {
+		writeDenied(c, d, observe)
 	}
 	rule(c, chainProtected, count("clean"))
 }

@@ -163,6 +163,9 @@ func (t *Table) inspect() error {
 	if err := inspectHook(); err != nil {
 		return err
 	}
+	if err := t.deniedStand(); err != nil {
+		return err
+	}
 	return t.inspectSets()
 }
 

@@ -9,6 +9,8 @@
 //	protected    link-local sources and @allow4, @allow6 are accepted; a source
 //	             in one of the ban sets goes on to strike
 //	strike       counts and drops; in observe counts and accepts
+//	denied       the same for who opens a connection from a country or network
+//	             that is denied
 //
 // Bans are in hash sets with a timeout and a counter for each element: ban4 and
 // ban6 hold single addresses, ban4_24, ban6_64 and the like the prefixes of one
@@ -68,6 +70,7 @@ type Table struct {
 	mu         sync.Mutex
 	closed     bool
 	sets       map[banSet]bool // that stand
+	denied     denied
 	rules      firewall.Rules
 	configured bool // since Open or Remove
 	seen       seen
@@ -113,6 +116,9 @@ func (t *Table) findSets() error {
 		if b, ok := parseSet(s.Name); ok {
 			t.sets[b] = true
 		}
+		if n, ok := numberOf(s.Name); ok {
+			t.denied.last = max(t.denied.last, n)
+		}
 	}
 	return nil
 }
@@ -157,11 +163,18 @@ func (t *Table) Configure(ctx context.Context, rules firewall.Rules) error {
 		}
 		rules.Allow = append(rules.Allow, c)
 	}
+	next, err := t.nextDenied(ctx, rules)
+	if err != nil {
+		return err
+	}
+	former := t.denied
+	t.denied = next
 	if err := t.write(rules, true); err != nil {
+		t.denied = former
 		return err
 	}
 	t.rules, t.configured = rules, true
-	return t.remember()
+	return errors.Join(t.dropDenied(), t.remember())
 }
 
 // write writes the table in one transaction: with its rules when there are
@@ -176,7 +189,7 @@ func (t *Table) write(rules firewall.Rules, withRules bool) error {
 		return fmt.Errorf("prepare the table: %w", err)
 	}
 	if withRules {
-		writeRules(c, sets, rules.Observe)
+		writeRules(c, sets, t.denied, rules.Observe)
 		if err := fillRules(c, rules); err != nil {
 			return fmt.Errorf("prepare the rules: %w", err)
 		}
@@ -206,7 +219,7 @@ func (t *Table) Remove(ctx context.Context) error {
 	if err := Remove(ctx); err != nil {
 		return err
 	}
-	t.rules, t.configured, t.seen = firewall.Rules{}, false, seen{}
+	t.rules, t.configured, t.seen, t.denied = firewall.Rules{}, false, seen{}, denied{}
 	return t.findSets()
 }
 
