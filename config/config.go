@@ -100,10 +100,12 @@ type Firewall struct {
 	DetachOnStop bool
 }
 
-// Geo names the databases of countries and networks; "" is none.
+// Geo names the databases of countries and networks ("" is none), and what
+// becomes of who is where.
 type Geo struct {
 	Database string
 	ASN      string
+	Drop     []string // "NL" or "AS64500": new connections from there are dropped in the kernel
 }
 
 // Harvest is the detection of who guesses addresses.

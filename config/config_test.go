@@ -68,6 +68,7 @@ var samples = map[string]struct {
 	"firewall.detach_on_stop":               {`true`, true},
 	"geo.database":                          {`"/var/lib/c.mmdb"`, "/var/lib/c.mmdb"},
 	"geo.asn":                               {`"/var/lib/a.mmdb"`, "/var/lib/a.mmdb"},
+	"geo.drop":                              {`["NL", "as64500"]`, []string{"NL", "as64500"}},
 	"harvest.enabled":                       {`false`, false},
 	"harvest.unknown_per_hour":              {`5`, 5},
 	"harvest.share_per_hour":                {`0.5`, 0.5},

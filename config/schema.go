@@ -99,6 +99,8 @@ var schema = []section{
 			doc: "A database of countries in MaxMind's format (GeoLite2-Country, DB-IP lite, …), read again when it changes. Empty: the one that comes with the program."},
 		{name: "asn", place: func(c *Config, _ string) any { return &c.Geo.ASN }, within: emptyOrAbsolute,
 			doc: "A database of autonomous systems in MaxMind's format, read again when it changes. Empty: none."},
+		{name: "drop", place: func(c *Config, _ string) any { return &c.Geo.Drop }, within: geoRules,
+			doc: "Countries (two letters, ISO 3166-1) and networks (`AS64500`, which need geo.asn) from which nobody may connect: the kernel drops new connections to the protected ports. Connections that this machine opens are answered all the same, and what `weir allow` lets in by address comes in. The kernel knows no names: to refuse a country and let some of its senders in by name, use geo.reject."},
 	}},
 	{path: "harvest", doc: "The detection of directory harvest (\"rumplestiltskin\") attacks: who guesses addresses is banned.", keys: []key{
 		{name: "enabled", place: func(c *Config, _ string) any { return &c.Harvest.Enabled },
@@ -159,7 +161,6 @@ var later = []struct{ path, with string }{
 	{"smtp.proxy_protocol", "balancers that speak PROXY"},
 	{"smtp.relay_networks", "relaying outwards"},
 	{"firewall.explain_per_hour", "the explaining of bans to the banned"},
-	{"geo.drop", "the country rules"},
 	{"geo.ban", "the country rules"},
 	{"geo.reject", "the checks"},
 	{"geo.score", "the checks"},

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/user"
 	"strconv"
+	"sync"
 	"syscall"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -58,18 +59,24 @@ func (c *cli) runGuard(ctx context.Context, file string) error {
 		return err
 	}
 	names := newResolver(cfg.DNS)
+	earth := &world{log: log}
+	policy := func(cfg config.Config) guard.Policy {
+		p := guardPolicy(cfg)
+		p.World, p.Deny = earth.use(cfg.Geo)
+		return p
+	}
 	engines := openEngines(cfg.Firewall)
 	defer closeEngines(engines, log)
 	g, err := guard.New(guard.Config{
 		RunDir: c.runDir, StateDir: cfg.StateDir, MailUID: mail.Uid,
-		Engines: engines, Policy: guardPolicy(cfg),
+		Engines: engines, Policy: policy(cfg), Alarms: earth.alarms,
 		Reload: func(context.Context) (guard.Policy, error) {
 			next, err := checkedConfig(file)
 			if err != nil {
 				return guard.Policy{}, err
 			}
 			names.use(next.DNS)
-			return guardPolicy(config.InForce(cfg, next)), nil
+			return policy(config.InForce(cfg, next)), nil
 		},
 		Resolver: names, Now: c.now, Log: log,
 		Ready: func() { notifyReady(log) },
@@ -80,6 +87,11 @@ func (c *cli) runGuard(ctx context.Context, file string) error {
 	if err := guard.DropPrivileges(); err != nil {
 		return err
 	}
+	var background sync.WaitGroup
+	defer background.Wait()
+	watch, stop := context.WithCancel(ctx)
+	defer stop()
+	background.Go(func() { earth.watch(watch, g.SetWorld) })
 	return g.Run(ctx)
 }
 

@@ -141,6 +141,9 @@ var keyProbes = map[string]probe{
 	"geo.database": {set: `"/etc/mailweir/country.mmdb"`, seen: func(b *keyBench) bool {
 		return strings.Contains(b.cmd("geo", "lookup", "198.18.1.7", "--json"), `"country":"NL"`)
 	}},
+	"geo.drop": {set: `["NL"]`, with: map[string]string{"geo.database": `"/etc/mailweir/country.mmdb"`}, seen: func(b *keyBench) bool {
+		return b.dropped(b.source())
+	}},
 	"geo.asn": {set: `"/etc/mailweir/asn.mmdb"`, seen: func(b *keyBench) bool {
 		return strings.Contains(b.cmd("geo", "lookup", "198.18.1.7", "--json"), `"asn":64500`)
 	}},

@@ -37,6 +37,7 @@ func machineProblems(f *config.File, cfg config.Config) config.Problems {
 		m.collector(s)
 	}
 	m.databases()
+	m.geoRules("geo.drop", m.cfg.Geo.Drop)
 	return m.problems
 }
 
@@ -186,5 +187,18 @@ func (m *machine) databases() {
 			continue
 		}
 		m.readable(at, path)
+	}
+}
+
+// geoRules finds countries that there are not, and networks that nothing can
+// tell.
+func (m *machine) geoRules(at string, rules []string) {
+	for _, s := range rules {
+		r, err := geo.ParseRule(s)
+		if err != nil {
+			m.badError(at, err)
+		} else if r.ASN != 0 && m.cfg.Geo.ASN == "" {
+			m.bad(at, s+" is a network, and there is no database of networks", "set geo.asn to one in MaxMind's format, such as GeoLite2-ASN or DB-IP's ASN Lite")
+		}
 	}
 }

@@ -48,7 +48,7 @@ func (p *places) load(from config.Geo) {
 func (p *places) open(from config.Geo) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if from == p.from {
+	if from.Database == p.from.Database && from.ASN == p.from.ASN {
 		return
 	}
 	p.load(from)

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"mailweir/control"
+	"mailweir/firewall"
 	"mailweir/firewall/guard"
 	"mailweir/record"
 	"mailweir/smtp/relay"
@@ -140,7 +141,21 @@ func (c *cli) printGuardStatus(g guard.Status) {
 	}
 	for _, e := range g.Engines {
 		c.say("  %-7s %s", e.Engine, engineLine(e))
+		if denied := deniedPlaces(e.Places); len(denied) > 0 {
+			c.say("  geo     new connections denied by geo.drop: %s", counts(denied))
+		}
 	}
+}
+
+// deniedPlaces are those from which somebody was denied.
+func deniedPlaces(places map[string]firewall.Place) map[string]uint64 {
+	denied := map[string]uint64{}
+	for name, n := range places {
+		if n.Denied > 0 {
+			denied[name] = n.Denied
+		}
+	}
+	return denied
 }
 
 func engineLine(e guard.EngineStatus) string {

@@ -147,7 +147,7 @@ func (e *engine) setRules(r firewall.Rules) {
 }
 
 func sameRules(a, b firewall.Rules) bool {
-	return a.Observe == b.Observe && slices.Equal(a.Interfaces, b.Interfaces) &&
+	return a.Observe == b.Observe && a.World == b.World && slices.Equal(a.Deny, b.Deny) && slices.Equal(a.Interfaces, b.Interfaces) &&
 		slices.Equal(a.Ports, b.Ports) && slices.Equal(a.Allow, b.Allow)
 }
 
@@ -376,6 +376,17 @@ func (e *engine) working() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.wanted && e.filled && e.problems["fill"] == "" && e.problems["apply"] == ""
+}
+
+// stands says whether rules of this engine are in force wherever they should
+// be, as far as is known.
+func (e *engine) stands() bool {
+	if e.enf == nil {
+		return false
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.problems["rules"] == ""
 }
 
 // trouble remembers, and logs when it is news, what went wrong with a thing;

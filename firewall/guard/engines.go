@@ -20,6 +20,9 @@ type engines struct {
 	ledger *firewall.Ledger
 	now    func() time.Time
 	log    *slog.Logger
+
+	mu    sync.Mutex
+	rules firewall.Rules // for all
 }
 
 func newEngines(list []Engine, ledger *firewall.Ledger, now func() time.Time, log *slog.Logger) *engines {
@@ -64,8 +67,24 @@ func (es *engines) apply(ctx context.Context, add, del []firewall.Ban) (done boo
 }
 
 func (es *engines) setRules(r firewall.Rules) {
+	es.mu.Lock()
+	es.rules = r
+	es.mu.Unlock()
+	es.share()
+}
+
+// share gives each engine its rules. Countries take nftables long to write and
+// much room, so that only the first engine has them, and the others as long as
+// that one does not stand everywhere.
+func (es *engines) share() {
+	es.mu.Lock()
+	defer es.mu.Unlock()
+	others := es.rules
 	for _, e := range es.list {
-		e.setRules(r)
+		e.setRules(others)
+		if e.stands() {
+			others.World, others.Deny = nil, nil
+		}
 	}
 }
 
@@ -77,6 +96,8 @@ func (es *engines) want(on bool) {
 
 // settle makes every engine what it should be, all at once, and waits for it.
 func (es *engines) settle(ctx context.Context) {
+	es.each(func(e *engine) { e.settle(ctx) })
+	es.share() // one may have found out that it does not stand
 	es.each(func(e *engine) { e.settle(ctx) })
 }
 
@@ -185,7 +206,7 @@ func (e *engine) status(ctx context.Context) EngineStatus {
 	if e.enf != nil {
 		is, err := e.enf.Status(ctx)
 		e.trouble("status", err)
-		s.Bans, s.Counters, s.Problems = is.Bans, is.Counters, is.Problems
+		s.Bans, s.Counters, s.Places, s.Problems = is.Bans, is.Counters, is.Places, is.Problems
 		for _, i := range is.Interfaces {
 			s.Interfaces = append(s.Interfaces, InterfaceStatus(i))
 		}

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"mailweir/firewall"
+	"mailweir/geo"
 )
 
 // folder is guard's own folder in run_dir and in state_dir.
@@ -45,6 +46,8 @@ type Policy struct {
 	BanMax       time.Duration    // of any automatic ban; 0, and at most: 14 d
 	Protect      []Protection     // whom no ban may hit
 	DetachOnStop bool             // stopping takes the firewall out of the kernel
+	World        *geo.Tables      // where addresses are; nil: not known
+	Deny         []geo.Rule       // new connections from there are dropped
 }
 
 // Protection is a group of addresses that no ban may hit. Own addresses,

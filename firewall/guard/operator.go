@@ -43,7 +43,9 @@ type EngineStatus struct {
 	Bans       int               `json:"bans"`
 	Interfaces []InterfaceStatus `json:"interfaces,omitempty"`
 	Counters   map[string]uint64 `json:"counters,omitempty"`
-	Problems   []string          `json:"problems,omitempty"`
+	// New connections by country and by the networks that rules name.
+	Places   map[string]firewall.Place `json:"places,omitempty"`
+	Problems []string                  `json:"problems,omitempty"`
 }
 
 // InterfaceStatus is how an engine stands on one interface; Mode is "" when it

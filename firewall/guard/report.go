@@ -23,6 +23,7 @@ func (s *Server) status(ctx context.Context) Status {
 	}
 	st.Alarms = append(st.Alarms, s.firewallAlarms(st.Engines)...)
 	st.Alarms = append(st.Alarms, *s.missing.Load()...)
+	st.Alarms = append(st.Alarms, s.cfg.Alarms()...)
 	if err := s.ledger.Problem(); err != nil {
 		st.Alarms = append(st.Alarms, fmt.Sprintf("bans are not saved: %v (make room on the disk; it is tried again)", err))
 	}

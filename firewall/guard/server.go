@@ -41,6 +41,7 @@ type Config struct {
 	Resolver Resolver                              // nil: net.DefaultResolver
 	Now      func() time.Time                      // nil: time.Now
 	Log      *slog.Logger                          // nil: nothing is logged
+	Alarms   func() []string                       // what is wrong with what the policy is made of; may be nil
 	Ready    func()                                // called once, when the ledger is in the engines and the sockets answer; may be nil
 }
 
@@ -53,6 +54,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Alarms == nil {
+		c.Alarms = func() []string { return nil }
 	}
 	if c.Ready == nil {
 		c.Ready = func() {}
@@ -255,6 +259,7 @@ func (s *Server) mend(ctx context.Context) {
 	s.lift(ctx, s.ledger.Sweep())
 	s.engines.probe(ctx, &s.order, s.ledger.Sample(sampleSize))
 	s.engines.retry()
+	s.engines.share()
 }
 
 // lift takes bans out of the engines that the ledger ended by itself, unless
@@ -301,6 +306,7 @@ func (s *Server) look(ctx context.Context) error {
 	slices.Sort(ports)
 	s.engines.setRules(firewall.Rules{
 		Interfaces: interfaces, Ports: ports, Allow: allowedInKernel(guards), Observe: p.Observe,
+		World: p.World, Deny: p.Deny,
 	})
 	s.pardon(ctx, guards)
 	return nil
