@@ -21,6 +21,7 @@ type Weir struct {
 	host   *Host
 	binary string   // the same path here and on the host
 	args   []string // of the command that starts it
+	under  []string // what it is started through
 	proc   *Process
 }
 
@@ -64,6 +65,10 @@ func (h *Host) newWeir(command, config string) *Weir {
 	}
 	return w
 }
+
+// Under has the next start go through a command, such as setpriv, that runs
+// what its arguments end with.
+func (w *Weir) Under(command ...string) { w.under = command }
 
 // UseWeir makes the lab use another binary than one built from this tree.
 func (l *Lab) UseWeir(binary string) { l.weir = binary }
@@ -154,7 +159,8 @@ func (w *Weir) Start() {
 func (w *Weir) start() {
 	w.host.lab.t.Helper()
 	var err error
-	w.proc, err = w.host.Start("weir", w.host.Command(w.binary, w.args...))
+	args := append(append(slices.Clone(w.under), w.binary), w.args...)
+	w.proc, err = w.host.Start("weir", w.host.Command(args[0], args[1:]...))
 	if err != nil {
 		w.host.lab.t.Fatalf("start weir: %v", err)
 	}

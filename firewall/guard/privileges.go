@@ -63,12 +63,19 @@ func lastCapability() (int, error) {
 	return 63, nil
 }
 
+// setCapabilities keeps those of kept that there are. One that the service
+// manager did not give is no reason to end: an engine says that it lacks it, and
+// the other may do without.
 func setCapabilities() error {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
+	var have, data [2]unix.CapUserData
+	if err := unix.Capget(&header, &have[0]); err != nil {
+		return err
+	}
 	for _, c := range kept {
-		data[c/32].Permitted |= 1 << (c % 32)
-		data[c/32].Effective |= 1 << (c % 32)
+		bit := have[c/32].Permitted & (1 << (c % 32))
+		data[c/32].Permitted |= bit
+		data[c/32].Effective |= bit
 	}
 	_, _, errno := syscall.AllThreadsSyscall(unix.SYS_CAPSET,
 		uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&data[0])), 0)
