@@ -1,7 +1,6 @@
 package bench
 
 import (
-	"os"
 	"testing"
 	"time"
 
@@ -12,9 +11,7 @@ import (
 // exist, when it is known from a file who does.
 func BenchmarkRefuseFile(b *testing.B) {
 	s := newSite(b)
-	if err := os.WriteFile(s.edge.Path("/etc/recipients"), []byte(recipients("")), 0o644); err != nil {
-		b.Fatal(err)
-	}
+	s.writeRecipients(b)
 	d := duel{
 		site: s, what: "5 unknown recipients refused, from a file", aim: 2,
 		sides: [2]side{s.ours(b, "refuse-file.toml"), s.theirs(b, "refuse-file.cf")},
