@@ -6,6 +6,7 @@ import "structs"
 type GeoWorld struct {
 	_         structs.HostLayout
 	V4        [1 << 24]uint8
+	Wide4     [1 << 16]uint8
 	Kinds     [256]uint32
 	Index4    [1<<16 + 2]uint32
 	Split4    [1 << 18]GeoRun4
@@ -30,6 +31,9 @@ type GeoDeep6 struct {
 	Hi, Lo uint64
 	Kind   uint64
 }
+
+// GeoMixed stands in Wide4 for a /16 whose /24s differ: they are looked up in V4.
+const GeoMixed = 254
 
 // The rows of the maps class_action and class_count: the classes of countries,
 // and behind them a half for the networks of each slot.

@@ -14,14 +14,16 @@
  * connections to ports of group g are dropped. A country is switched by one
  * store.
  *
- * IPv4: one byte for each /24 names one of the 255 most frequent kinds, or says
- * that the /24 is looked up in split4. IPv6: a bounded binary search in sorted
+ * IPv4: one byte for each /16, and where that is not of one kind one for each
+ * /24, names one of the 254 most frequent kinds, or says that the /24 is looked
+ * up in split4. IPv6: a bounded binary search in sorted
  * runs of /64s, and for the few /64s that are split another one.
  */
 #define GEO_CLASSES 2048
 #define GEO_NETWORKS 1024 /* of a slot; the first number is not used */
 #define GEO_ROWS (GEO_CLASSES + 2 * GEO_NETWORKS)
 #define GEO_SPLIT_BYTE 255
+#define GEO_MIXED_BYTE 254
 #define GEO_SPLIT_KIND 0xffffffff
 #define GEO_SPLITS (1 << 18)
 #define GEO_RUNS6 (1 << 20)
@@ -41,6 +43,7 @@ struct geo_deep6 {
 
 struct geo_world {
 	__u8 v4[1 << 24];
+	__u8 wide4[1 << 16];
 	__u32 kinds[256];
 	__u32 index4[GEO_BUCKETS + 2]; /* by /16: the run its first address is in */
 	struct geo_run4 split4[GEO_SPLITS];
@@ -101,9 +104,11 @@ struct {
 
 static __always_inline __u32 geo_kind4(const struct geo_world *w, __u32 addr)
 {
-	__u8 place = w->v4[addr >> 8];
+	__u8 place = w->wide4[addr >> 16];
 	__u32 low, left;
 
+	if (place == GEO_MIXED_BYTE)
+		place = w->v4[addr >> 8];
 	if (place != GEO_SPLIT_BYTE)
 		return w->kinds[place];
 	low = w->index4[addr >> 16];

@@ -27,6 +27,10 @@ func smallWorld() *bpf.GeoWorld {
 	for i := range 1 << 16 {
 		w.V4[0x0a0000+i] = 1
 	}
+	for i := range 256 {
+		w.Wide4[0x0a00+i] = 1
+	}
+	w.Wide4[0xc000], w.Wide4[0xcb00], w.Wide4[0xac10] = bpf.GeoMixed, bpf.GeoMixed, bpf.GeoMixed
 	w.Split4[0] = bpf.GeoRun4{Start: 0xcb007100, Kind: far}
 	w.Split4[1] = bpf.GeoRun4{Start: 0xcb007180, Kind: near}
 	for i := 0xcb01; i < len(w.Index4); i++ {

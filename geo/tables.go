@@ -60,7 +60,7 @@ type Deep6 struct {
 // sorted runs. They do not change once they are made.
 type Tables struct {
 	V4     []byte    // by /24: the place of its kind in Kinds, or splitByte
-	Kinds  [255]Kind // the most frequent ones
+	Kinds  [254]Kind // the most frequent ones
 	Split4 []Run4    // complete where V4 says so, and only there; in order
 	Index4 []uint32  // by /16: which run of Split4 its first address is in
 	Runs6  []Run6    // from :: on, in order

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/cilium/ebpf"
 
@@ -140,6 +141,12 @@ func (t *Table) kindOf(slot uint32, a netip.Addr) (geo.Kind, error) {
 func worldOf(t *geo.Tables) *bpf.GeoWorld {
 	w := new(bpf.GeoWorld)
 	copy(w.V4[:], t.V4)
+	for i := range w.Wide4 {
+		w.Wide4[i] = w.V4[i<<8]
+		if slices.ContainsFunc(w.V4[i<<8:i<<8+256], func(place uint8) bool { return place != w.Wide4[i] }) {
+			w.Wide4[i] = bpf.GeoMixed
+		}
+	}
 	for i, k := range t.Kinds {
 		w.Kinds[i] = uint32(k)
 	}
