@@ -10,7 +10,7 @@ type GeoWorld struct {
 	Kinds     [256]uint32
 	Index4    [1<<16 + 2]uint32
 	Split4    [1 << 18]GeoRun4
-	Index6    [1<<16 + 2]uint32
+	Index6    [1<<20 + 2]uint32
 	Start6    [1 << 20]uint64
 	Kind6     [1 << 20]uint32
 	Deep6     [1 << 16]GeoDeep6

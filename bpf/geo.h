@@ -29,6 +29,7 @@
 #define GEO_RUNS6 (1 << 20)
 #define GEO_DEEP6 (1 << 16)
 #define GEO_BUCKETS (1 << 16)
+#define GEO_BUCKETS6 (1 << 20)
 
 struct geo_run4 {
 	__u32 start;
@@ -47,7 +48,7 @@ struct geo_world {
 	__u32 kinds[256];
 	__u32 index4[GEO_BUCKETS + 2]; /* by /16: the run its first address is in */
 	struct geo_run4 split4[GEO_SPLITS];
-	__u32 index6[GEO_BUCKETS + 2]; /* likewise, by bits 3 to 18 within 2000::/3 */
+	__u32 index6[GEO_BUCKETS6 + 2]; /* likewise, by bits 3 to 22 within 2000::/3 */
 	__u64 start6[GEO_RUNS6];
 	__u32 kind6[GEO_RUNS6];
 	struct geo_deep6 deep6[GEO_DEEP6];
@@ -130,7 +131,7 @@ static __always_inline __u32 geo_kind6(const struct geo_world *w, __u64 hi, __u6
 	__u32 low = 0, left = w->count6 - 1, kind;
 
 	if (hi >> 61 == 1) {
-		__u32 bucket = hi >> 45 & (GEO_BUCKETS - 1);
+		__u32 bucket = hi >> 41 & (GEO_BUCKETS6 - 1);
 
 		low = w->index6[bucket];
 		left = w->index6[bucket + 1] - low;

@@ -45,7 +45,7 @@ func smallWorld() *bpf.GeoWorld {
 	}
 	w.Count6 = 5
 	for i := range w.Index6 {
-		if 1<<61+uint64(i)<<45 >= five {
+		if 1<<61+uint64(i)<<41 >= five {
 			w.Index6[i] = 4
 		}
 	}

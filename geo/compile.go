@@ -193,7 +193,7 @@ func (t *Tables) compile6(runs []run) {
 		now = group[len(group)-1].kind
 		i += len(group)
 	}
-	t.Index6 = indexOf(1<<16, len(t.Runs6), func(b uint64, i int) bool { return t.Runs6[i].Start <= 1<<61+b<<45 })
+	t.Index6 = indexOf(1<<20, len(t.Runs6), func(b uint64, i int) bool { return t.Runs6[i].Start <= 1<<61+b<<41 })
 }
 
 // split6 spells out a /64: now is of which kind it is up to the first of group.

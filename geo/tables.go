@@ -64,7 +64,7 @@ type Tables struct {
 	Split4 []Run4    // complete where V4 says so, and only there; in order
 	Index4 []uint32  // by /16: which run of Split4 its first address is in
 	Runs6  []Run6    // from :: on, in order
-	Index6 []uint32  // by bits 3 to 18 of the addresses in 2000::/3: likewise in Runs6
+	Index6 []uint32  // by bits 3 to 22 of the addresses in 2000::/3: likewise in Runs6
 	Deep6  []Deep6   // in order
 
 	ASNs []uint32 // the networks that rules name
@@ -169,7 +169,7 @@ func (t *Tables) lookup4(a uint32) Kind {
 func (t *Tables) lookup6(a u128) Kind {
 	low, high := uint32(0), uint32(len(t.Runs6)-1)
 	if a.hi>>61 == 1 {
-		b := a.hi >> 45 & 0xffff
+		b := a.hi >> 41 & 0xfffff
 		low, high = t.Index6[b], t.Index6[b+1]
 	}
 	k := t.Runs6[search(low, high, func(i uint32) bool { return t.Runs6[i].Start <= a.hi })].Kind
