@@ -46,6 +46,9 @@ func Classify(r reply.Reply) Class {
 
 // classify reads a reply whose text is plain.
 func classify(r reply.Reply) Class {
+	if e := r.Enhanced; e[0] == 4 && e[1] == 7 && e[2] >= 500 && e[2] <= 699 {
+		return RateLimited // Exchange Online, whatever the words
+	}
 	for _, rule := range rules {
 		if rule.fits(r) {
 			return rule.class
@@ -192,6 +195,9 @@ func byEnhanced(r reply.Reply) (Class, bool) {
 	e := r.Enhanced
 	switch [2]int{e[1], e[2]} {
 	case [2]int{1, 1}, [2]int{1, 10}:
+		if notUnknown.MatchString(r.Text) {
+			return OtherClass, r.Permanent() // the code of one refusal on the words of another
+		}
 		return UnknownUserClass, true
 	case [2]int{2, 1}:
 		return MailboxDisabled, true
@@ -230,4 +236,4 @@ func aboutOurHost(r reply.Reply) bool {
 var ourHost = re(`client host rejected|helo command rejected|\bspf\b|sender policy framework|\bdmarc\b|` +
 	`reverse dns|\brdns\b|\bptr\b|ip name lookup|cannot find your (reverse )?host ?name|` +
 	`(your|this|sending|connecting|client|source) (ip|host|server|address|mail server)|host network not allowed|` +
-	`not allowed to (connect|send from)|unauthenticated`)
+	`not allowed to (connect|send from)|unauthenticated|authentication (level|requirements)`)

@@ -16,6 +16,7 @@ func re(alternatives ...string) *regexp.Regexp {
 // chasquid, and the large providers' own.
 var rules = []rule{
 	{class: Greylisted, text: re(`gr[ae]y-?\s?-?list|greylst`)},
+	{class: TempLocal, code: "4", text: re(`unverified address: (connect|lost|conversation)|loops back to`)},
 	{class: TLSRequiredThere, text: tlsRequired},
 	{class: TooManyRcpts, text: tooManyRcpts, but: re(`too many recipients from|(per|an?) (hour|day|minute)|daily|hourly`)},
 	{class: RateLimited, text: rateLimited, but: re(`user has too many|too much mail data`)},
@@ -25,10 +26,17 @@ var rules = []rule{
 	{class: BlocklistedUs, text: blocklist, but: notHost},
 	{class: AuthRequired, text: authRequired, but: re(`\bspf\b|\bdkim\b|\bdmarc\b`)},
 	{class: AuthRequired, code: "530"},
+	{class: OtherClass, text: loops},
 	{class: OtherClass, text: badSender, but: re(`\bspf\b|spam|policy|hard fail|blocked|spoof|hijack|black.?list`)},
 	{class: Size, text: tooLarge, but: re(`header|quota|mail ?box|mail file|folder`)},
 	{class: MailboxFull, text: full, but: re(`sending quota|rate`)},
+	{class: MailboxDisabled, text: re(`unavailable: account is (disabled|blocked)`)},
 	{class: MailboxDisabled, text: disabled, but: re(clearlyUnknown.String(), `^host|domain`)},
+	// Codes of the sender (RFC 3463 3.2) and of the domain are never a user's.
+	{class: PolicyContent, enhanced: "X.1.8", text: content},
+	{class: OtherClass, enhanced: "X.1.7"},
+	{class: OtherClass, enhanced: "X.1.8"},
+	{class: OtherClass, enhanced: "X.1.2"},
 	{class: UnknownUserClass, text: clearlyUnknown, but: notUnknown},
 	{class: UnknownUserClass, code: "5", enhanced: "X.4.1", text: re(`access denied`)}, // Exchange Online's directory-based blocking
 	{class: PolicyContent, text: content},
@@ -54,7 +62,8 @@ var rateLimited = re(
 	`too many (concurrent |simultaneous |open |smtp )*(connections|sessions)|trop de connexions|concurren(t|cy) (limit|connection|session)|concurrent smtp|connection limit`,
 	`too much mail|too many (messages|mails|emails|errors|bad commands)|too many recipients from`,
 	`(connection|sending|message|session|thread|relay|hourly|daily) (rate |count )?(limit|quota)s?( is| was| has been)? (exceeded|reached)`,
-	`(limit|quota) exceeded for (customer|sender|client|your)|maximum (number of )?(concurrent )?(connections|sessions)`,
+	`(limit|quota) exceeded for (customer|sender|client|your)|maximum (number of )?(concurrent |inbound )?(server )?(connections|sessions)`,
+	`rate (control|for this client)|too quickly|too many tcp connections|connection exceed|too many (unknown|invalid|bad|non-?existent) (users|recipients|addresses)`,
 	`exceeded (the |your )?(maximum |allowed )?(rate|sending|connection|hourly|daily)|(excessive|exceeds|exceeding).{0,30}(rate|frequency|connections)`,
 	`deferred due to (unexpected volume|user complaints)|(messages|mails|connections) per (second|minute|hour|day)`,
 )
@@ -69,6 +78,9 @@ var relayDenied = re(
 	`recipient domain (is )?not|no such domain (here|at this)|not (a |an )?(hosted|local|authori[sz]ed|recogni[sz]ed|accepted) (mail |recipient |relay )?domain`,
 	`tenant ?attribution|(authenticate|authentication|log ?in|pop).{0,20} before (relay|sending)|non-local e?-?mail address`,
 )
+
+// loops are mail that comes back.
+var loops = re(`too many hops|hop count|mail loop|message is looping`)
 
 // blocklist matches refusals of the address that the connection came from.
 var blocklist = re(
@@ -92,6 +104,7 @@ var notHost = re(
 	`multi\.uribl|\buribl|\bsurbl|\bdbl\b|links? in|\burls?\b.{0,20}(listed|block)|domain (is |was )?(listed|blocklisted|blacklisted|on)`,
 	`(sender|from|return|reply)( e?-?mail)?( address| domain)? ?(@ )?((is |has been |was )(in |on )?(my |our |the |a )?(personal )?(black|block|listed|spammer)|(black|block)listed)`,
 	`(your|an?) (e-?mail )?address (has been|that has been|is) black|domain listed|without a valid sender`,
+	`not listed in|blocked by spamassassin`,
 )
 
 var authRequired = re(
@@ -120,7 +133,7 @@ var full = re(
 	`(inbox|mailbox|account|folder|maildir|mail ?drop|storage|user).{0,20}(is |over )(full|capacity|limit|its limit|the limit)`,
 	`insufficient (storage )?space in (mailbox|the)|(not|doesn't have|does not have) enough (storage|space)|exceeded (his|her|their|its|the)? ?(storage|disk|mail|allocation|allowed)|maximum allowed storage`,
 	`out of (mailbox )?(storage|space) for|storage (limit|allocation)|space has been used|user has too many messages|too much mail data`,
-	`boite.{0,30}pleine|postfach.{0,20}(voll|überfüllt)|buz[oó]n.{0,20}llen|casella.{0,20}piena|caixa.{0,20}cheia`,
+	`(account|inbox|mail ?box) full|boite.{0,30}pleine|postfach.{0,20}(voll|überfüllt)|buz[oó]n.{0,20}llen|casella.{0,20}piena|caixa.{0,20}cheia`,
 )
 
 // disabled matches mailboxes that exist and take nothing.
@@ -141,6 +154,9 @@ var clearlyUnknown = re(
 	`unknown (in|to) (virtual|local|relay|our|the|this)|recipientnotfound|resolver\.adr\.|nosuchuser|undeliverable address|not our (customer|user)|not in (name )?directory|in (the )?name directory`,
 	`(user|recipient|one)?( \S+)? ?(doesn't|does not) have (a|an)( \S+)? account|have an? (\S+ )?account here|not (a|an) (known|valid|active|existing) (mail ?box|user|recipient|address|account)`,
 	`(user|recipient|address|mailbox) (must have|has) been (deleted|removed)|(has been|was) (deleted|removed) from|inactive email address|recipient no longer|listed as (an )?unknown|user (has )?moved|valid ?rcptto`,
+	`(empf(ae|ä)nger|postfach|benutzer|teilnehmer)( @)?( ist)? (unbekannt|existiert nicht|nicht (gefunden|vorhanden))|onbekende gebruiker|nie ma takiego`,
+	`(usu[aá]rio|utente|casella|destinat[aá]rio|buz[oó]n|cuenta)( \S+){0,3} (inexistente|inesistente|desconhecid[oa]|n[aã]o existe)`,
+	`(пользовател|ящик|адрес|получател)\S*( \S+){0,3} (не найден|не существует)|нет такого (пользователя|ящика|адреса)`,
 	`ness?un utente|no existe (dicha|ese|el|la|tal)|kein(e|en)? (solche|gültig)|unknown local|invalid-recipient`,
 )
 
@@ -149,7 +165,7 @@ var clearlyUnknown = re(
 var vaguelyUnknown = re(
 	`unrout?e?able|undeliverable|do(es)?(n't| not) exist|(was|were) not found|mail ?box (is )?(unavail?able|invalid|not available)|(account|user|recipient) (is )?unavailable|unavailable or access denied`,
 	`invalid (mail ?box|rcpt|to:)|address(es)? (is |are |was |were )?(invalid|unknown|rejected)|bad ?rcpt ?to|bad ?recipient ?to|envelope recipient|recipients? (is |was )?(not (local|ok|accepted)|rejected|denied|refused)|rejected recipient|recipient refuses`,
-	`can't accept user|no valid recipients|missing home directory`,
+	`can't accept user|no valid recipients?|missing home directory`,
 )
 
 // notUnknown is said with the words for unknown users and is none: look-ups that
@@ -158,7 +174,7 @@ var notUnknown = re(
 	`sender|helo|client host|from address|mail from|relay (access|denied|not)|(unknown|no such) (domain|host)|host (unknown|not found)|(domain|host)( name)?( @| \S+){0,6} (does not exist|may not exist|not found|is invalid|is unknown|unknown)`,
 	`(lookup|verification|directory|ldap|database|map|server|service|backend).{0,30}(fail|error|timed? ?out|unavailable|is down|refused|unreachable)`,
 	`temporar|try again|later|timed? ?out|connection refused|connect to|could not (be )?(verify|verified|check|connect|resolve)|cannot (verify|check|connect)|unable to (verify|check|connect|validate)|internal error`,
-	`spam|virus|policy|\bspf\b|dkim|dmarc|blocked|black.?list`,
+	`spam|virus|policy|\bspf\b|openspf|dkim|dmarc|blocked|black.?list|syntax|fully.?qualified|too many|deferred|(ldap|database|lookup|directory) (server |error)`,
 )
 
 // content are refusals for what the message is, says, or fails to prove.
