@@ -46,6 +46,9 @@ func (c *cli) printOrigin(o origin) error {
 	c.say("address  %v", o.Address)
 	c.say("country  %s", unknown(o.Country))
 	c.say("network  %s", unknown(network))
+	for _, r := range o.Rules {
+		c.say("rule     %s", r)
+	}
 	for _, s := range o.Sources {
 		c.say("source   %s", s)
 	}

@@ -142,7 +142,7 @@ var keyProbes = map[string]probe{
 		return strings.Contains(b.cmd("geo", "lookup", "198.18.1.7", "--json"), `"country":"NL"`)
 	}},
 	"geo.drop": {set: `["NL"]`, with: map[string]string{"geo.database": `"/etc/mailweir/country.mmdb"`}, seen: func(b *keyBench) bool {
-		return b.dropped(b.source())
+		return b.dropped(b.source()) && strings.Contains(b.cmd("geo", "lookup", "198.18.1.7"), "geo.drop NL")
 	}},
 	"geo.asn": {set: `"/etc/mailweir/asn.mmdb"`, seen: func(b *keyBench) bool {
 		return strings.Contains(b.cmd("geo", "lookup", "198.18.1.7", "--json"), `"asn":64500`)

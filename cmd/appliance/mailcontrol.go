@@ -67,7 +67,8 @@ type origin struct {
 	Country string     `json:"country,omitempty"`
 	ASN     uint32     `json:"asn,omitempty"`
 	Network string     `json:"network,omitempty"`
-	Sources []string   `json:"sources"` // the databases that were asked, with their dates
+	Sources []string   `json:"sources"`         // the databases that were asked, with their dates
+	Rules   []string   `json:"rules,omitempty"` // that name it
 }
 
 // reloaded is what a role says of a reload that went well.

@@ -49,6 +49,7 @@ func (p *places) open(from config.Geo) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if from.Database == p.from.Database && from.ASN == p.from.ASN {
+		p.from = from
 		return
 	}
 	p.load(from)
@@ -88,7 +89,19 @@ func (p *places) Lookup(a netip.Addr) (country string, asn uint32) {
 // origin is what weir geo lookup tells.
 func (p *places) origin(a netip.Addr) origin {
 	o := p.db.Load().Lookup(a)
-	return origin{Address: a, Country: o.Country, ASN: o.ASN, Network: o.ASName, Sources: p.sources()}
+	return origin{Address: a, Country: o.Country, ASN: o.ASN, Network: o.ASName, Sources: p.sources(), Rules: p.rules(o)}
+}
+
+// rules are those that name where an address is.
+func (p *places) rules(o geo.Origin) (list []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, r := range rulesOf(p.from.Drop) {
+		if r.Matches(o) {
+			list = append(list, fmt.Sprintf("geo.drop %v: the kernel drops its new connections, unless weir allow lets it in", r))
+		}
+	}
+	return list
 }
 
 // sources describes the databases, a line each.
