@@ -19,6 +19,9 @@ const (
 	ForEver   = math.MaxUint32 // an end that never comes
 )
 
+// hintLog is the logarithm of the hint's bits for a bucket.
+const hintLog = 6
+
 // MinBans is the size of the smallest table, as the logarithm of its buckets.
 const MinBans = 8
 
@@ -88,7 +91,7 @@ type Bans struct {
 	hash Hash
 	used int
 	mem  []byte
-	hint []uint64 // a word for each bucket
+	hint []uint64 // 1<<hintLog bits for each bucket
 	slot []uint64
 	hits []uint32 // of IPv4
 }
@@ -136,9 +139,9 @@ func (b *Bans) open(m *ebpf.Map) error {
 func (b *Bans) spec() *ebpf.MapSpec {
 	s := &ebpf.MapSpec{Name: "mailweir_ban4", Type: ebpf.Array, KeySize: 4, Flags: unix.BPF_F_MMAPABLE | unix.BPF_F_INNER_MAP}
 	n := uint32(1) << b.Log2
-	s.ValueSize, s.MaxEntries = 64, n/8+n+n/2
+	s.ValueSize, s.MaxEntries = 64, n<<hintLog/64/8+n+n/2
 	if b.V6 {
-		s.Name, s.ValueSize, s.MaxEntries = "mailweir_ban6", 128, n/16+n
+		s.Name, s.ValueSize, s.MaxEntries = "mailweir_ban6", 128, n<<hintLog/64/16+n
 	}
 	return s
 }
@@ -146,7 +149,8 @@ func (b *Bans) spec() *ebpf.MapSpec {
 // divide gives words their meaning.
 func (b *Bans) divide(words []uint64) {
 	n := 1 << b.Log2
-	b.hint, words = words[:n], words[n:]
+	hint := n << hintLog / 64
+	b.hint, words = words[:hint], words[hint:]
 	if b.V6 {
 		b.slot = words[:n*16]
 		return
@@ -199,9 +203,15 @@ type home struct {
 
 func (b *Bans) home(k Key) home {
 	sum, mask := b.hash.Sum(k, b.V6), uint32(1)<<b.Log2-1
-	tag := uint32(sum >> 58)
+	tag := uint32(sum >> (64 - hintLog))
 	first := uint32(sum) & mask
 	return home{int(first), int((first ^ (tag+1)*0x9e3779b1) & mask), uint(tag)}
+}
+
+// hinted is the bit of the hint for h, and its word.
+func (b *Bans) hinted(h home) (word *uint64, bit uint64) {
+	n := uint(h.first)<<hintLog | h.tag
+	return &b.hint[n/64], 1 << (n % 64)
 }
 
 // The words of a slot of IPv6.
@@ -273,7 +283,7 @@ func (b *Bans) AddHits(n int, some uint32) {
 // Find says in which slot k is, and when its ban ends.
 func (b *Bans) Find(k Key) (n int, end uint32, ok bool) {
 	h := b.home(k)
-	if b.hint[h.first]>>h.tag&1 == 0 {
+	if word, bit := b.hinted(h); *word&bit == 0 {
 		return 0, 0, false
 	}
 	for _, bucket := range [2]int{h.first, h.second} {
@@ -302,32 +312,31 @@ func (b *Bans) Put(k Key, end, now uint32) (fresh, ok bool) {
 	if !ok {
 		return false, false
 	}
-	atomic.StoreUint64(&b.hint[h.first], b.hint[h.first]|1<<h.tag)
+	word, bit := b.hinted(h)
+	atomic.StoreUint64(word, *word|bit)
 	b.write(n, k, end)
 	b.used++
 	return true, true
 }
 
-// free finds a free slot, in the emptier of two buckets.
+// free finds a free slot: in the first bucket where it can, so that most who are
+// banned are found by one look.
 func (b *Bans) free(h home) (n int, ok bool) {
-	first, free1 := b.freeIn(h.first)
-	second, free2 := b.freeIn(h.second)
-	switch {
-	case free1 == 0 && free2 == 0:
-		return b.makeRoom(h)
-	case free1 >= free2:
-		return first, true
-	}
-	return second, true
-}
-
-func (b *Bans) freeIn(bucket int) (n, free int) {
-	for i := bucket * b.slots(); i < (bucket+1)*b.slots(); i++ {
-		if _, end := b.at(i); end == 0 {
-			n, free = i, free+1
+	for _, bucket := range [2]int{h.first, h.second} {
+		if n, ok := b.freeIn(bucket); ok {
+			return n, true
 		}
 	}
-	return n, free
+	return b.makeRoom(h)
+}
+
+func (b *Bans) freeIn(bucket int) (n int, ok bool) {
+	for n := bucket * b.slots(); n < (bucket+1)*b.slots(); n++ {
+		if _, end := b.at(n); end == 0 {
+			return n, true
+		}
+	}
+	return 0, false
 }
 
 // makeRoom moves a ban out of two full buckets into its other one.
@@ -336,7 +345,7 @@ func (b *Bans) makeRoom(h home) (n int, ok bool) {
 		for n := bucket * b.slots(); n < (bucket+1)*b.slots(); n++ {
 			k, _ := b.at(n)
 			other := b.home(k)
-			if to, free := b.freeIn(other.first ^ other.second ^ bucket); free > 0 {
+			if to, ok := b.freeIn(other.first ^ other.second ^ bucket); ok {
 				b.move(n, to)
 				return n, true
 			}
@@ -374,7 +383,8 @@ func (b *Bans) Remove(k Key) bool {
 			}
 		}
 	}
-	atomic.StoreUint64(&b.hint[h.first], b.hint[h.first]&^(1<<h.tag))
+	word, bit := b.hinted(h)
+	atomic.StoreUint64(word, *word&^bit)
 	return true
 }
 

@@ -29,6 +29,7 @@
 #define FOR_EVER 0xffffffff
 
 #define TABLES 64 /* a size has two places: 2 * log2(buckets), and the next */
+#define HINT_LOG 6 /* log2 of the hint's bits for a bucket */
 #define SLOTS4 8
 #define SLOTS6 4
 #define FIRSTS 65536
@@ -144,7 +145,7 @@ struct place {
 
 static __always_inline struct place place(void *table, __u32 which, __u64 hash)
 {
-	struct place p = { .table = table, .buckets = 1U << (which >> 1 & 31), .tag = hash >> 58 };
+	struct place p = { .table = table, .buckets = 1U << (which >> 1 & 31), .tag = hash >> (64 - HINT_LOG) };
 
 	p.first = hash & (p.buckets - 1);
 	p.second = (p.first ^ (p.tag + 1) * 0x9e3779b1) & (p.buckets - 1);
@@ -154,15 +155,22 @@ static __always_inline struct place place(void *table, __u32 which, __u64 hash)
 /* The hint; words is how many of them there are in an element. */
 static __always_inline int hinted(const struct place *p, __u32 words)
 {
-	__u32 i = p->first / words;
+	__u32 bit = p->first << HINT_LOG | p->tag;
+	__u32 i = bit / 64 / words;
 	__u64 *word = bpf_map_lookup_elem(p->table, &i);
 
-	return word && word[p->first % words] >> p->tag & 1;
+	return word && word[bit / 64 % words] >> bit % 64 & 1;
+}
+
+/* How many elements the hint has. */
+static __always_inline __u32 hint_len(const struct place *p, __u32 words)
+{
+	return (p->buckets << HINT_LOG) / 64 / words;
 }
 
 static __always_inline __u32 *hits4(const struct place *p, __u32 bucket, __u32 slot)
 {
-	__u32 i = p->buckets / 8 + p->buckets + bucket / 2;
+	__u32 i = hint_len(p, 8) + p->buckets + bucket / 2;
 	__u32 *hits = bpf_map_lookup_elem(p->table, &i);
 
 	if (!hits)
@@ -173,7 +181,7 @@ static __always_inline __u32 *hits4(const struct place *p, __u32 bucket, __u32 s
 
 static __always_inline __u32 *look4(const struct place *p, __u32 bucket, __u32 addr)
 {
-	__u32 i = p->buckets / 8 + bucket;
+	__u32 i = hint_len(p, 8) + bucket;
 	struct line4 *line = bpf_map_lookup_elem(p->table, &i);
 
 	if (!line)
@@ -232,7 +240,7 @@ static __always_inline int held(struct slot6 *s, __u64 hi, __u64 lo, __u32 bits)
 
 static __always_inline __u32 *look6(const struct place *p, __u32 bucket, __u64 hi, __u64 lo, __u32 bits)
 {
-	__u32 i = p->buckets / 16 + bucket;
+	__u32 i = hint_len(p, 16) + bucket;
 	union line6 *line = bpf_map_lookup_elem(p->table, &i);
 
 	if (!line)

@@ -120,7 +120,8 @@ func compare(t *testing.T, b *Bans, model map[Key]known) {
 		if want := model[k]; want.end != end || want.hits != b.Hits(n) {
 			t.Errorf("%v: %d, %d hits; want %+v", k, end, b.Hits(n), want)
 		}
-		need[b.home(k).first] |= 1 << b.home(k).tag
+		bit := uint(b.home(k).first)<<hintLog | b.home(k).tag
+		need[bit/64] |= 1 << (bit % 64)
 	})
 	if found != len(model) || b.Used() != found {
 		t.Errorf("%d bans, and %d by its own count; want %d", found, b.Used(), len(model))
@@ -270,13 +271,13 @@ func TestTornReadHitsNobody(t *testing.T) {
 	one := key(1, find(7, 1))
 	other := key(2, find(7, 1, 2))
 	innocent := Key{one.Hi, other.Lo, 128}
-	mine := b.home(innocent)
-	b.hint[mine.first] |= 1 << mine.tag // as if there were a third ban to look for
+	word, bit := b.hinted(b.home(innocent))
+	*word |= bit // as if there were a third ban to look for
 	k.hammer(innocent, true, 100_000, func(int) {
 		for _, ban := range []Key{one, other} {
 			b.Put(ban, ForEver, 0)
 			b.Remove(ban)
-			b.hint[mine.first] |= 1 << mine.tag
+			*word |= bit
 		}
 	})
 	if n := k.counted(reasonBanned); n != 0 {
@@ -303,7 +304,7 @@ func TestMovedBanIsNeverMissing(t *testing.T) { // R-BX-15
 			n, _, _ := b.Find(standing)
 			h := b.home(standing)
 			to, free := b.freeIn(h.first ^ h.second ^ n/b.slots())
-			if free == 0 {
+			if !free {
 				t.Fatal("no slot to move to")
 			}
 			b.move(n, to)

@@ -125,6 +125,17 @@ struct {
 	__type(value, __u32);
 } allow SEC(".maps");
 
+/* Before it, as before the tries of prefixes, but a bit for every /16 of IPv4.
+ * Of each generation the bits of IPv4, then of IPv6. */
+#define ALLOW_WORDS (65536 / 64)
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 4 * ALLOW_WORDS);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, __u64);
+} allow_hint SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, REASON_COUNT);
@@ -150,7 +161,11 @@ static __always_inline __u8 port_group(const struct flow *f, __u64 mode)
 static __always_inline int allowed(const struct flow *f, __u64 mode)
 {
 	struct allow_key key = { .generation = mode & CFG_GENERATION, .family = f->family };
+	__u32 from = (mode & CFG_GENERATION ? 2 * ALLOW_WORDS : 0) + (f->family == 4 ? 0 : ALLOW_WORDS);
+	__u32 bit = (f->family == 4 ? bpf_ntohl(f->addr[0]) : hint_hash(f->addr[0])) >> 16;
 
+	if (!hint_has(&allow_hint, from, bit))
+		return 0;
 	key.bits = 32 + (f->family == 4 ? 32 : 128);
 	__builtin_memcpy(key.addr, f->addr, sizeof(key.addr));
 	return bpf_map_lookup_elem(&allow, &key) != 0;

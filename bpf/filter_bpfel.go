@@ -66,6 +66,7 @@ type FilterPrefix6Key struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	FilterMapAllow        = "allow"
+	FilterMapAllowHint    = "allow_hint"
 	FilterMapBan4         = "ban4"
 	FilterMapBan6         = "ban6"
 	FilterMapCfg          = "cfg"
@@ -133,6 +134,7 @@ type FilterProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type FilterMapSpecs struct {
 	Allow       *ebpf.MapSpec `ebpf:"allow"`
+	AllowHint   *ebpf.MapSpec `ebpf:"allow_hint"`
 	Ban4        *ebpf.MapSpec `ebpf:"ban4"`
 	Ban6        *ebpf.MapSpec `ebpf:"ban6"`
 	Cfg         *ebpf.MapSpec `ebpf:"cfg"`
@@ -174,6 +176,7 @@ func (o *FilterObjects) Close() error {
 // It can be passed to LoadFilterObjects or ebpf.CollectionSpec.LoadAndAssign.
 type FilterMaps struct {
 	Allow       *ebpf.Map `ebpf:"allow"`
+	AllowHint   *ebpf.Map `ebpf:"allow_hint"`
 	Ban4        *ebpf.Map `ebpf:"ban4"`
 	Ban6        *ebpf.Map `ebpf:"ban6"`
 	Cfg         *ebpf.Map `ebpf:"cfg"`
@@ -191,6 +194,7 @@ type FilterMaps struct {
 func (m *FilterMaps) Close() error {
 	return _FilterClose(
 		m.Allow,
+		m.AllowHint,
 		m.Ban4,
 		m.Ban6,
 		m.Cfg,

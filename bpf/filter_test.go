@@ -27,6 +27,7 @@ type filter struct {
 	bans   [2]*bpf.Bans // of IPv4 and of IPv6
 	firsts bpf.Firsts
 	hint   bpf.PrefixHint
+	allow  bpf.PrefixHint // of generation 1
 	hash   bpf.Hash
 	counts [reasonCount]uint64
 	model  model
@@ -87,6 +88,7 @@ func (f *filter) fill(t testing.TB) {
 		f.bans[i] = table
 	}
 	f.firsts, f.hint = bpf.NewFirsts(memory(t, f.obj.Firsts)), bpf.NewPrefixHint(memory(t, f.obj.PrefixHint))
+	f.allow = bpf.NewAllowHints(memory(t, f.obj.AllowHint))[1]
 	f.hash = hash
 	f.setMode(t, f.mode())
 	words := map[uint32]uint64{}
@@ -101,6 +103,7 @@ func (f *filter) fill(t testing.TB) {
 		if p.Addr().Is4() {
 			key.Family, key.Addr = 4, [4]uint32{word4(p.Addr())}
 		}
+		f.allow.Add(p)
 		must(f.obj.Allow.Put(key, uint32(1)))
 	}
 	for p, stands := range f.model.bans {
@@ -482,7 +485,7 @@ func TestCountersHaveAllReasons(t *testing.T) {
 	if n := spec.Maps[bpf.FilterMapCounters].MaxEntries; n != reasonCount {
 		t.Errorf("the program has %d reasons, the tests %d", n, reasonCount)
 	}
-	if names := slices.Sorted(maps.Keys(spec.Maps)); len(names) != 13 {
+	if names := slices.Sorted(maps.Keys(spec.Maps)); len(names) != 14 {
 		t.Errorf("maps %v", names)
 	}
 }

@@ -2,9 +2,9 @@
 /*
  * prefixes.h: bans of prefixes that have no table of their own, a few thousand
  *
- * A trie costs a clean source a tenth of a microsecond, so a bitmap stands before
- * each: a bit for every /20 of IPv4, and for a hash of every /32 of IPv6. A bit
- * is set when a prefix touches what it stands for.
+ * A trie costs a tenth of a microsecond and more, so a bitmap stands before each:
+ * a bit for every /20 of IPv4, and for a hash of every /32 of IPv6. A bit is set
+ * when a prefix touches what it stands for.
  */
 #define MAX_PREFIXES (1 << 14)
 #define HINT_BITS (1 << 20)
@@ -53,10 +53,11 @@ struct {
 	__type(value, __u64);
 } prefix_hint SEC(".maps");
 
-static __always_inline int prefix_hinted(__u32 from, __u32 bit)
+/* Whether a bitmap that begins at word from has a bit. */
+static __always_inline int hint_has(void *map, __u32 from, __u32 bit)
 {
 	__u32 i = from + bit / 64;
-	__u64 *word = bpf_map_lookup_elem(&prefix_hint, &i);
+	__u64 *word = bpf_map_lookup_elem(map, &i);
 
 	return word && *word >> bit % 64 & 1;
 }
@@ -74,11 +75,16 @@ static __always_inline int prefix_hinted(__u32 from, __u32 bit)
 	}                                                                     \
 	return 0
 
+static __always_inline __u32 hint_hash(__u32 top)
+{
+	return bpf_ntohl(top) * 0x9e3779b1U;
+}
+
 static __always_inline struct ban *prefix4_ban(__u32 addr)
 {
 	struct prefix4_key key = { .bits = 32, .addr = addr };
 
-	if (!prefix_hinted(0, bpf_ntohl(addr) >> 12))
+	if (!hint_has(&prefix_hint, 0, bpf_ntohl(addr) >> 12))
 		return 0;
 	PREFIX_BAN(prefix4, key, 33);
 }
@@ -87,7 +93,7 @@ static __always_inline struct ban *prefix6_ban(const __u32 *addr)
 {
 	struct prefix6_key key = { .bits = 128 };
 
-	if (!prefix_hinted(HINT_WORDS, bpf_ntohl(addr[0]) * 0x9e3779b1U >> 12))
+	if (!hint_has(&prefix_hint, HINT_WORDS, hint_hash(addr[0]) >> 12))
 		return 0;
 	__builtin_memcpy(key.addr, addr, sizeof(key.addr));
 	PREFIX_BAN(prefix6, key, 129);

@@ -7,40 +7,54 @@ import (
 	"sync/atomic"
 )
 
-// hintBits is how many bits there are for each family.
-const hintBits = 1 << 20
+// PrefixHint writes a bitmap that stands before a trie of prefixes: bits of
+// IPv4, then as many of IPv6.
+type PrefixHint struct {
+	mem  []uint64
+	log2 int // of the bits of a family
+}
 
-// PrefixHint writes the bitmaps before the tries of prefixes.
-type PrefixHint struct{ mem []uint64 }
+// The bitmap before prefix4 and prefix6, and a generation of that before allow.
+const (
+	prefixBits = 20
+	allowBits  = 16
+)
 
 // NewPrefixHint is over the mapped values of the map prefix_hint.
-func NewPrefixHint(mem []byte) PrefixHint { return PrefixHint{words(mem)} }
+func NewPrefixHint(mem []byte) PrefixHint { return PrefixHint{words(mem), prefixBits} }
 
-// touched are the bits that p touches: of an IPv4 prefix those of its /20s, of
-// an IPv6 prefix those of the hashes of its /32s.
-func touched(p netip.Prefix, yield func(bit uint32)) {
+// NewAllowHints are over those of the map allow_hint, by generation.
+func NewAllowHints(mem []byte) [2]PrefixHint {
+	w := words(mem)
+	return [2]PrefixHint{{w[:len(w)/2], allowBits}, {w[len(w)/2:], allowBits}}
+}
+
+// touched are the bits that p touches: of an IPv4 prefix those of what begins
+// with as many bits, of an IPv6 prefix those of the hashes of its /32s.
+func (h PrefixHint) touched(p netip.Prefix, yield func(bit uint32)) {
+	all := uint32(1) << h.log2
 	if p.Addr().Is4() {
 		b := p.Addr().As4()
-		for i := range uint32(1) << max(0, 20-p.Bits()) {
-			yield(binary.BigEndian.Uint32(b[:])>>12 + i)
+		for i := range uint32(1) << max(0, h.log2-p.Bits()) {
+			yield(binary.BigEndian.Uint32(b[:])>>(32-h.log2) + i)
 		}
 		return
 	}
 	b := p.Addr().As16()
-	if p.Bits() < 12 { // as many /32s as there are bits
-		for i := range uint32(hintBits) {
-			yield(hintBits + i)
+	if p.Bits() < 32-h.log2 { // more /32s than there are bits
+		for i := range all {
+			yield(all + i)
 		}
 		return
 	}
 	for i := range uint32(1) << max(0, 32-p.Bits()) {
-		yield(hintBits + (binary.BigEndian.Uint32(b[:])+i)*0x9e3779b1>>12)
+		yield(all + (binary.BigEndian.Uint32(b[:])+i)*0x9e3779b1>>(32-h.log2))
 	}
 }
 
 // Add sets what p touches: before p goes into the trie.
 func (h PrefixHint) Add(p netip.Prefix) {
-	touched(p, func(bit uint32) {
+	h.touched(p, func(bit uint32) {
 		w := &h.mem[bit/64]
 		atomic.StoreUint64(w, *w|1<<(bit%64))
 	})
@@ -49,7 +63,7 @@ func (h PrefixHint) Add(p netip.Prefix) {
 // Rebuild clears what none of prefixes touches: after others went out of the
 // trie. What is needed stays set all the while.
 func (h PrefixHint) Rebuild(prefixes []netip.Prefix) {
-	need := PrefixHint{make([]uint64, len(h.mem))}
+	need := PrefixHint{make([]uint64, len(h.mem)), h.log2}
 	for _, p := range prefixes {
 		need.Add(p)
 	}

@@ -284,7 +284,7 @@ func (p pins) write(n int, obj *bpf.FilterObjects, tables map[string]*ebpf.Map) 
 	for name, m := range map[string]pinned{
 		bpf.FilterMapAllow: obj.Allow, bpf.FilterMapBan4: obj.Ban4, bpf.FilterMapBan6: obj.Ban6,
 		bpf.FilterMapCfg: obj.Cfg, bpf.FilterMapCounters: obj.Counters, bpf.FilterMapPorts: obj.Ports,
-		bpf.FilterMapFirsts: obj.Firsts, bpf.FilterMapPrefixHint: obj.PrefixHint,
+		bpf.FilterMapAllowHint: obj.AllowHint, bpf.FilterMapFirsts: obj.Firsts, bpf.FilterMapPrefixHint: obj.PrefixHint,
 		bpf.FilterMapPrefix4: obj.Prefix4, bpf.FilterMapPrefix6: obj.Prefix6,
 		bpf.FilterMapGeo: obj.Geo, bpf.FilterMapClassAction: obj.ClassAction, bpf.FilterMapClassCount: obj.ClassCount,
 	} {

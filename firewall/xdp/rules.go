@@ -78,11 +78,13 @@ func (t *Table) writeAllow(generation uint64, allow []netip.Prefix) error {
 	if err := t.clearAllow(generation); err != nil {
 		return err
 	}
+	t.allow[generation].Rebuild(nil)
 	for _, p := range allow {
 		c := firewall.Canonical(p)
 		if !c.IsValid() {
 			return fmt.Errorf("allow %q: not a prefix of IPv4 or IPv6", p)
 		}
+		t.allow[generation].Add(c)
 		if err := t.obj.Allow.Put(allowKey(generation, c), uint32(1)); err != nil {
 			return fmt.Errorf("write allow entry %s: %w", p, err)
 		}

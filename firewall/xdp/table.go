@@ -106,8 +106,9 @@ type Table struct {
 	mu     sync.Mutex
 	obj    *bpf.FilterObjects // nil after Remove, until it is needed again
 	tables [tableCount]banTable
-	cfg    []byte   // the map of that name, in our memory
-	maps   [][]byte // others that are
+	cfg    []byte            // the map of that name, in our memory
+	maps   [][]byte          // that one and others
+	allow  [2]bpf.PrefixHint // before the generations of the map allow
 	places places
 	progID ebpf.ProgramID
 	links  map[int]link.Link // by interface index
@@ -196,6 +197,11 @@ func (t *Table) prepare(l *loaded) error {
 		return err
 	}
 	t.tables[inPrefix4], t.tables[inPrefix6] = newTries(&t.obj.FilterMaps, bpf.NewPrefixHint(hint))
+	allow, err := t.memory(t.obj.AllowHint)
+	if err != nil {
+		return err
+	}
+	t.allow = bpf.NewAllowHints(allow)
 	firsts, err := t.memory(t.obj.Firsts)
 	if err != nil {
 		return err
