@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -51,21 +52,32 @@ type yield struct {
 // drive runs a load on a host and waits for its end.
 func drive(b *testing.B, l *lab.Lab, h *lab.Host, what load) yield {
 	b.Helper()
-	spec, err := json.Marshal(what)
+	y, err := try(b.Context(), h, generator(b, l), what)
 	if err != nil {
 		b.Fatal(err)
 	}
-	cmd := h.Command(generator(b, l))
+	return y
+}
+
+// try is drive for goroutines, which cannot end a benchmark.
+func try(ctx context.Context, h *lab.Host, generator string, what load) (y yield, err error) {
+	spec, err := json.Marshal(what)
+	if err != nil {
+		return y, err
+	}
+	cmd := h.Command(generator)
 	cmd.Env = append(cmd.Env, loadEnv+"="+string(spec))
-	out, err := h.RunCommand(b.Context(), cmd)
-	var y yield
+	out, err := h.RunCommand(ctx, cmd)
 	if err == nil {
 		err = json.Unmarshal([]byte(out), &y)
 	}
-	if err != nil || y.Wrong != "" || y.Sessions == 0 {
-		b.Fatalf("load on %s: %v %s\n%s", h.Name, err, y.Wrong, out)
+	if err == nil && (y.Wrong != "" || y.Sessions == 0) {
+		err = errors.New("no load")
 	}
-	return y
+	if err != nil {
+		return y, fmt.Errorf("load on %s: %w: %s %s", h.Name, err, y.Wrong, out)
+	}
+	return y, nil
 }
 
 // generator is this program, at a place that every host sees.
@@ -163,7 +175,7 @@ func (r *runner) session(n int) error {
 	if r.Unknown == 0 {
 		s.ask("RCPT TO:<anna@example.com>", "250")
 		s.ask("DATA", "354")
-		s.say(body(r.Body) + ".")
+		s.say(body(fmt.Sprintf("<figure-%d-%d@sender.example>", r.Round, n), r.Body) + ".")
 		s.expect("250")
 	}
 	for i := range r.Unknown {
@@ -173,9 +185,10 @@ func (r *runner) session(n int) error {
 	return s.err
 }
 
-// body is a message of n bytes, in lines.
-func body(n int) string {
-	const header = "From: a@sender.example\r\nTo: anna@example.com\r\nSubject: a figure\r\n\r\n"
+// body is a message of n bytes, in lines. Its id is its own: who has passed a
+// message on already does not do so again.
+func body(id string, n int) string {
+	header := "From: a@sender.example\r\nTo: anna@example.com\r\nSubject: a figure\r\nMessage-ID: " + id + "\r\n\r\n"
 	const line = "The quick brown fox jumps over the lazy dog, and then once more.\r\n"
 	text := header + strings.Repeat(line, n/len(line)+1)
 	return text[:n-2] + "\r\n"
