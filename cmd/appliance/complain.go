@@ -21,9 +21,10 @@ import (
 	"mailweir/smtp"
 )
 
-// complaintRequest is a complaint with what proves it: the ref that our
-// Received gave to the message. A ref is 55 random bits that only those know
-// who got the message, so that it cannot be made up.
+// complaintRequest is a complaint that the operator passes on, with the ref
+// that our Received gave to the message. The ref says which message is meant,
+// and cannot be made up; that its recipient complains, the operator vouches
+// for, since the sender knows the ref too. By mail it takes a seal (reports).
 type complaintRequest struct {
 	Addr     netip.Addr `json:"addr"`
 	Refs     []ref.Ref  `json:"refs"`
