@@ -184,15 +184,20 @@ func (c *client) recipient(ctx context.Context, to address.Mailbox) (reply.Reply
 		mail += " SMTPUTF8"
 	}
 	commands := []string{mail, "RCPT TO:<" + to.String() + ">"}
-	if c.dirty {
-		commands = append([]string{"RSET"}, commands...)
+	stages := []Stage{AtMail, AtRcpt}
+	if c.dirty { // a refused RSET ends it as a refused MAIL does
+		commands, stages = append([]string{"RSET"}, commands...), append([]Stage{AtMail}, stages...)
+	}
+	if c.ext.pipelining {
+		commands = append(commands, "RSET") // which costs no wait, and see witnessed
 	}
 	replies, err := c.ask(ctx, commands...)
-	stages := []Stage{AtMail, AtRcpt}
-	if c.dirty {
-		stages = []Stage{AtMail, AtMail, AtRcpt} // a refused RSET ends it as a refused MAIL does
-	}
 	c.dirty = true
+	if c.ext.pipelining && len(replies) == len(commands) {
+		if err := c.witnessed(replies); err != nil {
+			return reply.Reply{}, &failure{stage: AtRcpt, err: err}
+		}
+	}
 	for i, stage := range stages {
 		switch {
 		case i >= len(replies):
@@ -210,6 +215,20 @@ func (c *client) recipient(ctx context.Context, to address.Mailbox) (reply.Reply
 		}
 	}
 	return reply.Reply{}, &failure{stage: AtRcpt, err: errNonsense}
+}
+
+// witnessed looks whether the answers of a pipeline are those of its commands.
+// With one too many among them each would be that of the command before: MAIL's
+// yes would make any recipient good. Then RSET, which is last and which no
+// server refuses, gets the answer of RCPT.
+func (c *client) witnessed(replies []reply.Reply) error {
+	err := c.silent()
+	if err == nil && replies[len(replies)-1].Code != 250 {
+		err = fmt.Errorf("%w: RSET is answered %q", errNonsense, cut(replies[len(replies)-1].Line(), 80))
+	}
+	c.broken = c.broken || err != nil
+	c.dirty = err != nil
+	return err
 }
 
 func or(err, other error) error {

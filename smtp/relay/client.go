@@ -84,19 +84,26 @@ var longAgo = time.Unix(1, 0)
 
 // within bounds what f reads and writes by ctx and by wait, as a whole: a server
 // that answers one byte a second is cut off, too. An error leaves c broken.
+// Before we speak, the server has to be silent.
 func (c *client) within(ctx context.Context, wait time.Duration, f func() error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := c.silent(); err != nil {
+		c.broken = true
+		return err
+	}
+	return c.bounded(ctx, wait, f)
+}
+
+// bounded is within where the server speaks first.
+func (c *client) bounded(ctx context.Context, wait time.Duration, f func() error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	if err := c.conn.SetDeadline(time.Now().Add(wait)); err != nil {
 		c.broken = true
 		return err
-	}
-	if c.r.Buffered() > 0 {
-		// One answer too many: the next would be taken for that of another
-		// command, in the worst case for a message's.
-		c.broken = true
-		return fmt.Errorf("%w: it answers what was not asked", errNonsense)
 	}
 	struck := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -159,7 +166,7 @@ func (c *client) askAll(commands []string, replies *[]reply.Reply) error {
 // bears it is ourselves.
 func (c *client) greet(ctx context.Context, scheme, self string) error {
 	var banner response
-	err := c.within(ctx, greetWait, func() (err error) {
+	err := c.bounded(ctx, greetWait, func() (err error) {
 		banner, err = readResponse(c.r)
 		return err
 	})

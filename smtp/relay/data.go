@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"mailweir/smtp/reply"
 )
@@ -18,8 +19,12 @@ func (t *transaction) data(ctx context.Context) result {
 		t.c.broken = true
 		return t.b.failed(&failure{stage: AtBody, err: fmt.Errorf("read message: %w", err)})
 	}
-	if err := t.c.sendBody(ctx, t.parcel.body); err != nil {
-		return t.b.failed(&failure{stage: AtBody, err: err})
+	err := t.c.sendBody(ctx, t.parcel.body)
+	if err == nil {
+		err = t.c.silent()
+	}
+	if err != nil {
+		return t.early(err)
 	}
 	patient := t.parcel.sent()
 	verdicts := 1
@@ -32,6 +37,19 @@ func (t *transaction) data(ctx context.Context) result {
 		return t.cutOff(replies, err)
 	}
 	return t.verdict(replies)
+}
+
+// early is the result where the message could not be sent to its end. A server
+// that says no in the middle, as some do of one that is too big, has said it of
+// this message; a yes there is none.
+func (t *transaction) early(err error) result {
+	t.c.broken = true
+	if errors.Is(err, errUnasked) && t.b.url.Scheme != "lmtp" && t.c.conn.SetDeadline(time.Now().Add(time.Second)) == nil {
+		if resp, err := readResponse(t.c.r); err == nil && resp.code >= 400 {
+			return t.verdict([]reply.Reply{resp.reply()})
+		}
+	}
+	return t.b.failed(&failure{stage: AtBody, err: err})
 }
 
 // sendBody sends all but the final dot. What was sent without it is no message
