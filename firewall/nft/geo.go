@@ -75,7 +75,8 @@ func (t *Table) nextDenied(ctx context.Context, rules firewall.Rules) (denied, e
 	if d.number > 0 && d.world == rules.World && slices.Equal(d.rules, rules.Deny) && t.deniedStand() == nil {
 		return d, nil
 	}
-	d = denied{number: d.last + 1, last: d.last + 1, world: rules.World, rules: slices.Clone(rules.Deny)}
+	t.denied.last++ // at once: sets that are left half-written are never those of other rules
+	d = denied{number: t.denied.last, last: t.denied.last, world: rules.World, rules: slices.Clone(rules.Deny)}
 	c, err := connect()
 	if err != nil {
 		return d, err

@@ -18,6 +18,7 @@ import (
 	"mailweir/firewall"
 	"mailweir/firewall/enginetest"
 	"mailweir/firewall/nft"
+	"mailweir/geo"
 )
 
 var (
@@ -242,4 +243,47 @@ func TestRuleset(t *testing.T) {
 		}
 		at += i
 	}
+}
+
+// endsAt is a context that ends at the nth look at it.
+type endsAt struct {
+	context.Context
+	n int
+}
+
+func (c *endsAt) Err() error {
+	if c.n--; c.n <= 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// What a change that broke off has left of its countries denies nobody later.
+func TestHalfWrittenCountries(t *testing.T) {
+	w := enginetest.NewWorld(t)
+	table := open(t, w, nft.Options{})
+	world := enginetest.Worlds(t)[0]
+	deny := func(ctx context.Context, rule string) error {
+		r, err := geo.ParseRule(rule)
+		if err != nil {
+			t.Fatal(err)
+		}
+		next := rules
+		next.World, next.Deny = world, []geo.Rule{r}
+		return w.Inside(func() error { return table.Configure(ctx, next) })
+	}
+	// The set of IPv4 is written, that of IPv6 is not.
+	if err := deny(&endsAt{ctx, 3}, "DE"); !errors.Is(err, context.Canceled) {
+		t.Fatalf("a change that breaks off: %v", err)
+	}
+	if list := run(t, w, "list ruleset"); !strings.Contains(list, "198.51.100.0/24") {
+		t.Fatalf("nothing was left half-written, so that this tests nothing:\n%s", list)
+	}
+	if err := deny(ctx, "FR"); err != nil {
+		t.Fatal(err)
+	}
+	if list := run(t, w, "list ruleset"); strings.Contains(list, "198.51.100.0/24") {
+		t.Errorf("DE is denied though FR is:\n%s", list)
+	}
+	w.Connects("198.51.100.7", enginetest.Mail)
 }
