@@ -50,10 +50,13 @@ func (r Ref) String() string {
 	return string(b[:4]) + "-" + string(b[4:8]) + "-" + string(b[8:])
 }
 
+// spelling is made once: a replay reads two refs a line.
+var spelling = strings.NewReplacer("-", "", " ", "", "O", "0", "I", "1", "L", "1")
+
 // Parse reads a ref as people write it: any case, with or without hyphens and
 // spaces, with O for 0 and I or L for 1.
 func Parse(s string) (Ref, error) {
-	s = strings.NewReplacer("-", "", " ", "", "O", "0", "I", "1", "L", "1").Replace(strings.ToUpper(s))
+	s = spelling.Replace(strings.ToUpper(s))
 	if len(s) != digits+1 {
 		return 0, ErrMalformed
 	}
