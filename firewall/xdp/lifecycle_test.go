@@ -393,6 +393,38 @@ func TestTableGrows(t *testing.T) { // R-BX-15
 	}
 }
 
+// After a Replace that fails half-way, what the next process opens by the pins is
+// what packets meet.
+func TestReplaceCutOff(t *testing.T) {
+	l := newLife(t)
+	table := l.open(xdp.Options{})
+	l.configure(table)
+	before := enginetest.Bans(time.Hour, "198.51.100.7/32")
+	l.do("replace", func() error { return table.Replace(ctx, slices.Values(before)) })
+	tooMany := enginetest.Bans(time.Hour, "203.0.113.7/32")
+	for n := range 20_000 {
+		a := netip.AddrFrom4([4]byte{11, byte(n >> 8), byte(n), 0})
+		tooMany = append(tooMany, firewall.Ban{Prefix: netip.PrefixFrom(a, 24), Until: time.Now().Add(time.Hour)})
+	}
+	if err := l.Inside(func() error { return table.Replace(ctx, slices.Values(tooMany)) }); err == nil {
+		t.Fatal("more prefixes than there is room for are no error")
+	}
+	l.Drops(table, "198.51.100.7", "198.51.100.7/32")
+	l.Connects("203.0.113.7", enginetest.Mail)
+	l.do("replace again", func() error {
+		return table.Replace(ctx, slices.Values(enginetest.Bans(time.Hour, "192.0.2.7/32", "192.0.2.8/32")))
+	})
+	table.Close()
+	table = l.open(xdp.Options{})
+	l.configure(table)
+	if n := l.status(table).Bans; n != 2 {
+		t.Errorf("%d bans after adoption, want 2", n)
+	}
+	l.Drops(table, "192.0.2.7", "192.0.2.7/32")
+	l.do("unban", func() error { return table.Apply(ctx, nil, enginetest.Bans(time.Hour, "192.0.2.7/32")) })
+	l.Connects("192.0.2.7", enginetest.Mail)
+}
+
 // A process that dies in the middle of an upgrade leaves two generations: what
 // runs is what counts.
 func TestUpgradeCutOff(t *testing.T) {

@@ -127,7 +127,7 @@ func (w *wanted) add(now moment, b firewall.Ban) error {
 func (w *wanted) discard(t *Table) (err error) {
 	for i, n := range []int{inBan4, inBan6} {
 		if s := w.single[i]; s != nil && s.table != t.tables[n].(*singles).table {
-			err = errors.Join(err, s.table.Close())
+			err = errors.Join(err, t.unstage(s, s.table))
 		}
 	}
 	return err

@@ -206,6 +206,10 @@ func (f family) place(word uint64) uint64 { return word >> f.shift % bpf.Tables 
 // pin.
 func (t *Table) stageOne(f family, place uint64, next *bpf.Bans) error {
 	if t.generation > 0 {
+		// What a turn that failed has left there is another table.
+		if err := t.pins().unpinTable(t.generation, f.name, place); err != nil {
+			return err
+		}
 		if err := keep(next.Map, t.pins().table(t.generation, f.name, place)); err != nil {
 			return err
 		}
@@ -214,6 +218,21 @@ func (t *Table) stageOne(f family, place uint64, next *bpf.Bans) error {
 		return fmt.Errorf("put a table of bans in its place: %w", err)
 	}
 	return nil
+}
+
+// unstage takes a table out of its place that was not turned to, and lets go of
+// it.
+func (t *Table) unstage(s *singles, next *bpf.Bans) error {
+	f := t.family(s.v6)
+	place := s.place(next, f.place(t.word()))
+	err := f.outer.Delete(uint32(place))
+	if errors.Is(err, ebpf.ErrKeyNotExist) {
+		err = nil
+	}
+	if t.generation > 0 {
+		err = errors.Join(err, t.pins().unpinTable(t.generation, f.name, place))
+	}
+	return errors.Join(err, next.Close())
 }
 
 // retire takes an old table out. The kernel lets go of it when no packet looks
@@ -285,7 +304,7 @@ func (t *Table) succeed(s *singles, next *bpf.Bans) error {
 	c := succession{s, next}
 	places, err := t.stage(c)
 	if err != nil {
-		return errors.Join(err, next.Close())
+		return errors.Join(err, t.unstage(s, next))
 	}
 	return t.turnTo(places, 0, c)
 }
