@@ -36,6 +36,6 @@ func (c *Conn) Dismiss(r reply.Reply) {
 		c.bye = &r
 	}
 	if c.wait.on {
-		c.nc.SetReadDeadline(past)
+		c.nc.SetReadDeadline(past) // of raw, in a handshake
 	}
 }

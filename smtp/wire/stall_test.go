@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bufio"
+	"errors"
 	"net"
 	"strings"
 	"testing"
@@ -16,7 +17,7 @@ func stalling(t *testing.T, f func(c *Conn, say func(string), hear func() string
 	synctest.Test(t, func(t *testing.T) {
 		client, server := net.Pipe()
 		defer client.Close()
-		c := New(server, Config{Hostname: "mx.example.net"}, &events{})
+		c := New(server, Config{Hostname: "mx.example.net", TLS: testTLS(t)}, &events{})
 		go serve(t, c, &backend{})
 		in := bufio.NewReader(client)
 		hear := func() string {
@@ -99,6 +100,30 @@ func TestDismissWaitsForTheAnswer(t *testing.T) {
 		}
 		if said := hear(); !strings.HasPrefix(said, "421 4.7.0 ") {
 			t.Errorf("heard %q", said)
+		}
+	})
+}
+
+// A handshake that does not go on stalls as a command does, and Dismiss ends it
+// without a word in clear.
+func TestDismissBreaksOffAHandshake(t *testing.T) {
+	stalling(t, func(c *Conn, say func(string), hear func() string) {
+		say("EHLO x\r\n")
+		hear()
+		say("STARTTLS\r\n")
+		hear()
+		say("\x16\x03\x01\x02") // of a ClientHello
+		time.Sleep(12 * time.Second)
+		if !c.Stalls(10*time.Second) || c.Stalls(time.Minute) {
+			t.Error("twelve seconds in a handshake: does not stall for ten, or does for sixty")
+		}
+		c.Dismiss(reply.Overload.Reply())
+		begun := time.Now()
+		if said := hear(); said != "" || time.Since(begun) != 0 {
+			t.Errorf("after %v heard %q", time.Since(begun), said)
+		}
+		if !errors.Is(c.Cause(), net.ErrClosed) {
+			t.Errorf("ended by %v", c.Cause())
 		}
 	})
 }

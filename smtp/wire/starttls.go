@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"net"
 	"time"
 
 	"mailweir/smtp/reply"
@@ -36,6 +37,10 @@ func (c *Conn) handleStartTLS(cmd Command) {
 	}
 	if err := c.handshake(); err != nil {
 		// Not a word in clear: the client may be anywhere in the handshake.
+		if _, leaving := c.byeReply(); leaving {
+			c.die(net.ErrClosed) // it was ended by Dismiss
+			return
+		}
 		c.ev.Slip(TLSFailed)
 		c.die(fmt.Errorf("shake hands for TLS: %w", err))
 		return
@@ -49,7 +54,12 @@ func (c *Conn) handshake() error {
 	defer cancel()
 	c.raw.SetDeadline(time.Now().Add(c.cfg.Timeouts.Handshake))
 	defer c.raw.SetDeadline(time.Time{})
-	if err := tc.HandshakeContext(ctx); err != nil {
+	c.mu.Lock()
+	c.wait = wait{on: true, since: time.Now()} // and stalls as a command does
+	c.mu.Unlock()
+	err := tc.HandshakeContext(ctx)
+	c.unpark()
+	if err != nil {
 		return err
 	}
 	c.mu.Lock()
