@@ -23,8 +23,9 @@ type header struct {
 	messageID string
 	dropped   int // fields
 
-	line   []byte // the beginning of a line whose end has not come
-	field  []byte // whole lines of the field at hand
+	line   []byte // a line, or a piece of one, that is not taken yet
+	cut    bool   // line goes on with one that was taken in pieces
+	field  []byte // the field at hand, until it is decided
 	fate   fate
 	inBody bool
 }
@@ -38,55 +39,59 @@ const (
 	droppedField
 )
 
-// longField is how much of a field is looked at before its fate is decided; the
-// authserv-id stands at its very beginning, but for comments. Who writes so long
-// a one before it has something to hide.
-const longField = 64 << 10
+// longField is how much of a field is looked at before its fate is decided, and
+// the size of the pieces that a longer line is taken in: what a connection costs
+// us that sends a header without end. The authserv-id stands at the very
+// beginning, but for comments. Who writes so long a one before it has something
+// to hide.
+const longField = 4 << 10
 
 func (h *header) Write(p []byte) (int, error) {
-	if h.inBody {
-		return h.out.Write(p)
-	}
-	for rest := p; len(rest) > 0; {
-		i := bytes.IndexByte(rest, '\n')
-		if i < 0 {
-			h.line = append(h.line, rest...)
-			break
+	rest := p
+	for len(rest) > 0 && !h.inBody {
+		n := min(len(rest), longField-len(h.line))
+		i := bytes.IndexByte(rest[:n], '\n')
+		if i >= 0 {
+			n = i + 1
 		}
-		h.line = append(h.line, rest[:i+1]...)
-		rest = rest[i+1:]
-		line := h.line
-		h.line = h.line[:0]
-		if err := h.takeLine(line); err != nil {
+		h.line = append(h.line, rest[:n]...)
+		rest = rest[n:]
+		if i < 0 && len(h.line) < longField {
+			continue
+		}
+		if err := h.takeLine(); err != nil {
 			return 0, err
 		}
-		if h.inBody {
-			if _, err := h.out.Write(rest); err != nil {
-				return 0, err
-			}
-			break
+	}
+	if len(rest) > 0 {
+		if _, err := h.out.Write(rest); err != nil {
+			return 0, err
 		}
 	}
 	return len(p), nil
 }
 
-// takeLine takes one whole line of the header.
-func (h *header) takeLine(line []byte) error {
-	folded := line[0] == ' ' || line[0] == '\t'
+// takeLine takes a line of the header, or a piece of one.
+func (h *header) takeLine() error {
+	line := h.line
+	h.line = h.line[:0]
+	begins, ends := !h.cut, line[len(line)-1] == '\n'
+	h.cut = !ends
+	goesOn := !begins || line[0] == ' ' || line[0] == '\t'
 	switch {
-	case len(bytes.TrimRight(line, "\r\n")) == 0:
+	case begins && ends && len(bytes.TrimRight(line, "\r\n")) == 0:
 		if err := h.endField(); err != nil {
 			return err
 		}
 		h.inBody = true
 		_, err := h.out.Write(line)
 		return err
-	case folded && h.fate == kept:
+	case goesOn && h.fate == kept:
 		_, err := h.out.Write(line)
 		return err
-	case folded && h.fate == droppedField:
+	case goesOn && h.fate == droppedField:
 		return nil
-	case !folded:
+	case !goesOn:
 		if err := h.endField(); err != nil {
 			return err
 		}
@@ -120,8 +125,8 @@ func (h *header) decide() error {
 	case "message-id":
 		h.messageID = shortValue(value)
 	case "authentication-results":
-		id := authservID(string(value))
-		if strings.EqualFold(id, h.authserv) || id == "" && len(h.field) > longField {
+		id, rest := authservID(string(value))
+		if strings.EqualFold(id, h.authserv) || rest == "" && len(h.field) > longField {
 			h.fate = droppedField
 			h.dropped++
 			return nil
@@ -137,9 +142,7 @@ func (h *header) Close() error {
 		return nil
 	}
 	if len(h.line) > 0 {
-		line := h.line
-		h.line = nil
-		if err := h.takeLine(line); err != nil {
+		if err := h.takeLine(); err != nil {
 			return err
 		}
 	}
@@ -154,17 +157,18 @@ func shortValue(v []byte) string {
 
 // authservID reads the authserv-id at the beginning of the value of an
 // Authentication-Results field: a token or quoted-string after optional
-// comments and white space (RFC 8601 section 2.2).
-func authservID(v string) string {
+// comments and white space (RFC 8601 section 2.2). Without a rest behind it, it
+// may go on where v was cut.
+func authservID(v string) (id, rest string) {
 	v = skipComments(v)
-	if rest, quoted := strings.CutPrefix(v, `"`); quoted {
-		id, _, _ := strings.Cut(rest, `"`)
-		return strings.ReplaceAll(id, `\`, "")
+	if inner, quoted := strings.CutPrefix(v, `"`); quoted {
+		id, rest, _ = strings.Cut(inner, `"`)
+		return strings.ReplaceAll(id, `\`, ""), rest
 	}
 	if i := strings.IndexAny(v, " \t\r\n;(/"); i >= 0 {
-		v = v[:i]
+		return v[:i], v[i:]
 	}
-	return v
+	return v, ""
 }
 
 // skipComments drops leading white space and comments, nested and with quoted

@@ -61,6 +61,39 @@ func TestForgedFieldBehindALongCommentIsDropped(t *testing.T) {
 	}
 }
 
+// Nor where the piece that is looked at ends in the middle of the id, or of what
+// stands before it.
+func TestForgedFieldAcrossTheCutIsDropped(t *testing.T) {
+	for n := longField - 60; n < longField+60; n++ {
+		for _, f := range []string{
+			"Authentication-Results: (" + strings.Repeat("x", n) + ") mx.example.net; spf=pass",
+			"Authentication-Results: " + strings.Repeat(" ", n) + `"mx.example.net"; spf=pass`,
+			"Authentication-Results" + strings.Repeat(" ", n) + ": mx.example.net; spf=pass",
+		} {
+			if out, _ := filterHeader(t, []byte(f+"\r\nSubject: x\r\n\r\n"), 1000); string(out) != "Subject: x\r\n\r\n" {
+				t.Fatalf("with %d before it, %d octets are left: %.60q", n, len(out), out)
+			}
+		}
+	}
+}
+
+// A field that does not end, in one line or in many, costs little however much
+// of it has come; a thousand connections can send one.
+func TestHeaderWithoutEndCostsLittle(t *testing.T) {
+	for _, line := range []string{strings.Repeat("x", 60_000) + "\r\n ", "x\r\n ", "x"} {
+		h := &header{out: io.Discard, authserv: "mx.example.net"}
+		io.WriteString(h, "Subject: ")
+		for sent := 0; sent < 200_000; sent += len(line) {
+			if _, err := io.WriteString(h, line); err != nil {
+				t.Fatal(err)
+			}
+			if held := cap(h.line) + cap(h.field); held > 5*longField {
+				t.Fatalf("after %d octets of %.5q… %d are held", sent, line, held)
+			}
+		}
+	}
+}
+
 func TestAuthservID(t *testing.T) {
 	for v, want := range map[string]string{
 		" mx.example.net; spf=pass":              "mx.example.net",
@@ -74,7 +107,7 @@ func TestAuthservID(t *testing.T) {
 		"(never closed mx.example.net":           "",
 		"i=1; mx.example.net; spf=pass":          "i=1",
 	} {
-		if got := authservID(v); got != want {
+		if got, _ := authservID(v); got != want {
 			t.Errorf("%q: %q, want %q", v, got, want)
 		}
 	}
