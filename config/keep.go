@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"mailweir/disk"
 )
 
 // Commit writes the text to Path so that, whatever happens meanwhile, either
@@ -43,7 +45,7 @@ func WriteFile(path string, text []byte, mode fs.FileMode, like fs.FileInfo) err
 	if err := os.Rename(tmp.Name(), path); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	return syncDir(dir)
+	return disk.SyncDir(dir)
 }
 
 func fill(tmp *os.File, text []byte, mode fs.FileMode, like fs.FileInfo) error {
@@ -57,16 +59,4 @@ func fill(tmp *os.File, text []byte, mode fs.FileMode, like fs.FileInfo) error {
 		}
 	}
 	return errors.Join(tmp.Chmod(mode), tmp.Sync(), tmp.Close())
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("sync %s: %w", dir, err)
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil {
-		return fmt.Errorf("sync %s: %w", dir, err)
-	}
-	return nil
 }

@@ -4,13 +4,15 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
-	"io/fs"
+	"io"
 	"iter"
 	"os"
 	"path/filepath"
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"mailweir/disk"
 )
 
 // The files of a ledger's folder:
@@ -161,7 +163,7 @@ func (s *store) beginLog(generation uint64) error {
 		return fmt.Errorf("begin ledger log: %w", err)
 	}
 	header := appendHeader(nil, generation)
-	if err := errors.Join(writeSync(f, header), syncDir(s.dir)); err != nil {
+	if err := errors.Join(writeSync(f, header), disk.SyncDir(s.dir)); err != nil {
 		f.Close()
 		os.Remove(f.Name())
 		return fmt.Errorf("begin ledger log: %w", err)
@@ -202,24 +204,18 @@ func (s *store) rotate(everything iter.Seq[[]byte]) error {
 }
 
 func (s *store) writeSnapshot(everything iter.Seq[[]byte]) (int64, error) {
-	path := filepath.Join(s.dir, snapshotName)
-	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	var size int64
+	err := disk.Replace(filepath.Join(s.dir, snapshotName), 0o600, func(f io.Writer) (err error) {
+		size, err = writeFrames(f, s.generation, everything)
+		return err
+	})
 	if err != nil {
 		return 0, fmt.Errorf("write ledger snapshot: %w", err)
 	}
-	size, err := writeFrames(f, s.generation, everything)
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		os.Remove(f.Name()) // it may be what fills the disk
-		return 0, fmt.Errorf("write ledger snapshot: %w", err)
-	}
-	return size, syncDir(s.dir)
+	return size, nil
 }
 
-func writeFrames(f *os.File, generation uint64, everything iter.Seq[[]byte]) (int64, error) {
+func writeFrames(f io.Writer, generation uint64, everything iter.Seq[[]byte]) (int64, error) {
 	w := bufio.NewWriterSize(f, 1<<20)
 	size, err := w.Write(appendHeader(nil, generation))
 	for frames := range everything {
@@ -231,7 +227,7 @@ func writeFrames(f *os.File, generation uint64, everything iter.Seq[[]byte]) (in
 		size += n
 	}
 	n, err := w.Write(appendEnd(nil, uint64(size/frameSize)))
-	return int64(size + n), errors.Join(err, w.Flush(), f.Sync())
+	return int64(size + n), errors.Join(err, w.Flush())
 }
 
 func (s *store) removeOldLogs() error {
@@ -268,16 +264,4 @@ func (s *store) close() error {
 		err = s.log.Close()
 	}
 	return errors.Join(err, s.lock.Close())
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil && !errors.Is(err, fs.ErrInvalid) {
-		return fmt.Errorf("sync %s: %w", dir, err)
-	}
-	return nil
 }

@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"mailweir/disk"
 )
 
 // The journal is the write-ahead queue between sessions and SQLite: a run of
@@ -77,7 +79,7 @@ func (j *journal) open() error {
 		return fmt.Errorf("make journal: %w", err)
 	}
 	j.f, j.seq, j.size = f, j.seq+1, 0
-	return syncDir(j.dir)
+	return disk.SyncDir(j.dir)
 }
 
 func (j *journal) path(seq uint64) string {
@@ -157,17 +159,4 @@ func readSegment(path string, use func(kind, []byte)) (damaged int, err error) {
 		use(k, body)
 	}
 	return damaged, nil
-}
-
-// syncDir makes a new name in dir survive a power cut.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("sync folder: %w", err)
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil {
-		return fmt.Errorf("sync folder %s: %w", dir, err)
-	}
-	return nil
 }

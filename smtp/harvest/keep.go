@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"mailweir/disk"
 )
 
 // KeepEvery is how often the tick of Keep should come: what a crash can forget.
@@ -49,34 +51,9 @@ func (w *Watch) Keep(ctx context.Context, path string, tick <-chan time.Time, fa
 }
 
 // write puts a snapshot in place of the last one, whole or not at all.
-func (w *Watch) write(path string) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
-	if err != nil {
-		return fmt.Errorf("keep what sources did: %w", err)
+func (w *Watch) write(path string) error {
+	if err := disk.Replace(path, 0o600, w.Save); err != nil {
+		return fmt.Errorf("keep what sources did (is the disk of %s full?): %w", filepath.Dir(path), err)
 	}
-	defer func() {
-		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
-			err = fmt.Errorf("keep what sources did (is the disk of %s full?): %w", filepath.Dir(path), err)
-		}
-	}()
-	if err = w.Save(f); err != nil {
-		return err
-	}
-	if err = f.Sync(); err != nil {
-		return err
-	}
-	if err = f.Close(); err != nil {
-		return err
-	}
-	if err = os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return dir.Sync()
+	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"mailweir/disk"
 	"mailweir/smtp/reply"
 )
 
@@ -193,7 +194,7 @@ func replaceFile(path string, write func(*bufio.Writer)) (*os.File, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close(), os.Remove(tmp))
 	}
-	return f, syncDir(filepath.Dir(path))
+	return f, disk.SyncDir(filepath.Dir(path))
 }
 
 // setAside renames a damaged file and returns its new name.

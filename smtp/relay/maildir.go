@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"mailweir/disk"
 	"mailweir/smtp"
 )
 
@@ -45,7 +46,7 @@ func (m *maildir) deliver(ctx context.Context, env smtp.Envelope, body io.Reader
 	if err := os.Rename(tmp, filepath.Join(m.dir, "new", name)); err != nil {
 		return fmt.Errorf("move mail into maildir: %w", errors.Join(err, os.Remove(tmp)))
 	}
-	return syncDir(filepath.Join(m.dir, "new"))
+	return disk.SyncDir(filepath.Join(m.dir, "new"))
 }
 
 // unique is a name that no other delivery has: 64 random bits in place of the
@@ -105,18 +106,6 @@ func copyLines(ctx context.Context, w *bufio.Writer, body io.Reader) error {
 			return err
 		}
 	}
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return fmt.Errorf("sync directory: %w", err)
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil {
-		return fmt.Errorf("sync directory: %w", err)
-	}
-	return nil
 }
 
 // inMaildir says what came of a delivery there, in the words of a server.
