@@ -90,6 +90,7 @@ func (l *Ledger) bannedBlocks(wide netip.Prefix, bits int, now time.Time) (n int
 type pace struct {
 	made [hurry]time.Time // a ring
 	next int
+	last time.Time // a ban that was cut short
 }
 
 // limit is how long a ban that is made now lasts instead of d.
@@ -98,7 +99,17 @@ func (p *pace) limit(now time.Time, d time.Duration) time.Duration {
 	p.made[p.next] = now
 	p.next = (p.next + 1) % hurry
 	if !oldest.IsZero() && now.Sub(oldest) < hurryWithin {
+		p.last = now
 		return min(d, hurried)
 	}
 	return d
+}
+
+// Hurried says that a ban of the last minute was cut short, because too many
+// were made.
+func (l *Ledger) Hurried() bool {
+	now := l.now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.pace.last.IsZero() && now.Sub(l.pace.last) < hurryWithin
 }

@@ -113,10 +113,21 @@ func TestBansInAHurryAreShort(t *testing.T) {
 			short++
 		}
 	}
+	if !l.Hurried() {
+		t.Error("nobody hears that bans are cut short")
+	}
 	if long != 200 || short != 100 {
 		t.Errorf("%d bans of two days and %d of an hour, want 200 and 100", long, short)
 	}
-	c.t = c.t.Add(2 * time.Minute)
+	c.t = c.t.Add(59 * time.Second)
+	if !l.Hurried() {
+		t.Error("the alarm ends within the minute")
+	}
+	c.t = c.t.Add(2 * time.Second)
+	if l.Hurried() {
+		t.Error("the alarm stays when it is calm")
+	}
+	c.t = c.t.Add(time.Minute)
 	if s := l.ConvictNetwork(netip.MustParseAddr("203.0.113.7"), Harvest, 1, 0); s.Ban.Until.Sub(s.Ban.Since) != 48*time.Hour {
 		t.Errorf("a ban in peace lasts %v", s.Ban.Until.Sub(s.Ban.Since))
 	}

@@ -43,11 +43,19 @@ func NewLog(node string, clock func() time.Time, sinks ...Sink) *Log {
 	return &Log{node: node, now: clock, sinks: sinks, alarms: map[string]Alarm{}}
 }
 
-// SetSinks changes who is told, as after a reload.
+// SetSinks changes who is told, as after a reload. The first who are hear of
+// the alarms that stand already: a start raises some before anybody listens.
 func (l *Log) SetSinks(sinks ...Sink) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
+	var untold []Alarm
+	if len(l.sinks) == 0 {
+		untold = l.standing()
+	}
 	l.sinks = slices.Clone(sinks)
+	l.mu.Unlock()
+	for _, a := range untold {
+		l.send(alarmEvent(a.Name, a.Detail, a.Since))
+	}
 }
 
 func (l *Log) send(m *syslog.Message) {
@@ -126,6 +134,10 @@ func (l *Log) Clear(name, detail string) {
 func (l *Log) Alarms() []Alarm {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.standing()
+}
+
+func (l *Log) standing() []Alarm {
 	return slices.SortedFunc(maps.Values(l.alarms), func(a, b Alarm) int { return cmp.Compare(a.Name, b.Name) })
 }
 

@@ -160,3 +160,22 @@ func TestSetSinks(t *testing.T) {
 		t.Error("the old sink is told, or the new one is not")
 	}
 }
+
+// What a start finds wrong before anybody listens is said to the first who do,
+// once (R-MC-07).
+func TestAlarmsOfTheStartAreSaid(t *testing.T) {
+	c := &clock{t: start}
+	l, first, next := NewLog("mx1", c.now), &sink{}, &sink{}
+	l.Alarm("configuration", "bad: mend it")
+	l.Alarm("disk", "full: make room")
+	l.Clear("disk", "room again")
+	c.add(time.Minute)
+	l.SetSinks(first)
+	l.SetSinks(next)
+	if got := first.take(); len(got) != 1 || got[0] != "ALARM alarm=configuration detail=bad: mend it" {
+		t.Errorf("said %q", got)
+	}
+	if got := next.take(); len(got) != 0 {
+		t.Errorf("said again %q", got)
+	}
+}

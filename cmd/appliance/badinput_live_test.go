@@ -36,7 +36,8 @@ func (s survivor) unharmed() {
 	}
 }
 
-// alarm waits for an alarm that has all of these words.
+// alarm waits for an alarm that has all of these words: weir status shows it,
+// and it is an event (R-MC-07), here on standard error.
 func (b *keyBench) alarm(words ...string) {
 	b.t.Helper()
 	var all []string
@@ -50,6 +51,17 @@ func (b *keyBench) alarm(words ...string) {
 	if !ok {
 		b.t.Errorf("no alarm says %q: %q", words, all)
 	}
+	b.Eventually(60*time.Second, fmt.Sprintf("an event ALARM says %q", words), func() bool { return b.said("ALARM", words) })
+}
+
+// said says whether one event of this kind has all of these words.
+func (b *keyBench) said(kind string, words []string) bool {
+	for line := range strings.Lines(b.weir.Log()) {
+		if strings.Contains(line, " "+kind+" [") && containsAll(strings.ReplaceAll(line, "\\", ""), words) {
+			return true
+		}
+	}
+	return false
 }
 
 func containsAll(text string, words []string) bool {
@@ -284,7 +296,11 @@ func TestNonsenseBackendLive(t *testing.T) {
 	if out := b.cmd("bans"); !strings.Contains(out, "nobody is banned") {
 		t.Errorf("bans: %s", out)
 	}
+	b.alarm("office", "does not answer", "waits at the senders")
 	s.unharmed()
+	b.apply(nil)
+	b.asks(b.rcpt())
+	b.well()
 }
 
 // serveNonsense says the one answer in the channel to who connects.

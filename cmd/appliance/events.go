@@ -108,7 +108,9 @@ func (e *events) use(ctx context.Context, running *sync.WaitGroup, from []config
 // alarms are what stands in weir status.
 func (e *events) alarms() (list []string) {
 	for _, a := range e.Alarms() {
-		list = append(list, a.Detail)
+		if !seenElsewhere(a.Name) {
+			list = append(list, a.Detail)
+		}
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -102,15 +102,17 @@ type mail struct {
 	mu     sync.Mutex // of what a reload changes
 	cfg    config.Config
 	router *relay.Router
-	alarms []string // of the start
+	aside  string // where a damaged state of watch lies, until somebody has looked
 }
 
 // newMail makes everything that the role needs; run starts and ends it.
 func newMail(c *cli, cfg config.Config, file string, alarms []string, ls []*net.TCPListener) (*mail, error) {
-	m := &mail{c: c, file: file, alarms: alarms, started: c.now(), dir: filepath.Join(cfg.StateDir, "mail"), cfg: cfg}
+	m := &mail{c: c, file: file, started: c.now(), dir: filepath.Join(cfg.StateDir, "mail"), cfg: cfg}
 	m.log = slog.New(slog.NewTextHandler(c.err, nil)).With("role", "mail")
+	m.events = newEvents(cfg.Hostname, c.now, m.log)
 	for _, a := range alarms {
 		m.log.Error(a)
+		m.events.Alarm(alarmConfig, a)
 	}
 	for _, l := range ls {
 		m.listeners = append(m.listeners, l.Addr().String())
@@ -128,13 +130,12 @@ func newMail(c *cli, cfg config.Config, file string, alarms []string, ls []*net.
 	if err != nil {
 		return nil, err
 	}
-	m.events = newEvents(cfg.Hostname, c.now, m.log)
 	records := recordOptions(cfg)
 	records.Alarms, records.Clock = m.events, c.now
 	m.store = record.Open(records)
 	m.makeWatch(cfg, key)
 	m.guard = guard.NewClient(c.runDir)
-	m.offender = newOffender(m.guard, func(a netip.Addr) int { return m.watch.Widest(c.now(), a) }, c.now)
+	m.offender = newOffender(m.guard, func(a netip.Addr) int { return m.watch.Widest(c.now(), a) }, c.now, m.events)
 	m.tiers = newTiers(cfg)
 	m.reports = &reports{store: m.store, watch: m.watch, tier: m.tiers.Tier, now: c.now, log: m.log}
 	if m.reports.key, err = sealKey(m.dir); err != nil {
@@ -158,7 +159,10 @@ func (m *mail) makeWatch(cfg config.Config, key [2]uint64) {
 	}
 	if err := m.watch.Restore(m.watchFile()); err != nil {
 		m.log.Error("harvest", "error", err)
-		m.alarms = append(m.alarms, err.Error())
+		m.events.Alarm(alarmHarvestLost, err.Error())
+		if _, there := os.Lstat(m.watchFile() + harvest.Aside); there == nil {
+			m.aside = m.watchFile() + harvest.Aside
+		}
 	}
 }
 
@@ -216,6 +220,7 @@ func (m *mail) run(ctx context.Context, ls []*net.TCPListener) error {
 	background.Go(func() { m.places.run(life) })
 	background.Go(func() { m.tls.run(life, m.log, time.NewTicker(time.Hour).C) })
 	m.startRouter(life, &background)
+	background.Go(func() { m.watchAlarms(life, time.NewTicker(watchGuardEvery).C) })
 	background.Go(func() {
 		allow := []uint32{0, uint32(os.Getuid())}
 		if err := control.Serve(life, m.socket, allow, m.control(life, &background)); err != nil {
@@ -310,8 +315,10 @@ func (m *mail) reload(life context.Context, background *sync.WaitGroup) (reloade
 	m.names.use(c.cfg.DNS)
 	m.stopRouter()
 	m.mu.Lock()
-	m.router, m.cfg, m.alarms = c.router, c.cfg, nil
+	m.router, m.cfg, m.aside = c.router, c.cfg, ""
 	m.mu.Unlock()
+	m.events.Clear(alarmConfig, "the file is good")
+	m.events.Clear(alarmHarvestLost, "the configuration was put in force anew")
 	m.startRouter(life, background)
 	keepConfig(m.file, filepath.Join(m.dir, "weir.toml.good"))
 	return c.reloaded, nil
@@ -320,16 +327,15 @@ func (m *mail) reload(life context.Context, background *sync.WaitGroup) (reloade
 // status is what weir status shows of this role.
 func (m *mail) status(ctx context.Context) mailStatus {
 	m.mu.Lock()
-	router, cfg, alarms := m.router, m.cfg, append([]string(nil), m.alarms...)
+	router, cfg := m.router, m.cfg
 	m.mu.Unlock()
 	st, rs := m.server.Stats(), router.Status(m.memory)
 	s := mailStatus{
 		Started: m.started, Hostname: cfg.Hostname, Observe: cfg.Observe, Listeners: m.listeners,
 		Open: st.Open, Connections: st.Connections, Outcomes: named(st.Outcomes), Reasons: named(st.Reasons),
 		Sources: m.watch.Sources(), Backends: rs.Backends, Domains: rs.Domains, Records: m.store.Stats(ctx),
-		Geo: m.places.sources(), TLS: m.tls.describe(), Alarms: alarms,
+		Geo: m.places.sources(), TLS: m.tls.describe(), Alarms: m.events.alarms(),
 	}
-	s.Alarms = append(append(s.Alarms, m.offender.alarms()...), m.events.alarms()...)
 	if s.Alarms == nil {
 		s.Alarms = []string{}
 	}

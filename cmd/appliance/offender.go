@@ -10,6 +10,7 @@ import (
 
 	"mailweir/firewall"
 	"mailweir/firewall/guard"
+	"mailweir/record"
 	"mailweir/ref"
 	"mailweir/smtp"
 	"mailweir/smtp/reply"
@@ -22,6 +23,7 @@ type offender struct {
 	guard  filer
 	widest func(netip.Addr) int
 	now    func() time.Time
+	alarms record.Alarms
 
 	mu       sync.Mutex
 	standing map[netip.Prefix]smtp.Standing
@@ -44,10 +46,13 @@ const (
 	standIn = 10 * time.Minute
 )
 
+// alarmOffences stands while the kernel misses who was convicted last.
+const alarmOffences = "offences"
+
 // newOffender takes what knows the neighbours: the bits of the widest prefix
 // around a source in which nobody good is known.
-func newOffender(g filer, widest func(netip.Addr) int, now func() time.Time) *offender {
-	return &offender{guard: g, widest: widest, now: now, standing: map[netip.Prefix]smtp.Standing{}}
+func newOffender(g filer, widest func(netip.Addr) int, now func() time.Time, alarms record.Alarms) *offender {
+	return &offender{guard: g, widest: widest, now: now, alarms: alarms, standing: map[netip.Prefix]smtp.Standing{}}
 }
 
 // Offend implements smtp.Offender. An error means that the kernel does not drop
@@ -62,9 +67,11 @@ func (o *offender) Offend(ctx context.Context, conn *net.TCPConn, why reply.Reas
 	defer o.mu.Unlock()
 	if o.away = err; err != nil {
 		o.since = o.now()
+		o.alarms.Alarm(alarmOffences, fmt.Sprintf("guard did not take the last offence (%v): the convicted are refused at the gate meanwhile, see whether guard runs", err))
 		o.stand(peerPrefix(conn), r)
 		return fmt.Errorf("file the offence: %w", err)
 	}
+	o.alarms.Clear(alarmOffences, "guard takes offences again")
 	switch res.Outcome {
 	case guard.Banned, guard.Already:
 		delete(o.standing, res.Ban.Prefix)
@@ -120,14 +127,14 @@ func (o *offender) Banned(addr netip.Addr) (smtp.Standing, bool) {
 	return smtp.Standing{}, false
 }
 
-// alarms says when guard does not take offences.
-func (o *offender) alarms() []string {
+// calm ends the alarm when nobody stands at the gate any more for it.
+func (o *offender) calm() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.away == nil || o.now().Sub(o.since) > standIn {
-		return nil
+	if o.away != nil && o.now().Sub(o.since) > standIn {
+		o.away = nil
+		o.alarms.Clear(alarmOffences, "there was no further offence")
 	}
-	return []string{fmt.Sprintf("guard did not take the last offence (%v): the convicted are refused at the gate meanwhile, see whether guard runs", o.away)}
 }
 
 func peerAddr(conn *net.TCPConn) netip.Addr {

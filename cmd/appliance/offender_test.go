@@ -10,6 +10,7 @@ import (
 
 	"mailweir/firewall"
 	"mailweir/firewall/guard"
+	"mailweir/record"
 	"mailweir/ref"
 	"mailweir/smtp"
 	"mailweir/smtp/reply"
@@ -64,7 +65,9 @@ func TestGateStandsInForTheKernel(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			now := time.Unix(1e9, 0)
-			o := newOffender(&c.answer, func(netip.Addr) int { return 0 }, func() time.Time { return now })
+			clock := func() time.Time { return now }
+			alarms := record.NewLog("mx1", clock)
+			o := newOffender(&c.answer, func(netip.Addr) int { return 0 }, clock, alarms)
 			err := o.Offend(t.Context(), connection(t), reply.Harvest, 7)
 			if (err == nil) != c.ok || errors.Is(err, smtp.ErrSpared) != c.spared {
 				t.Errorf("Offend says %v", err)
@@ -73,11 +76,12 @@ func TestGateStandsInForTheKernel(t *testing.T) {
 			if stands != c.stands || stands && s.Ref != 7 {
 				t.Errorf("at the gate: %+v, %v", s, stands)
 			}
-			if alarm := len(o.alarms()) > 0; alarm != c.alarm {
-				t.Errorf("alarms: %q", o.alarms())
+			if alarm := len(alarms.Alarms()) > 0; alarm != c.alarm {
+				t.Errorf("alarms: %q", alarms.Alarms())
 			}
 			now = now.Add(standIn + time.Second)
-			if _, stands := o.Banned(peer); stands || len(o.alarms()) > 0 {
+			o.calm()
+			if _, stands := o.Banned(peer); stands || len(alarms.Alarms()) > 0 {
 				t.Error("it stands on after its time")
 			}
 		})
@@ -90,7 +94,7 @@ func TestGateForgetsWhomTheKernelTakes(t *testing.T) {
 	peer := netip.MustParseAddr("127.0.0.1")
 	ban := firewall.Ban{Prefix: netip.PrefixFrom(peer, 32), Ref: 7}
 	g := &answering{result: guard.Result{Outcome: guard.Pending, Ban: ban}}
-	o := newOffender(g, func(netip.Addr) int { return 0 }, time.Now)
+	o := newOffender(g, func(netip.Addr) int { return 0 }, time.Now, record.NewLog("mx1", time.Now))
 	conn := connection(t)
 	_ = o.Offend(t.Context(), conn, reply.Harvest, 7)
 	g.result.Outcome = guard.Banned
@@ -102,7 +106,7 @@ func TestGateForgetsWhomTheKernelTakes(t *testing.T) {
 
 // TestGateIsBounded: a botnet while guard is away cannot fill the memory.
 func TestGateIsBounded(t *testing.T) {
-	o := newOffender(&answering{}, func(netip.Addr) int { return 0 }, time.Now)
+	o := newOffender(&answering{}, func(netip.Addr) int { return 0 }, time.Now, record.NewLog("mx1", time.Now))
 	for i := range maxStanding + 10 {
 		o.stand(netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 32), 1)
 	}

@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -36,6 +37,7 @@ type judge func(ctx context.Context, fd int, req request) (r Result, after func(
 type court struct {
 	uid     uint32 // of the mail role
 	judge   judge
+	alarms  func(context.Context) []byte // the answer to alarmsRequest
 	now     func() time.Time
 	limit   *rate.Limiter
 	log     *slog.Logger
@@ -103,6 +105,12 @@ func (c *court) hear(ctx context.Context, conn *net.UnixConn) {
 		if err != nil {
 			return
 		}
+		if fd < 0 {
+			if _, err := conn.Write(c.alarms(ctx)); err != nil {
+				return
+			}
+			continue
+		}
 		result, after := c.decide(ctx, fd, req)
 		err = c.answer(conn, result)
 		unix.Close(fd) // may take its time, if the mail role let it linger
@@ -152,7 +160,8 @@ func (c *court) offences() map[string]uint64 {
 	return m
 }
 
-// receive reads one message with just one socket. All descriptors that came
+// receive reads one message with just one socket; none (-1) is with the
+// question for alarms. All descriptors that came
 // with anything else are closed: there is room for two, the kernel itself
 // closes what is more (unix(7), SCM_RIGHTS).
 func receive(conn *net.UnixConn) (req request, fd int, err error) {
@@ -163,6 +172,9 @@ func receive(conn *net.UnixConn) (req request, fd int, err error) {
 		return request{}, -1, err
 	}
 	fds := descriptors(oob[:oobn])
+	if len(fds) == 0 && bytes.Equal(b[:n], alarmsRequest()) {
+		return request{}, -1, nil
+	}
 	req, err = parseRequest(b[:n])
 	if err == nil && (len(fds) != 1 || flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0) {
 		err = errMalformed

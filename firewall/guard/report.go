@@ -2,7 +2,6 @@ package guard
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -19,27 +18,21 @@ func (s *Server) status(ctx context.Context) Status {
 	st := Status{
 		Firewall: s.firewall(), Observe: s.currentPolicy().Observe, Started: s.started,
 		Bans: s.ledger.Len(), Allow: len(s.allow.list()), Engines: s.engines.status(ctx),
-		Protected: s.ledger.Guards().List(), Offences: s.court.offences(), Alarms: slices.Clone(s.alarms),
+		Protected: s.ledger.Guards().List(), Offences: s.court.offences(), Alarms: []string{},
 	}
-	st.Alarms = append(st.Alarms, s.firewallAlarms(st.Engines)...)
-	st.Alarms = append(st.Alarms, *s.missing.Load()...)
-	st.Alarms = append(st.Alarms, s.cfg.Alarms()...)
-	if err := s.ledger.Problem(); err != nil {
-		st.Alarms = append(st.Alarms, fmt.Sprintf("bans are not saved: %v (make room on the disk; it is tried again)", err))
-	}
-	for _, host := range s.hosts.unknown(s.currentPolicy().hosts()) {
-		st.Alarms = append(st.Alarms, fmt.Sprintf("the address of %s is not known, so nothing protects it from bans: check its name and the DNS servers", host))
+	for _, a := range s.alarmList(st.Engines) {
+		st.Alarms = append(st.Alarms, a.Text)
 	}
 	return st
 }
 
 // firewallAlarms are of what should stand in the kernel and does not.
-func (s *Server) firewallAlarms(engines []EngineStatus) (alarms []string) {
+func (s *Server) firewallAlarms(engines []EngineStatus) (alarms []Alarm) {
 	switch s.firewall() {
 	case "disabled":
 		return nil
 	case "off":
-		return []string{"the firewall was switched off by the operator, the kernel drops nothing: `weir firewall on` puts it back"}
+		return []Alarm{{"firewall_off", "the firewall was switched off by the operator, the kernel drops nothing: `weir firewall on` puts it back"}}
 	}
 	working := 0
 	for _, e := range engines {
@@ -47,11 +40,11 @@ func (s *Server) firewallAlarms(engines []EngineStatus) (alarms []string) {
 			working++
 		}
 		for _, p := range e.Problems {
-			alarms = append(alarms, e.Engine+": "+p)
+			alarms = append(alarms, Alarm{"engine_" + e.Engine, e.Engine + ": " + p})
 		}
 	}
 	if working == 0 {
-		alarms = append(alarms, "no engine works, the kernel drops nothing: banned sources are refused by the mail role only")
+		alarms = append(alarms, Alarm{"no_engine", "no engine works, the kernel drops nothing: banned sources are refused by the mail role only"})
 	}
 	return alarms
 }

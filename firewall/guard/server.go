@@ -88,6 +88,10 @@ type Server struct {
 	off       atomic.Bool // by the operator
 	missing   atomic.Pointer[[]string]
 	lookAgain chan struct{}
+
+	asked    sync.Mutex // of what the mail role was told is wrong
+	answer   []byte
+	answered time.Time
 }
 
 // New makes guard's folders and sockets and reads its ledger. It needs the
@@ -112,6 +116,7 @@ func New(cfg Config) (*Server, error) {
 	s.hosts = newHosts(cfg.Resolver, cfg.Log)
 	s.sessions = newSessions(func() []uint16 { return s.currentPolicy().ports() }, spare(s.ledger), cfg.Log)
 	s.court = newCourt(cfg.MailUID, cfg.Now, cfg.Log, s.judge)
+	s.court.alarms = s.alarmsAnswer
 	return s, nil
 }
 

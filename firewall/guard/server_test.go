@@ -516,3 +516,37 @@ func TestListOfMany(t *testing.T) {
 		t.Errorf("%d in a /24, want 256", within)
 	}
 }
+
+// What weir status says is wrong, the mail role hears too, and can tell the
+// collectors (R-MC-07). It is asked over the socket for offences.
+func TestAlarmsAreToldToTheMailRole(t *testing.T) {
+	needRoot(t)
+	g := newRig(t, one(newFake()), nil)
+	c := g.client()
+	if all := must(c.Alarms(ctx))(t); len(all) != 0 {
+		t.Errorf("alarms of a sound guard: %v", all)
+	}
+	for i := range 201 {
+		g.s.ledger.ConvictNetwork(netip.AddrFrom4([4]byte{203, 0, byte(i >> 8), byte(i)}), firewall.Harvest, 1, 0)
+	}
+	must(g.op.Switch(ctx, false))(t)
+	eventually(t, "both alarms", func() bool {
+		all := must(c.Alarms(ctx))(t)
+		return len(all) == 2 && all[0].Name == "firewall_off" && all[1].Name == "hurry" && strings.Contains(all[1].Text, "new ones last an hour")
+	})
+	must(g.op.Switch(ctx, true))(t)
+	eventually(t, "one alarm", func() bool {
+		all := must(c.Alarms(ctx))(t)
+		return len(all) == 1 && all[0].Name == "hurry"
+	})
+	if st := g.status(); len(st.Alarms) != 1 || !strings.Contains(st.Alarms[0], "200 bans") {
+		t.Errorf("weir status: %q", st.Alarms)
+	}
+}
+
+func TestAlarmsOfOneNameAreOne(t *testing.T) {
+	got := joined([]Alarm{{"hosts", "a"}, {"geo", "b"}, {"hosts", "c"}, {"start", strings.Repeat("x", 10_000)}})
+	if len(got) != 3 || got[0] != (Alarm{"hosts", "a; c"}) || got[1] != (Alarm{"geo", "b"}) || len(got[2].Text) > maxAlarmText+40 {
+		t.Errorf("got %.80q", fmt.Sprint(got))
+	}
+}

@@ -15,6 +15,9 @@ import (
 // KeepEvery is how often the tick of Keep should come: what a crash can forget.
 const KeepEvery = time.Minute
 
+// Aside is what the name of a snapshot that cannot be read ends with.
+const Aside = ".damaged"
+
 // Restore reads the snapshot at path, if there is one. What is damaged never
 // keeps anybody from starting: it is moved aside, and the alarm says so.
 func (w *Watch) Restore(path string) (alarm error) {
@@ -29,7 +32,7 @@ func (w *Watch) Restore(path string) (alarm error) {
 	if err = w.Load(f); err == nil {
 		return nil
 	}
-	aside := path + ".damaged"
+	aside := path + Aside
 	if moved := os.Rename(path, aside); moved != nil {
 		return fmt.Errorf("what sources did is forgotten: %w (and %v)", err, moved)
 	}
