@@ -72,6 +72,8 @@ type database struct {
 	closed bool
 	write  *sql.DB // one connection
 	read   *sql.DB
+	last   stamps // of the files, after the last write of ours
+	fresh  int    // how often a store was begun in place of a damaged one
 }
 
 func (d *database) path() string  { return filepath.Join(d.dir, "records.db") }
@@ -110,7 +112,7 @@ func damaged(err error) bool {
 	if errors.As(err, &e) {
 		code = e.Code() & 0xff // without the extended part
 	}
-	return code == sqlite3.SQLITE_CORRUPT || code == sqlite3.SQLITE_NOTADB || errors.Is(err, errNewer)
+	return code == sqlite3.SQLITE_CORRUPT || code == sqlite3.SQLITE_NOTADB || errors.Is(err, errNewer) || errors.Is(err, errForeign)
 }
 
 var (
@@ -141,7 +143,7 @@ func (d *database) open() error {
 	if err != nil {
 		return errors.Join(err, write.Close())
 	}
-	d.write, d.read = write, read
+	d.write, d.read, d.last = write, read, d.stampFiles()
 	return nil
 }
 
@@ -200,6 +202,7 @@ func inTx(db *sql.DB, do func(*sql.Tx) error) error {
 func (d *database) setAside(cause error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.fresh++
 	err := d.closeLocked()
 	for _, old := range d.damagedFiles() {
 		err = errors.Join(err, os.Remove(old))
@@ -215,6 +218,13 @@ func (d *database) setAside(cause error) error {
 		return fmt.Errorf("set damaged record store aside: %w", err)
 	}
 	return nil
+}
+
+// begun is how often a fresh store took the place of a damaged one.
+func (d *database) begun() int {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.fresh
 }
 
 func (d *database) damagedFiles() []string {

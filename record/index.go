@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 
@@ -24,6 +25,7 @@ type index struct {
 	weight  int64 // of ready
 	failing bool  // the last commit failed
 	ticks   int
+	begun   int // of the database that has all of the journal
 
 	unpruned bool   // the last prune failed
 	more     bool   // the last prune left work for the next tick
@@ -104,6 +106,25 @@ func (ix *index) restore(k kind, body []byte) {
 	}
 }
 
+// rewrite puts what the journal still has into a store that was begun in place
+// of a damaged one: that is everything of the last minutes.
+func (ix *index) rewrite() {
+	begun := ix.store.db.begun()
+	if begun == ix.begun {
+		return
+	}
+	ix.begun = begun
+	paths, err := segmentPaths(ix.store.dir)
+	for _, path := range paths {
+		_, e := readSegment(path, ix.restore) // its last line may be half written yet: it comes by itself
+		if !errors.Is(e, fs.ErrNotExist) {
+			err = errors.Join(err, e)
+		}
+	}
+	ix.store.ills.report("rewrite", err)
+	ix.commit()
+}
+
 // commit inserts what is ready, in one transaction, then removes the journal
 // segments that are not needed any more. When SQLite refuses, everything stays
 // for the next time.
@@ -111,7 +132,7 @@ func (ix *index) commit() {
 	if len(ix.ready) == 0 && len(ix.retire) == 0 && len(ix.flush) == 0 {
 		return
 	}
-	err := ix.store.db.with(func(write, _ *sql.DB) error { return inTx(write, ix.insertAll) })
+	err := ix.store.db.update(func(write *sql.DB) error { return inTx(write, ix.insertAll) })
 	ix.store.ills.report("commit", err)
 	for _, done := range ix.flush { // also after a failure: a search then shows what there is
 		close(done)

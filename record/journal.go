@@ -128,19 +128,26 @@ func (j *journal) rotate() (string, error) {
 // segments lists what a former run left, oldest first, and sets j.seq so that
 // new ones come behind.
 func (j *journal) segments() ([]string, error) {
-	names, err := filepath.Glob(filepath.Join(j.dir, journalName+"*"))
-	if err != nil {
-		return nil, fmt.Errorf("list journal: %w", err)
-	}
-	seqOf := func(path string) uint64 {
-		n, _ := strconv.ParseUint(strings.TrimPrefix(filepath.Base(path), journalName), 10, 64)
-		return n
-	}
-	slices.SortFunc(names, func(a, b string) int { return cmp.Compare(seqOf(a), seqOf(b)) })
+	names, err := segmentPaths(j.dir)
 	if len(names) > 0 {
 		j.seq = max(j.seq, seqOf(names[len(names)-1]))
 	}
+	return names, err
+}
+
+// segmentPaths lists the segments in dir, oldest first.
+func segmentPaths(dir string) ([]string, error) {
+	names, err := filepath.Glob(filepath.Join(dir, journalName+"*"))
+	if err != nil {
+		return nil, fmt.Errorf("list journal: %w", err)
+	}
+	slices.SortFunc(names, func(a, b string) int { return cmp.Compare(seqOf(a), seqOf(b)) })
 	return names, nil
+}
+
+func seqOf(path string) uint64 {
+	n, _ := strconv.ParseUint(strings.TrimPrefix(filepath.Base(path), journalName), 10, 64)
+	return n
 }
 
 // readSegment gives the whole entries of a segment to use, in order, and

@@ -19,6 +19,7 @@ const (
 // tick is what happens every commitEvery.
 func (ix *index) tick() {
 	ix.ticks++
+	ix.rewrite()
 	if !ix.failing || ix.ticks%retryEvery == 0 {
 		ix.commit()
 	}
@@ -32,7 +33,7 @@ func (ix *index) tick() {
 // for; ix.more says that it is not done.
 func (ix *index) prune() {
 	s := ix.store
-	err := s.db.with(func(write, _ *sql.DB) (err error) {
+	err := s.db.update(func(write *sql.DB) (err error) {
 		if ix.more, err = s.pruneAge(write); ix.more || err != nil {
 			return err
 		}

@@ -168,7 +168,7 @@ func (s *Store) Flush(ctx context.Context) error {
 // keepIndex takes groups from the journal and commits them to SQLite. While
 // SQLite refuses, it keeps taking: what waits is bounded by enqueue.
 func (s *Store) keepIndex() {
-	ix := index{store: s}
+	ix := index{store: s, begun: s.db.begun()}
 	ix.prune()
 	tick := time.NewTicker(commitEvery)
 	defer tick.Stop()
