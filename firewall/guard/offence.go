@@ -168,10 +168,11 @@ func receive(conn *net.UnixConn) (req request, fd int, err error) {
 	var b [requestSize + 1]byte
 	oob := make([]byte, unix.CmsgSpace(2*4))
 	n, oobn, flags, _, err := conn.ReadMsgUnix(b[:], oob)
+	fds := descriptors(oob[:oobn]) // an empty message, which Go takes for the end, can bring some
 	if err != nil {
+		closeAll(fds)
 		return request{}, -1, err
 	}
-	fds := descriptors(oob[:oobn])
 	if len(fds) == 0 && bytes.Equal(b[:n], alarmsRequest()) {
 		return request{}, -1, nil
 	}
@@ -180,12 +181,16 @@ func receive(conn *net.UnixConn) (req request, fd int, err error) {
 		err = errMalformed
 	}
 	if err != nil {
-		for _, fd := range fds {
-			unix.Close(fd)
-		}
+		closeAll(fds)
 		return request{}, -1, err
 	}
 	return req, fds[0], nil
+}
+
+func closeAll(fds []int) {
+	for _, fd := range fds {
+		unix.Close(fd)
+	}
 }
 
 func descriptors(oob []byte) (fds []int) {

@@ -325,6 +325,28 @@ func TestGarbage(t *testing.T) {
 	}
 }
 
+// A message of no bytes ends the connection, and does not leave behind what came
+// with it: a mail process that was taken over could exhaust guard's descriptors
+// two by two.
+func TestEmptyMessageLeavesNoDescriptors(t *testing.T) {
+	needRoot(t)
+	g := newRig(t, one(newFake()), nil)
+	before := openDescriptors(t)
+	for range 50 {
+		c := must(net.Dial("unixpacket", OffencePath(g.cfg.RunDir)))(t).(*net.UnixConn)
+		raw := must(c.SyscallConn())(t)
+		check(t, raw.Control(func(fd uintptr) { check(t, sendEmpty(int(fd), 0, 0)) }))
+		if n, err := c.Read(make([]byte, 1)); err == nil {
+			t.Errorf("an empty message is answered with %d bytes", n)
+		}
+		check(t, c.Close())
+	}
+	eventually(t, "all descriptors closed", func() bool { return openDescriptors(t) < before+20 })
+	if r := g.send([]byte("x"), 1); r.Outcome != Malformed { // and guard still listens
+		t.Errorf("got %+v", r)
+	}
+}
+
 // send sends a message with n descriptors and returns the answer.
 func (r *rig) send(body []byte, n int) Result {
 	r.t.Helper()

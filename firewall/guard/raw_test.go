@@ -17,6 +17,18 @@ func connectRaw(fd int, to *unix.RawSockaddrAny) error {
 	return nil
 }
 
+// sendEmpty sends a message of no bytes with descriptors; package unix would put
+// a byte into it.
+func sendEmpty(fd int, descriptors ...int) error {
+	oob := unix.UnixRights(descriptors...)
+	msg := unix.Msghdr{Control: &oob[0]}
+	msg.SetControllen(len(oob))
+	if _, _, errno := unix.Syscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(&msg)), unix.MSG_NOSIGNAL); errno != 0 {
+		return errno
+	}
+	return nil
+}
+
 func upLoopback() error {
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {
