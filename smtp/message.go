@@ -58,7 +58,18 @@ func (m *message) spill() error {
 		return fmt.Errorf("hold message: %w", err)
 	}
 	m.file = f
+	m.release()
 	return nil
+}
+
+// release gives the memory back: a file that comes in slowly, or never ends, is
+// to cost none.
+func (m *message) release() {
+	if m.mem != nil && m.mem.Cap() <= 2*inMemory {
+		m.mem.Reset()
+		buffers.Put(m.mem)
+	}
+	m.mem = nil
 }
 
 func write(f *os.File, p []byte) error {
@@ -84,11 +95,7 @@ func (m *message) close() {
 	if m.file != nil {
 		m.file.Close()
 	}
-	if m.mem.Cap() <= 2*inMemory {
-		m.mem.Reset()
-		buffers.Put(m.mem)
-	}
-	m.mem = nil
+	m.release()
 }
 
 // headed is a few bytes before a message.
