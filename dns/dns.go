@@ -83,7 +83,7 @@ type Options struct {
 	Timeout time.Duration    // of one look-up, over all servers; 0: 5 s
 	Clock   func() time.Time // nil: time.Now
 	// Changed is told when the resolver as a whole falls sick, and with "" when
-	// it is well again; nil: nobody is.
+	// it is well again; nil: nobody is. It must not call back.
 	Changed func(why string)
 }
 

@@ -121,7 +121,7 @@ func (d *domain) turn(now instant) {
 		d.began = now
 	}
 	gone := d.minute.turn(now, aMinute)
-	for i := range min(gone, averageOver) { // away for a day: the rest makes no difference
+	for i := range min(gone, 10*averageOver) { // away for longer: the rest makes no difference
 		named := 0
 		if i == 0 {
 			named = d.minute.ended
