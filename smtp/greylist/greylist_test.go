@@ -305,3 +305,17 @@ func BenchmarkMeet(b *testing.B) {
 		}
 	}
 }
+
+// A damaged file of who came back is an empty one, and no reason to end.
+func TestReturnsOfADamagedFile(t *testing.T) {
+	for _, text := range []string{"null", `{"name:a.example":null}`} {
+		r := NewReturns()
+		if err := r.Load(bytes.NewReader([]byte(text))); err != nil {
+			t.Fatal(err)
+		}
+		r.Note(start, Default.Window, Contact{Pool: "name:b.example", Sender: "a@b.example"}, Answer{State: First})
+		if rep := r.Report(start.Add(2*Default.Window), Default.Window); rep.Pools != 1 {
+			t.Errorf("%s: %+v", text, rep)
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -161,6 +162,10 @@ func (r *Returns) Load(in io.Reader) error {
 	if err := json.NewDecoder(in).Decode(&pools); err != nil {
 		return fmt.Errorf("read who came back: %w", err)
 	}
+	if pools == nil {
+		pools = map[string]*pool{}
+	}
+	maps.DeleteFunc(pools, func(_ string, p *pool) bool { return p == nil })
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.pools = pools
