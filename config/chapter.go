@@ -51,6 +51,8 @@ func (k key) write(w io.Writer, s section) {
 		is = "must be given"
 	case s.path == "domain" && k.name == "max_message_size":
 		is = "default: that of [smtp]"
+	case s.path == "domain" && k.name != "recipients":
+		is = "default: as for all"
 	}
 	if k.atStart {
 		is += ", read at start only"
@@ -87,6 +89,8 @@ func kindOf(place any) string {
 		return "list of addresses"
 	case *[]Certificate:
 		return "list of tables"
+	case *map[string]float64, *map[string]string:
+		return "table"
 	}
 	return "text"
 }
@@ -108,6 +112,8 @@ func literal(place any) string {
 			parts = append(parts, quote(a.String()))
 		}
 		return "[" + strings.Join(parts, ", ") + "]"
+	case *map[string]float64, *map[string]string:
+		return "{}"
 	case *bool, *int, *float64:
 		return fmt.Sprint(reflect.ValueOf(place).Elem())
 	}

@@ -21,6 +21,12 @@ func check(d *document, c *Config) (faults []fault) {
 	}
 	faults = append(faults, checkComplaints(d, c)...)
 	faults = append(faults, checkDomains(d, c)...)
+	for _, l := range c.DNSBLs {
+		if len(l.Scores) == 0 {
+			faults = append(faults, fault{at: at("dnsbl", l.Name), warning: true, what: "dnsbl." + l.Name + " has no scores: its answers would count nothing",
+				hint: `write what the list documents, such as scores = { "127.0.0.2" = 4 }`})
+		}
+	}
 	if !c.Firewall.Enabled && !c.Observe {
 		faults = append(faults, fault{at: at("firewall", "enabled"), warning: true,
 			what: "the firewall is off: convicted sources are banned but not dropped", hint: "set firewall.enabled = true"})

@@ -38,6 +38,8 @@ type Config struct {
 	Firewall Firewall
 	Geo      Geo
 	Harvest  Harvest
+	Checks   Checks
+	DNSBLs   []DNSBL   // in order of the file
 	Backends []Backend // in order of the file
 	Domains  []Domain
 	Records  Records
@@ -106,6 +108,30 @@ type Geo struct {
 	Database string
 	ASN      string
 	Drop     []string // "NL" or "AS64500": new connections from there are dropped in the kernel
+	Where
+}
+
+// Where is what is done about countries (ISO codes) and networks ("AS64500").
+type Where struct {
+	Reject []string
+	Score  map[string]float64
+}
+
+// Checks is what is done when a check fails.
+type Checks struct {
+	Profile     string            // "balanced" or "strict"; of a domain "": as everywhere
+	RejectScore float64           // of a domain 0: as everywhere
+	Set         map[string]string // by check: "off", "log", "defer", "reject", or a number
+}
+
+// DNSBL is a DNS list that is asked.
+type DNSBL struct {
+	Name   string
+	Zone   string             // may hold a key
+	Kind   string             // "address", "domain" or "allow"
+	Scores map[string]float64 // by answer, see ParseAnswers
+	Lookup string
+	Reply  string
 }
 
 // Harvest is the detection of who guesses addresses.
@@ -136,6 +162,8 @@ type Domain struct {
 	Backends       []string // names, in order
 	Recipients     Recipients
 	MaxMessageSize Size // 0: that of [smtp]
+	Checks         Checks
+	Geo            Where
 }
 
 // Recipients says how it is known which recipients of a domain exist.
@@ -193,6 +221,7 @@ func Default() Config {
 			Enabled: true, UnknownPerHour: 25, SharePerHour: 0.8, UnknownPerDay: 50, SharePerDay: 0.9, AbsolutePerDay: 300,
 			TrapHits: 1, Complaints: 3,
 		},
+		Checks:  Checks{Profile: "balanced", RejectScore: 8},
 		Records: Records{Keep: 30 * day, MaxSize: 4 * GiB},
 	}
 }
@@ -201,6 +230,7 @@ func Default() Config {
 var (
 	defaultBackend = Backend{TLS: "opportunistic"}
 	defaultDomain  = Domain{Recipients: Recipients{From: FromBackend}}
+	defaultDNSBL   = DNSBL{Kind: "address"}
 	defaultSyslog  = Syslog{Facility: "mail"}
 )
 

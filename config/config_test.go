@@ -69,6 +69,16 @@ var samples = map[string]struct {
 	"geo.database":                          {`"/var/lib/c.mmdb"`, "/var/lib/c.mmdb"},
 	"geo.asn":                               {`"/var/lib/a.mmdb"`, "/var/lib/a.mmdb"},
 	"geo.drop":                              {`["NL", "as64500"]`, []string{"NL", "as64500"}},
+	"geo.reject":                            {`["KP", "AS64500"]`, []string{"KP", "AS64500"}},
+	"geo.score":                             {`{ KP = 3, AS64500 = -0.5 }`, map[string]float64{"KP": 3, "AS64500": -0.5}},
+	"checks.profile":                        {`"strict"`, "strict"},
+	"checks.reject_score":                   {`9.5`, 9.5},
+	"checks.set":                            {`{ rdns_generic = "reject", helo_ours = 2 }`, map[string]string{"rdns_generic": "reject", "helo_ours": "2"}},
+	"dnsbl.zen.zone":                        {`"Zen.example.org."`, "zen.example.org"},
+	"dnsbl.zen.kind":                        {`"allow"`, "allow"},
+	"dnsbl.zen.scores":                      {`{ "127.0.0.4-7" = 8, "127.0.*.3" = 1 }`, map[string]float64{"127.0.0.4-7": 8, "127.0.*.3": 1}},
+	"dnsbl.zen.lookup":                      {`"https://x.example/%{addr}"`, "https://x.example/%{addr}"},
+	"dnsbl.zen.reply":                       {`"no: %list"`, "no: %list"},
 	"harvest.enabled":                       {`false`, false},
 	"harvest.unknown_per_hour":              {`5`, 5},
 	"harvest.share_per_hour":                {`0.5`, 0.5},
@@ -84,6 +94,11 @@ var samples = map[string]struct {
 	`domain."example.com".backends`:         {`["office", "office"]`, []string{"office", "office"}},
 	`domain."example.com".recipients`:       {`"file:/etc/r"`, Recipients{From: FromFile, Path: "/etc/r"}},
 	`domain."example.com".max_message_size`: {`"100KiB"`, 100 * KiB},
+	`domain."example.com".profile`:          {`"strict"`, "strict"},
+	`domain."example.com".reject_score`:     {`5`, 5.0},
+	`domain."example.com".set`:              {`{ spf_fail = "off" }`, map[string]string{"spf_fail": "off"}},
+	`domain."example.com".geo.reject`:       {`["KP"]`, []string{"KP"}},
+	`domain."example.com".geo.score`:        {`{ KP = 1 }`, map[string]float64{"KP": 1}},
 	"records.keep":                          {`"90d"`, 90 * day},
 	"records.max_size":                      {`"16MiB"`, 16 * MiB},
 	"syslog.siem.target":                    {`"tls://[2001:db8::5]:6514"`, "tls://[2001:db8::5]:6514"},
@@ -108,12 +123,13 @@ func prefixes(s ...string) (list []netip.Prefix) {
 // TestEveryKeyIsRead sets each key of the schema by an edit, in a file that has
 // the tables that it needs, and finds it in the Config.
 func TestEveryKeyIsRead(t *testing.T) {
-	base := minimal + "[syslog.siem]\ntarget = \"unix:///dev/log\"\n"
+	base := minimal + "[syslog.siem]\ntarget = \"unix:///dev/log\"\n[dnsbl.zen]\nzone = \"zen.example\"\n"
 	for _, s := range schema {
 		for _, k := range s.keys {
 			path := map[string]string{
 				"backend": "backend.office." + k.name, "domain": `domain."example.com".` + k.name, "syslog": "syslog.siem." + k.name,
-				"": k.name,
+				"dnsbl": "dnsbl.zen." + k.name,
+				"":      k.name,
 			}[s.path]
 			if path == "" {
 				path = s.path + "." + k.name
@@ -131,7 +147,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 				if err != nil || problems.Bad() {
 					t.Fatalf("%v\n%v\n%s", err, problems, f.Text)
 				}
-				place := k.place(&c, map[string]string{"backend": "office", "domain": "example.com", "syslog": "siem"}[s.path])
+				place := k.place(&c, map[string]string{"backend": "office", "domain": "example.com", "syslog": "siem", "dnsbl": "zen"}[s.path])
 				if got := reflect.ValueOf(place).Elem().Interface(); sample.want != nil && !reflect.DeepEqual(got, sample.want) {
 					t.Errorf("got %v, want %v", got, sample.want)
 				}

@@ -39,8 +39,58 @@ func set(to any, v value) *fault {
 		return setList(to, v, setAddrPort)
 	case *[]Certificate:
 		return setList(to, v, setCertificate)
+	case *map[string]string, *map[string]float64:
+		if v.kind == unstable.InlineTable { // an empty one: what is in others, comes by itself
+			return nil
+		}
+		return mismatch(v, "a table", "{ name = value, … }, or [a table] of its own")
 	}
 	panic(fmt.Sprintf("config: the schema has a %T, which nothing reads", to))
+}
+
+// setElement puts one value of a table of names into its place.
+func setElement(to any, name string, v value) *fault {
+	switch to := to.(type) {
+	case *map[string]float64:
+		var n float64
+		if f := setFloat(&n, v); f != nil {
+			return f
+		}
+		put(to, name, n)
+		return nil
+	case *map[string]string:
+		text, f := setting(v)
+		if f == nil {
+			put(to, name, text)
+		}
+		return f
+	}
+	panic(fmt.Sprintf("config: the schema has a table of %T, which nothing reads", to))
+}
+
+func put[T any](to *map[string]T, name string, v T) {
+	if *to == nil {
+		*to = map[string]T{}
+	}
+	(*to)[name] = v
+}
+
+// setting is what is done about a check.
+func setting(v value) (string, *fault) {
+	const want, write = "what can be done about a check", `"off", "log", "defer", "reject" or a score such as 3`
+	switch v.kind {
+	case unstable.Integer, unstable.Float:
+		var n float64
+		if f := setFloat(&n, v); f != nil || n < -100 || n > 100 {
+			return "", mismatch(v, want, write)
+		}
+		return strconv.FormatFloat(n, 'f', -1, 64), nil
+	case unstable.String:
+		if slices.Contains([]string{"off", "log", "defer", "reject"}, v.text) {
+			return v.text, nil
+		}
+	}
+	return "", mismatch(v, want, write)
 }
 
 // mismatch is a value of the wrong type.

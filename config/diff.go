@@ -67,6 +67,10 @@ func (c *Config) names(section string) (names []string) {
 		for _, d := range c.Domains {
 			names = append(names, d.Name)
 		}
+	case "dnsbl":
+		for _, d := range c.DNSBLs {
+			names = append(names, d.Name)
+		}
 	case "syslog":
 		for _, s := range c.Syslog {
 			names = append(names, s.Name)
@@ -84,6 +88,7 @@ func (k key) same(old, next *Config, name string) bool {
 
 func (c *Config) clone() Config {
 	d := *c
+	d.DNSBLs = slices.Clone(c.DNSBLs)
 	d.Backends, d.Domains, d.Syslog = slices.Clone(c.Backends), slices.Clone(c.Domains), slices.Clone(c.Syslog)
 	return d
 }

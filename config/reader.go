@@ -119,7 +119,7 @@ func (s section) isTable(path []string) bool {
 		if len(path) == 0 || path[0] != s.path {
 			return false
 		}
-		return len(path) == 1
+		return len(path) == 1 || len(path) > 2 && s.holds(path[2:])
 	}
 	if slices.Equal(path, own) {
 		return true
@@ -127,8 +127,16 @@ func (s section) isTable(path []string) bool {
 	if len(path) <= len(own) || !slices.Equal(path[:len(own)], own) {
 		return false
 	}
-	prefix := strings.Join(path[len(own):], ".") + "."
-	return slices.ContainsFunc(s.keys, func(k key) bool { return strings.HasPrefix(k.name, prefix) })
+	return s.holds(path[len(own):])
+}
+
+// holds says whether path, below the section or an entry of it, is a table that
+// keys live in.
+func (s section) holds(path []string) bool {
+	table := strings.Join(path, ".")
+	return slices.ContainsFunc(s.keys, func(k key) bool {
+		return strings.HasPrefix(k.name, table+".") || k.table && k.name == table
+	})
 }
 
 func sectionPath(path string) []string {
@@ -153,12 +161,16 @@ func (r *reader) entry(e entry) {
 		r.fault(e.key.from, "this release does not serve "+joinPath(e.path)+" yet", "it comes with "+with+": take it out")
 		return
 	}
-	k, name, f := r.find(e)
+	k, name, element, f := r.find(e)
 	if f != nil {
 		r.faults = append(r.faults, *f)
 		return
 	}
 	to := k.place(r.config, name)
+	if element != "" {
+		r.element(k, element, to, e)
+		return
+	}
 	if f := set(to, e.value); f != nil {
 		r.faults = append(r.faults, *f)
 		return
@@ -170,24 +182,40 @@ func (r *reader) entry(e entry) {
 	}
 }
 
-// find is the key of the schema for an entry.
-func (r *reader) find(e entry) (key, string, *fault) {
+// element reads one value of a table of names.
+func (r *reader) element(k key, name string, to any, e entry) {
+	if what, hint := k.element(name); what != "" {
+		r.fault(e.key.from, what, hint)
+		return
+	}
+	if f := setElement(to, name, e.value); f != nil {
+		r.faults = append(r.faults, *f)
+	}
+}
+
+// find is the key of the schema for an entry, the name of the section's entry
+// that it is in, and its own name where the key is a table of names.
+func (r *reader) find(e entry) (k key, name, element string, f *fault) {
 	for _, s := range schema {
 		rest, name, ok := s.below(e.path)
 		if !ok {
 			continue
 		}
 		for _, k := range s.keys {
-			if k.name == rest {
-				var f *fault
-				if s.named {
-					name, f = entryName(s, name, e.key.from)
-				}
-				return k, name, f
+			element, of := strings.CutPrefix(rest, k.name+".")
+			if k.name != rest && !(k.table && of) {
+				continue
 			}
+			if !of {
+				element = ""
+			}
+			if s.named {
+				name, f = entryName(s, name, e.key.from)
+			}
+			return k, name, element, f
 		}
 	}
-	return key{}, "", &fault{at: e.key.from, what: "unknown key " + joinPath(e.path), hint: suggest(e)}
+	return key{}, "", "", &fault{at: e.key.from, what: "unknown key " + joinPath(e.path), hint: suggest(e)}
 }
 
 // below cuts the path of an entry into the name of a named section's entry and

@@ -18,6 +18,9 @@ type key struct {
 	place  func(c *Config, name string) any // name: of the entry of a named section
 	within func(value any) (what, hint string)
 	must   bool // without it a file cannot be used
+	// table: the value is a table of names, each of which element narrows.
+	table   bool
+	element func(name string) (what, hint string)
 	// atStart: a reload leaves the value that is in force as it is.
 	atStart bool
 	doc     string
@@ -101,6 +104,10 @@ var schema = []section{
 			doc: "A database of autonomous systems in MaxMind's format, read again when it changes. Empty: none."},
 		{name: "drop", place: func(c *Config, _ string) any { return &c.Geo.Drop }, within: geoRules,
 			doc: "Countries (two letters, ISO 3166-1) and networks (`AS64500`, which need geo.asn) from which nobody may connect: the kernel drops new connections to the protected ports. Connections that this machine opens are answered all the same, and what `weir allow` lets in by address comes in. The kernel knows no names: to refuse a country and let some of its senders in by name, use geo.reject."},
+		{name: "reject", place: func(c *Config, _ string) any { return &c.Geo.Reject }, within: places,
+			doc: "Countries (`\"KP\"`) and networks (`\"AS64500\"`) whose mail is refused, with a reason. A domain may have its own."},
+		{name: "score", table: true, element: place, place: func(c *Config, _ string) any { return &c.Geo.Score },
+			doc: "What a country or a network adds to the score: `{ KP = 3, AS64500 = 2 }`. A domain may have its own."},
 	}},
 	{path: "harvest", doc: "The detection of directory harvest (\"rumplestiltskin\") attacks: who guesses addresses is banned.", keys: []key{
 		{name: "enabled", place: func(c *Config, _ string) any { return &c.Harvest.Enabled },
@@ -124,6 +131,26 @@ var schema = []section{
 		{name: "complaint_mailbox", place: func(c *Config, _ string) any { return &c.Harvest.ComplaintMailbox }, within: emptyOrMailbox,
 			doc: "An address in one of your domains, such as `abuse-reports@example.com`, at which feedback reports (ARF, RFC 5965) are read as complaints. Only what is proven counts: the report has the header of the message inside, as it was delivered, and the recipient of that message counts once. Mail to the address goes on to the backend too where that has such a mailbox; else reports end here, and other mail is refused. Empty: none."},
 	}},
+	{path: "checks", doc: "What is done when a check fails. A domain may have its own, by the same keys.", keys: []key{
+		{name: "profile", place: func(c *Config, _ string) any { return &c.Checks.Profile }, within: oneOf("balanced", "strict"),
+			doc: "`balanced`: most checks add to a score, and the sum decides. `strict`: each failed check refuses by itself. docs/refusals.md has both for each check."},
+		{name: "reject_score", place: func(c *Config, _ string) any { return &c.Checks.RejectScore }, within: between(1.0, 100.0),
+			doc: "The sum from which mail is refused. From 4 a source is suspect: it waits longer at the gate, and is convicted of guessing sooner."},
+		{name: "set", table: true, element: checkName, place: func(c *Config, _ string) any { return &c.Checks.Set },
+			doc: "Single checks, in place of the profile: `\"off\"`, `\"log\"` (recorded, nothing else), a score, `\"defer\"` or `\"reject\"`: `rdns_generic = \"reject\"`."},
+	}},
+	{path: "dnsbl", named: true, doc: "A DNS list that is asked, under a name that is shown in replies, records and status. A list must pass its self-test (RFC 5782) before it counts, and is suspended, with an alarm, when it goes mad.", keys: []key{
+		{name: "zone", must: true, place: func(c *Config, n string) any { return &c.dnsbl(n).Zone }, within: zone,
+			doc: "Where it is asked. It may hold your key, and is never shown."},
+		{name: "kind", place: func(c *Config, n string) any { return &c.dnsbl(n).Kind }, within: oneOf("address", "domain", "allow"),
+			doc: "`address`: lists clients. `domain`: lists domains, and is asked for those of the sender, of HELO and of the client's name. `allow`: lists clients that are good; its scores are subtracted."},
+		{name: "scores", table: true, element: answers, place: func(c *Config, n string) any { return &c.dnsbl(n).Scores },
+			doc: "What its answers add to the score, as the list documents them: `{ \"127.0.0.2\" = 8, \"127.0.0.4-7\" = 8, \"127.0.*.3\" = 2 }`. Any other answer counts nothing."},
+		{name: "lookup", place: func(c *Config, n string) any { return &c.dnsbl(n).Lookup },
+			doc: "The list's own page about an entry, for the refused: `https://check.example.org/?q=%{addr}`; `%{domain}` for a domain list."},
+		{name: "reply", place: func(c *Config, n string) any { return &c.dnsbl(n).Reply },
+			doc: "The words of the refusal, in place of ours, with %ip, %list, %code and %url."},
+	}},
 	{path: "backend", named: true, doc: "A mail server that is protected, under a name of your own.", keys: []key{
 		{name: "url", must: true, place: func(c *Config, n string) any { return &c.backend(n).URL }, within: notEmpty,
 			doc: "`smtp://host:25`, `smtps://host:465`, `lmtp://host:24`, `lmtp+unix:///path`, or `maildir:/path` for trying it out."},
@@ -137,6 +164,16 @@ var schema = []section{
 			doc: "How it is known who exists: `backend` (asked live, and remembered), `file:PATH` (one address a line), or `any` (everybody: guessers cannot be told then)."},
 		{name: "max_message_size", place: func(c *Config, n string) any { return &c.domain(n).MaxMessageSize }, within: between(64*KiB, 2*GiB),
 			doc: "The largest message for this domain, in place of smtp.max_message_size."},
+		{name: "profile", place: func(c *Config, n string) any { return &c.domain(n).Checks.Profile }, within: oneOf("balanced", "strict"),
+			doc: "In place of checks.profile."},
+		{name: "reject_score", place: func(c *Config, n string) any { return &c.domain(n).Checks.RejectScore }, within: between(1.0, 100.0),
+			doc: "In place of checks.reject_score."},
+		{name: "set", table: true, element: checkName, place: func(c *Config, n string) any { return &c.domain(n).Checks.Set },
+			doc: "Single checks, in place of [checks.set]; what is not named here is as there."},
+		{name: "geo.reject", place: func(c *Config, n string) any { return &c.domain(n).Geo.Reject }, within: places,
+			doc: "In place of geo.reject."},
+		{name: "geo.score", table: true, element: place, place: func(c *Config, n string) any { return &c.domain(n).Geo.Score },
+			doc: "In place of geo.score."},
 	}},
 	{path: "records", doc: "What is kept of each transaction, for `weir records` and `weir why`.", keys: []key{
 		{name: "keep", place: func(c *Config, _ string) any { return &c.Records.Keep }, within: between(time.Hour, 3650*day),
@@ -162,18 +199,9 @@ var later = []struct{ path, with string }{
 	{"smtp.relay_networks", "relaying outwards"},
 	{"firewall.explain_per_hour", "the explaining of bans to the banned"},
 	{"geo.ban", "the country rules"},
-	{"geo.reject", "the checks"},
-	{"geo.score", "the checks"},
-	{"checks", "the checks"},
-	{"dnsbl", "the checks"},
 	{"greylist", "the greylist"},
 	{"domain.*.contacts", "the pages for refused senders"},
-	{"domain.*.checks", "the checks"},
-	{"domain.*.profile", "the checks"},
-	{"domain.*.reject_score", "the checks"},
-	{"domain.*.set", "the checks"},
 	{"domain.*.greylist", "the greylist"},
-	{"domain.*.geo", "the checks"},
 	{"metrics", "metrics"},
 	{"web", "the pages for refused senders"},
 	{"system", "the appliance image"},
@@ -192,6 +220,10 @@ func (c *Config) backend(name string) *Backend {
 
 func (c *Config) domain(name string) *Domain {
 	return entryNamed(&c.Domains, name, func(d *Domain) *string { return &d.Name }, defaultDomain)
+}
+
+func (c *Config) dnsbl(name string) *DNSBL {
+	return entryNamed(&c.DNSBLs, name, func(d *DNSBL) *string { return &d.Name }, defaultDNSBL)
 }
 
 func (c *Config) syslog(name string) *Syslog {

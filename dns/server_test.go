@@ -28,15 +28,8 @@ func newLiar(t *testing.T, records ...string) *liar {
 	t.Helper()
 	l := &liar{asked: map[string]int{}}
 	l.serve(t, append(records, ". 3600 SOA ns. host. 1 3600 600 86400 300")...)
-	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	pc, tcp := bothPorts(t)
 	l.at = netip.MustParseAddrPort(pc.LocalAddr().String())
-	tcp, err := net.Listen("tcp", l.at.String())
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, s := range []*miekg.Server{{PacketConn: pc, Handler: l}, {Listener: tcp, Handler: l}} {
 		ready := make(chan struct{})
 		s.NotifyStartedFunc = func() { close(ready) }
@@ -46,6 +39,23 @@ func newLiar(t *testing.T, records ...string) *liar {
 		t.Cleanup(func() { s.Shutdown(); <-done })
 	}
 	return l
+}
+
+// bothPorts takes one port for UDP and TCP: the kernel gives them out apart.
+func bothPorts(t *testing.T) (net.PacketConn, net.Listener) {
+	t.Helper()
+	for range 20 {
+		tcp, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if pc, err := net.ListenPacket("udp", tcp.Addr().String()); err == nil {
+			return pc, tcp
+		}
+		tcp.Close()
+	}
+	t.Fatal("no port is free for both")
+	return nil, nil
 }
 
 func (l *liar) serve(t *testing.T, records ...string) {

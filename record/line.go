@@ -40,19 +40,20 @@ type Line struct {
 	Tier     smtp.Tier      `json:"tier,omitempty"`
 	RDNS     *RDNS          `json:"rdns,omitempty"`
 	HELO     string         `json:"helo,omitempty"`
+	HELOName smtp.HELOName  `json:"helo_name,omitempty"` // what HELO resolves to
 	TLS      string         `json:"tls,omitempty"`
 	Slips    []string       `json:"slips,omitempty"`
 	Lists    []Listing      `json:"lists,omitempty"`
 
-	MailFrom     *string   `json:"mail_from,omitempty"` // "": the null sender; nil: no MAIL
-	MailForm     smtp.Form `json:"mail_form,omitempty"`
-	Declared     int64     `json:"declared,omitempty"` // SIZE= of MAIL
-	Limit        int64     `json:"limit,omitempty"`    // bytes that policy and routes allowed
-	SenderDomain string    `json:"sender_domain,omitempty"`
-	SPF          string    `json:"spf,omitempty"`
-	DKIM         []string  `json:"dkim,omitempty"`
-	DMARC        string    `json:"dmarc,omitempty"`
-	Rcpts        []Rcpt    `json:"rcpts,omitempty"`
+	MailFrom     *string           `json:"mail_from,omitempty"` // "": the null sender; nil: no MAIL
+	MailForm     smtp.Form         `json:"mail_form,omitempty"`
+	Declared     int64             `json:"declared,omitempty"` // SIZE= of MAIL
+	Limit        int64             `json:"limit,omitempty"`    // bytes that policy and routes allowed
+	SenderDomain smtp.SenderDomain `json:"sender_domain,omitempty"`
+	SPF          string            `json:"spf,omitempty"`
+	DKIM         []string          `json:"dkim,omitempty"`
+	DMARC        string            `json:"dmarc,omitempty"`
+	Rcpts        []Rcpt            `json:"rcpts,omitempty"`
 
 	Greylist     string `json:"greylist,omitempty"`
 	Size         int64  `json:"size,omitempty"`
@@ -72,16 +73,19 @@ type Line struct {
 
 // RDNS is what reverse DNS said of the peer.
 type RDNS struct {
-	Name  string `json:"name,omitempty"`
-	State string `json:"state"`
-	Class string `json:"class,omitempty"`
+	Name    string         `json:"name,omitempty"`
+	State   smtp.RDNSState `json:"state"`
+	Class   string         `json:"class,omitempty"`
+	Pattern string         `json:"pattern,omitempty"` // what the class was told by
 }
 
 // Listing is one DNS list's answer.
 type Listing struct {
 	Name   string  `json:"name"`
+	About  string  `json:"about,omitempty"` // the domain that is listed; absent: the peer
 	Answer string  `json:"answer"`
 	Score  float64 `json:"score"`
+	Text   string  `json:"text,omitempty"` // the list's own words
 }
 
 // Rcpt is one RCPT command and what became of it.
@@ -125,12 +129,34 @@ func NewLine(t *smtp.Transaction, node string) Line {
 		V: Version, Ref: f.Ref.String(), Session: f.Session.String(), Node: node, Policy: f.Policy,
 		Time: Time{f.Time}, Ms: new(t.Took.Milliseconds()),
 		Peer: f.Peer.Unmap(), Listener: f.Listener, Country: f.Country, ASN: f.ASN, Tier: f.Tier,
-		HELO: f.HELO, TLS: f.TLS, Slips: f.Slips,
-		MailFrom: f.MailFrom, MailForm: f.MailForm, Declared: f.Declared, Limit: f.Limit, Rcpts: newRcpts(f.Rcpts),
+		RDNS: newRDNS(f.RDNS), HELO: f.HELO, HELOName: f.HELOName, TLS: f.TLS, Slips: f.Slips, Lists: newLists(f.Lists),
+		MailFrom: f.MailFrom, MailForm: f.MailForm, Declared: f.Declared, Limit: f.Limit,
+		SenderDomain: f.Sender, SPF: f.SPF, Rcpts: newRcpts(f.Rcpts),
 		Size: f.Size, Hops: f.Hops, MessageID: f.MessageID, Backend: f.Backend, BackendReply: f.BackendReply,
 		Checks: t.Checks, Score: new(t.Score), Outcome: t.Outcome, Reason: new(t.Reason),
 		Reply: written(t.Reply),
 	}
+}
+
+func newRDNS(r *smtp.RDNS) *RDNS {
+	if r == nil {
+		return nil
+	}
+	return &RDNS{r.Name, r.State, r.Class, r.Pattern}
+}
+
+func (r *RDNS) fact() *smtp.RDNS {
+	if r == nil {
+		return nil
+	}
+	return &smtp.RDNS{Name: r.Name, State: r.State, Class: r.Class, Pattern: r.Pattern}
+}
+
+func newLists(from []smtp.Listing) (to []Listing) {
+	for _, b := range from {
+		to = append(to, Listing(b))
+	}
+	return to
 }
 
 func newRcpts(from []smtp.Recipient) []Rcpt {
@@ -161,11 +187,15 @@ func (l *Line) Transaction() smtp.Transaction {
 		Facts: smtp.Facts{
 			Ref: lenientRef(l.Ref), Session: lenientRef(l.Session), Time: l.Time.Time,
 			Peer: l.Peer, Listener: l.Listener, Country: l.Country, ASN: l.ASN, Tier: l.Tier,
-			HELO: l.HELO, TLS: l.TLS, Slips: l.Slips, Policy: l.Policy,
+			RDNS: l.RDNS.fact(), HELO: l.HELO, HELOName: l.HELOName, TLS: l.TLS, Slips: l.Slips, Policy: l.Policy,
+			Sender: l.SenderDomain, SPF: l.SPF,
 			MailFrom: l.MailFrom, MailForm: l.MailForm, Declared: l.Declared, Limit: l.Limit,
 			Size: l.Size, Hops: l.Hops, MessageID: l.MessageID, Backend: l.Backend, BackendReply: l.BackendReply,
 		},
 		Checks: l.Checks, Outcome: l.Outcome,
+	}
+	for _, b := range l.Lists {
+		t.Facts.Lists = append(t.Facts.Lists, smtp.Listing(b))
 	}
 	for i := range l.Rcpts {
 		t.Facts.Rcpts = append(t.Facts.Rcpts, l.Rcpts[i].recipient())

@@ -47,7 +47,10 @@ func fullTransaction() smtp.Transaction {
 			Ref: mustRef("K7QM-2V9D-4XTR"), Session: ref.New(), Policy: "3f9c",
 			Time: time.Date(2026, 11, 22, 8, 30, 0, 123e6, time.UTC),
 			Peer: netip.MustParseAddr("203.0.113.7"), Listener: netip.MustParseAddrPort("198.51.100.1:25"),
-			Country: "NL", ASN: 64500, Tier: smtp.New, HELO: "mail.sender.example", TLS: "TLS1.3",
+			Country: "NL", ASN: 64500, Tier: smtp.New, HELO: "mail.sender.example", HELOName: smtp.HELOPeer, TLS: "TLS1.3",
+			RDNS:   &smtp.RDNS{Name: "mail.sender.example", State: smtp.Confirmed, Class: "custom", Pattern: "role:mail"},
+			Lists:  []smtp.Listing{{Name: "zen", About: "sender.example", Answer: "127.0.0.2", Score: 8, Text: "listed"}},
+			Sender: smtp.SenderOK, SPF: "pass",
 			Slips: []string{"early_talk"}, MailFrom: &from, MailForm: smtp.BadSyntax, Declared: 5000, Limit: 1 << 20,
 			Rcpts: []smtp.Recipient{
 				{At: 310 * time.Millisecond, To: "u1@example.com", Route: "office", Oracle: smtp.Valid, Age: smtp.Live, Reply: reply.Reply{Code: 250, Enhanced: reply.Enhanced{2, 1, 5}, Text: "ok"}},

@@ -26,11 +26,6 @@ type client struct {
 	banned  atomic.Bool // reset because its source was banned meanwhile
 }
 
-// quiet is how long a stranger is watched at the gate when there is nothing
-// else to wait for: no look-up of this release needs the time, and who speaks
-// before the greeting does so at once.
-const quiet = 1500 * time.Millisecond
-
 // serveConn is the life of one connection.
 func (s *Server) serveConn(nc net.Conn) {
 	defer nc.Close()
@@ -149,19 +144,6 @@ func (c *client) turnAway(v Verdict) {
 	c.closed()
 }
 
-// gate is what happens before the greeting; false: the connection is over.
-func (c *client) gate(ctx context.Context) bool {
-	wait := min(c.session.policy.GreetWait, quiet)
-	if c.session.tier != New && c.session.tier != Suspect {
-		wait = 0
-	}
-	if wait <= 0 {
-		return true
-	}
-	_, err := c.wire.Gate(ctx, wait)
-	return err == nil
-}
-
 // closed records what the end of the connection leaves to record.
 func (c *client) closed() {
 	c.noteTLS()
@@ -196,6 +178,7 @@ func (c *client) wireConfig() wire.Config {
 		Postmaster:     p.Postmaster,
 		TLS:            p.TLS,
 		MaxMessageSize: p.MaxMessageSize,
+		RefuseBareEnds: p.RefuseBareEnds,
 		Timeouts: wire.Timeouts{
 			Command: p.Timeouts.Command, DataIdle: p.Timeouts.DataIdle, Session: p.Timeouts.Session,
 		},

@@ -16,7 +16,10 @@ const offendWait = 50 * time.Millisecond
 
 // source is who did something, for the watcher. Called with s.mu held.
 func (s *session) source(t *transaction) Source {
-	return Source{Addr: s.peer, Tier: s.given, ASN: s.asn, Ref: t.Facts.Ref, Session: s.id, HELO: s.helo}
+	return Source{
+		Addr: s.peer, Tier: s.given, ASN: s.asn, Ref: t.Facts.Ref, Session: s.id, HELO: s.helo,
+		Vouched: t.Facts.SPF == "pass" && t.Facts.RDNS != nil && t.Facts.RDNS.State == Confirmed,
+	}
 }
 
 // arrive reports that the source is here and spoke. A source that was found out

@@ -36,6 +36,9 @@ func (s *session) mail(from string, p mailParams) reply.Reply {
 
 	v := s.guard("MAIL", func() Verdict { return s.judge(s.policy.Chain.Mail) })
 	if v.passes() {
+		s.mu.Lock()
+		s.scoutSender(t)
+		s.mu.Unlock()
 		return reply.Reply{}
 	}
 	return s.refuseSender(t, v)
@@ -101,8 +104,18 @@ func (s *session) rcpt(to string) reply.Reply {
 		if v := s.judge(s.policy.Chain.Rcpt); !v.passes() {
 			return v
 		}
+		c := s.policy.chainFor(box.Domain)
+		s.scouted(t, s.peerScout, s.heloScout)
+		s.suspect()
+		if v := s.weigh(t, c, c.Peer, c.HELO); !v.passes() {
+			return v // who is refused anyway costs the backend nothing
+		}
 		s.ask(t, i, route, box)
-		return s.judge(s.policy.Chain.Oracle)
+		if v := s.judge(s.policy.Chain.Oracle); !v.passes() {
+			return v
+		}
+		s.scouted(t, t.scout)
+		return s.weigh(t, c, c.Peer, c.HELO, c.Sender)
 	})
 	v = s.watch(t, i, v)
 	s.mu.Lock()

@@ -25,14 +25,20 @@ type Facts struct {
 
 	Policy string // Policy.ID under which the session was judged
 
-	HELO  string
-	TLS   string   // "TLS1.3"; "" in clear
-	Slips []string // protocol slips in order of first sight, see wire.Slip
+	RDNS  *RDNS     // what reverse DNS says of Peer; nil: not gathered
+	Lists []Listing // answers of DNS lists
+
+	HELO     string
+	HELOName HELOName // what HELO resolves to; "": not gathered
+	TLS      string   // "TLS1.3"; "" in clear
+	Slips    []string // protocol slips in order of first sight, see wire.Slip
 
 	MailFrom  *string // as given, without brackets; "" is the null sender, nil means no MAIL
 	MailForm  Form    // of MailFrom
 	Declared  int64   // SIZE= of MAIL (RFC 1870); 0: not declared
 	Limit     int64   // bytes that policy and the recipients' routes allow
+	Sender    SenderDomain
+	SPF       string // result as in RFC 7208 section 2.6; "": not gathered
 	Rcpts     []Recipient
 	Size      int64 // bytes of the message as received
 	Hops      int   // Received headers that it came with
@@ -153,13 +159,4 @@ type Judge interface{ Judge(f *Facts) Verdict }
 type Link struct {
 	Name  string
 	Judge Judge
-}
-
-// Chain is the order of the judges (R-CX-07). Each slice is run when the facts
-// of its stage are gathered; the first judge that does not pass ends it.
-type Chain struct {
-	Mail   []Link // MAIL was parsed
-	Rcpt   []Link // RCPT was parsed and routed; the recipient is the last of Facts.Rcpts
-	Oracle []Link // the oracle answered for that recipient
-	Data   []Link // the message was received whole
 }

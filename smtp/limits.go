@@ -91,6 +91,13 @@ func room(t Tier, p *Policy) int {
 	return p.MaxConnections
 }
 
+// half says whether half of all places are taken.
+func (l *limits) half(p *Policy) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.open > p.MaxConnections/2
+}
+
 // release takes back what admit counted as open.
 func (l *limits) release(a netip.Addr) {
 	source, network := sourceOf(a)

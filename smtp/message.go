@@ -58,18 +58,7 @@ func (m *message) spill() error {
 		return fmt.Errorf("hold message: %w", err)
 	}
 	m.file = f
-	m.release()
 	return nil
-}
-
-// release gives the memory back: a file that comes in slowly, or never ends, is
-// to cost none.
-func (m *message) release() {
-	if m.mem != nil && m.mem.Cap() <= 2*inMemory {
-		m.mem.Reset()
-		buffers.Put(m.mem)
-	}
-	m.mem = nil
 }
 
 func write(f *os.File, p []byte) error {
@@ -95,7 +84,11 @@ func (m *message) close() {
 	if m.file != nil {
 		m.file.Close()
 	}
-	m.release()
+	if m.mem.Cap() <= 2*inMemory {
+		m.mem.Reset()
+		buffers.Put(m.mem)
+	}
+	m.mem = nil
 }
 
 // headed is a few bytes before a message.

@@ -66,12 +66,24 @@ type Policy struct {
 	PerSource      PerSource
 	Timeouts       Timeouts
 	GreetWait      time.Duration // longest wait of a stranger at the gate; 0: none
+	Teaser         bool          // send a first line of the greeting before the wait
+	RefuseBareEnds bool          // bare LF and CR, instead of making line ends of them
 	TLS            *tls.Config   // nil: no STARTTLS
 	Router         Router
-	Traps          Traps           // spamtraps; nil: none
-	SMTPUTF8       bool            // offer it: at least one route can carry it
-	Postmaster     address.Mailbox // whom RCPT TO:<Postmaster> means; zero: postmaster@Hostname
-	Chain          Chain           // nil slices pass everything
+	Traps          Traps            // spamtraps; nil: none
+	SMTPUTF8       bool             // offer it: at least one route can carry it
+	Postmaster     address.Mailbox  // whom RCPT TO:<Postmaster> means; zero: postmaster@Hostname
+	Chain          Chain            // nil slices pass everything
+	Domains        map[string]Chain // in place of Chain for recipients of these domains
+	Scout          Scout            // nil: nothing is looked up
+}
+
+// chainFor is the chain that recipients of a domain are judged by.
+func (p *Policy) chainFor(domain string) *Chain {
+	if c, ok := p.Domains[domain]; ok {
+		return &c
+	}
+	return &p.Chain
 }
 
 // PerSource caps what one IPv4 address or IPv6 /64 may do; its /24 or /48 may

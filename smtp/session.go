@@ -40,7 +40,11 @@ type session struct {
 	given    Tier // as the operator and the checks have it
 
 	mu        sync.Mutex
+	rdns      *RDNS
 	helo      string
+	heloName  HELOName
+	peerScout *scouting // nil: nobody looks anything up
+	heloScout *scouting
 	esmtp     bool // EHLO
 	tls       string
 	slips     []string
@@ -108,9 +112,11 @@ func (s *session) failedTLS(cause error) {
 func (s *session) greeted(cmd wire.Command) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	before := s.helo
 	s.helo, _, _ = strings.Cut(cmd.Arg, " ")
 	s.esmtp = cmd.Verb == "EHLO"
 	s.tx.Facts.HELO = s.helo
+	s.scoutHELO(before)
 }
 
 // judge runs links over the facts of the current transaction and returns the

@@ -65,14 +65,33 @@ func (s *session) probe(p Probe) said {
 		v := Verdict{Action: reply.Defer, Reason: reply.Maintenance, Reply: reply.Maintenance.Reply().Detail(text)}
 		return said{s.refuseOther(v), v.Reason}
 	}
-	s.greeted(wire.Command{Verb: "EHLO", Arg: p.HELO})
-	if p.Mail == nil && p.Rcpt == "" {
-		return said{}
+	s.scoutPeer()
+	if p.HELO != "" {
+		s.greeted(wire.Command{Verb: "EHLO", Arg: p.HELO})
 	}
-	if r := s.probeMail(p); r.reply.Code != 0 || p.Rcpt == "" {
+	if p.Mail == nil && p.Rcpt == "" {
+		return s.probePolicy()
+	}
+	if r := s.probeMail(p); r.reply.Code != 0 {
 		return r
 	}
+	if p.Rcpt == "" {
+		return s.probePolicy()
+	}
 	return s.probeRcpt(p.Rcpt)
+}
+
+// probePolicy is what the checks would say to any recipient, as far as it is
+// known who it is.
+func (s *session) probePolicy() said {
+	s.scouted(s.tx, s.peerScout, s.heloScout, s.tx.scout)
+	s.suspect()
+	c := &s.policy.Chain
+	v := s.guard("test", func() Verdict { return s.weigh(s.tx, c, c.Peer, c.HELO, c.Sender) })
+	if v.passes() {
+		return said{}
+	}
+	return said{s.refuseOther(v), v.Reason}
 }
 
 func (s *session) probeMail(p Probe) said {

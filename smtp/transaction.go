@@ -21,8 +21,11 @@ type transaction struct {
 	utf8     bool
 	eightBit bool
 
-	asked    int // RCPT commands
-	accepted int // of them
+	asked    int       // RCPT commands
+	accepted int       // of them
+	scout    *scouting // of the sender
+	domain   SenderDomain
+	spf      string
 	last     refusal
 	spoken   bool // the client was told the ref
 }
@@ -44,7 +47,7 @@ func (s *session) begin() {
 	s.tx.Facts = Facts{
 		Ref: ref.New(), Session: s.id, Time: now, Policy: s.policy.ID,
 		Peer: s.peer, Listener: s.listener, Country: s.country, ASN: s.asn, Tier: s.tier,
-		HELO: s.helo, TLS: s.tls, Slips: s.slips,
+		RDNS: s.rdns, HELO: s.helo, HELOName: s.heloName, TLS: s.tls, Slips: s.slips,
 	}
 }
 
@@ -56,6 +59,7 @@ func (s *session) finish() {
 	if empty && s.records > 0 {
 		return // what came after the last transaction: QUIT
 	}
+	s.takeScouted(t)
 	t.conclude()
 	t.Took = s.server.now().Sub(t.begun)
 	s.records++
@@ -90,7 +94,6 @@ func (s *session) open(from string) *transaction {
 // check keeps a verdict. A judge that passes is kept once a transaction, one
 // that does not each time, up to a bound.
 func (t *transaction) check(name string, v Verdict, took time.Duration) {
-	t.Score += v.Score
 	if len(t.Checks) >= mostChecks {
 		return
 	}
@@ -105,6 +108,20 @@ func (t *transaction) check(name string, v Verdict, took time.Duration) {
 		Name: name, Action: v.Action, Score: v.Score, Detail: v.Detail,
 		Ms: float64(took.Microseconds()) / 1000,
 	})
+}
+
+// note keeps what a judge of policy said, once however many recipients it says
+// it of, under the name of the check that it found to fail.
+func (t *transaction) note(name string, v Verdict, took time.Duration) {
+	if v.Reason != "" {
+		name = reply.Of(v.Reason).Check
+	}
+	for _, c := range t.Checks {
+		if c.Name == name && c.Action == v.Action && c.Score == v.Score && c.Detail == v.Detail {
+			return
+		}
+	}
+	t.check(name, v, took)
 }
 
 // decide sets outcome and reason unless something weightier was decided: what

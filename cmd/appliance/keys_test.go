@@ -47,12 +47,18 @@ type keyBench struct {
 
 var keyEdge = netip.MustParseAddrPort("192.0.2.25:25")
 
+// baseSet lets clients in that have no names.
+const baseSet = `set = { rdns_missing = "off", sender_nxdomain = "off", helo_unresolvable = "off" }`
+
 // keyBase is what the probes start from: no waits, no caps.
 const keyBase = `hostname = "mx1.example.com"
 
 [smtp]
 greet_wait = "0s"
 per_source = { open = 1000, new_per_minute = 100000 }
+
+[checks]
+` + baseSet + `
 
 [firewall]
 xdp_mode = "native"
@@ -75,18 +81,20 @@ backends = ["spare"]
 func TestEveryKeyHasAnEffect(t *testing.T) {
 	needRoot(t)
 	b := newKeyBench(t)
+	probes := maps.Clone(keyProbes)
+	maps.Copy(probes, checkProbes)
 	for _, path := range config.Keys() {
-		p, ok := keyProbes[path]
+		p, ok := probes[path]
 		if !ok {
 			t.Errorf("no probe shows what %s does", path)
 			continue
 		}
 		t.Run(path, func(t *testing.T) {
 			b.t = t
-			b.try(strings.NewReplacer("backend.NAME", "backend.office", "domain.NAME", `domain."example.com"`, "syslog.NAME", "syslog.siem").Replace(path), p)
+			b.try(strings.NewReplacer("backend.NAME", "backend.office", "dnsbl.NAME", "dnsbl.bl", "domain.NAME", `domain."example.com"`, "syslog.NAME", "syslog.siem").Replace(path), p)
 		})
 	}
-	for _, path := range slices.Sorted(maps.Keys(keyProbes)) {
+	for _, path := range slices.Sorted(maps.Keys(probes)) {
 		if !slices.Contains(config.Keys(), path) {
 			t.Errorf("%s has a probe and is no key", path)
 		}
@@ -102,7 +110,8 @@ func needRoot(t *testing.T) {
 
 func newKeyBench(t *testing.T) *keyBench {
 	b := &keyBench{Lab: lab.New(t), t: t, cert: testCertificate(t)}
-	b.Host("ns", "192.0.2.53").DNS("mx1.example.com. A 192.0.2.25", "office.example.net. A 192.0.2.10")
+	b.Host("ns", "192.0.2.53").DNS("mx1.example.com. A 192.0.2.25", "office.example.net. A 192.0.2.10",
+		"2.0.0.127.bl.example. A 127.0.0.2", "1.113.0.203.bl.example. A 127.0.0.2")
 	b.office = b.Host("office", "192.0.2.10", "192.0.2.11", "192.0.2.54")
 	b.first, b.second = b.sink("192.0.2.10:25"), b.sink("192.0.2.11:25")
 	b.nameServers()
@@ -227,7 +236,11 @@ func (b *keyBench) startAnew() {
 
 func (b *keyBench) edit(keys map[string]string) {
 	b.t.Helper()
-	file, cfg, problems := config.Parse("weir.toml", []byte(keyBase))
+	base := keyBase
+	if _, whole := keys["checks.set"]; whole { // it takes the place of the base's
+		base = strings.Replace(base, baseSet, "", 1)
+	}
+	file, cfg, problems := config.Parse("weir.toml", []byte(base))
 	for _, path := range slices.Sorted(maps.Keys(keys)) {
 		var err error
 		if file, cfg, problems, err = file.Set(path, keys[path]); err != nil {

@@ -136,7 +136,7 @@ var masks = []struct {
 	{regexp.MustCompile(`\d+ (?:KiB|B) of`), "N KiB of"},
 	{regexp.MustCompile(`(pass|reject|drop) +0  +[0-9.]+ +`), "$1 0 N "},
 	{regexp.MustCompile(`(?m)((?:pass|reject|drop) +0 +)[0-9.]+$`), "${1}0"},
-	{regexp.MustCompile(`geo       .*`), "geo       (DATABASE)"},
+	{regexp.MustCompile(`(?m)^geo       \S.*`), "geo       (DATABASE)"},
 	{regexp.MustCompile(`country  .*`), "country  (COUNTRY)"}, // the database's own, which is made anew each month
 	{regexp.MustCompile(`"(ms|pid)":[0-9.]+`), `"$1":N`},
 }

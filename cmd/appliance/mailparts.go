@@ -20,10 +20,10 @@ import (
 	"mailweir/record"
 	"mailweir/smtp"
 	"mailweir/smtp/address"
-	"mailweir/smtp/check"
 	"mailweir/smtp/complaint"
 	"mailweir/smtp/harvest"
 	"mailweir/smtp/relay"
+	"mailweir/smtp/reply"
 )
 
 // newRouter makes the routes of a configuration.
@@ -57,7 +57,8 @@ func newRouter(cfg config.Config, memory *relay.Memory, names *resolver) (*relay
 }
 
 // smtpPolicy takes what the SMTP side uses out of the file.
-func smtpPolicy(cfg config.Config, router smtp.Router, certs *certificates) smtp.Policy {
+func smtpPolicy(cfg config.Config, router smtp.Router, certs *certificates, sc smtp.Scout) smtp.Policy {
+	judges := checkPolicy(cfg)
 	return smtp.Policy{
 		ID: policyID(cfg), Observe: cfg.Observe,
 		MaxMessageSize: int64(cfg.SMTP.MaxMessageSize),
@@ -67,7 +68,10 @@ func smtpPolicy(cfg config.Config, router smtp.Router, certs *certificates) smtp
 			Command: cfg.SMTP.Timeouts.Command, DataIdle: cfg.SMTP.Timeouts.DataIdle, Session: cfg.SMTP.Timeouts.Session,
 		},
 		GreetWait: cfg.SMTP.GreetWait, TLS: certs.config(cfg.TLS.MinVersion), Router: router,
-		Traps: harvest.NewTraps(cfg.Harvest.Traps), SMTPUTF8: true, Postmaster: postmaster(cfg), Chain: check.Chain(cfg.SMTP.MaxRecipients),
+		Traps: harvest.NewTraps(cfg.Harvest.Traps), SMTPUTF8: true, Postmaster: postmaster(cfg),
+		Chain: judges.Chain(), Domains: domainChains(cfg), Scout: sc,
+		Teaser:         judges.Setting(reply.EarlyTalk) != reply.Off,
+		RefuseBareEnds: judges.Setting(reply.BareLineEnds).Do == reply.Reject,
 	}
 }
 

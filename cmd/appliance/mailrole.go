@@ -90,7 +90,9 @@ type mail struct {
 	offender *offender
 	places   *places
 	names    *resolver
+	lookups  *lookups
 	server   *smtp.Server
+	begin    func(smtp.Scout) error // puts the first policy in force, once somebody looks names up
 	socket   *net.UnixListener
 
 	tls        *certificates
@@ -143,6 +145,7 @@ func newMail(c *cli, cfg config.Config, file string, alarms []string, ls []*net.
 	}
 	m.places = openPlaces(cfg.Geo, m.log)
 	m.names = newResolver(cfg.DNS)
+	m.lookups = newLookups(cfg, m.events, m.knownGood)
 	return m, m.makeServer(cfg)
 }
 
@@ -166,6 +169,12 @@ func (m *mail) makeWatch(cfg config.Config, key [2]uint64) {
 	}
 }
 
+// knownGood says whether a source is known to be good by its history.
+func (m *mail) knownGood(a netip.Addr) bool {
+	t := m.watch.Tier(m.c.now(), a, smtp.New)
+	return t == smtp.Known || t == smtp.Trusted
+}
+
 // watchFile is where the engine's state outlives a restart.
 func (m *mail) watchFile() string { return filepath.Join(m.dir, "harvest.state") }
 
@@ -187,13 +196,14 @@ func (m *mail) makeServer(cfg config.Config) error {
 	m.router = router
 	m.server, err = smtp.NewServer(smtp.Options{
 		Hostname: cfg.Hostname, TempDir: filepath.Join(m.dir, "tmp"),
-		Policy: smtpPolicy(cfg, front, m.tls), Recorder: m.events.Before(m.store), Seal: m.reports.key.Seal,
+		Policy: smtpPolicy(cfg, front, m.tls, nil), Recorder: m.events.Before(m.store), Seal: m.reports.key.Seal,
 		Watcher: m.watch, Canary: m.canaries, Offender: m.offender, Gate: m.offender, Origins: m.places, Tiers: m.tiers,
 		Log: m.log, Clock: m.c.now,
 	})
 	if err != nil {
 		return err
 	}
+	m.begin = func(sc smtp.Scout) error { return m.server.SetPolicy(smtpPolicy(cfg, front, m.tls, sc)) }
 	m.socket, err = control.Socket{Path: mailSocket(m.c.runDir), Mode: 0o600, UID: -1, GID: -1}.Listen()
 	return err
 }
@@ -221,6 +231,10 @@ func (m *mail) run(ctx context.Context, ls []*net.TCPListener) error {
 	background.Go(func() { m.tls.run(life, m.log, time.NewTicker(time.Hour).C) })
 	m.startRouter(life, &background)
 	background.Go(func() { m.watchAlarms(life, time.NewTicker(watchGuardEvery).C) })
+	background.Go(func() { m.lookups.dns.Run(life) })
+	if err := m.begin(m.lookups.use(life, &background, m.cfg)); err != nil {
+		return err
+	}
 	background.Go(func() {
 		allow := []uint32{0, uint32(os.Getuid())}
 		if err := control.Serve(life, m.socket, allow, m.control(life, &background)); err != nil {
@@ -302,7 +316,7 @@ func (m *mail) reload(life context.Context, background *sync.WaitGroup) (reloade
 	if err != nil {
 		return reloaded{}, err
 	}
-	if err := m.server.SetPolicy(smtpPolicy(c.cfg, c.front, m.tls)); err != nil {
+	if err := m.server.SetPolicy(smtpPolicy(c.cfg, c.front, m.tls, m.lookups.use(life, background, c.cfg))); err != nil {
 		return reloaded{}, err
 	}
 	m.tls.use(c.certs)
@@ -336,6 +350,7 @@ func (m *mail) status(ctx context.Context) mailStatus {
 		Sources: m.watch.Sources(), Backends: rs.Backends, Domains: rs.Domains, Records: m.store.Stats(ctx),
 		Geo: m.places.sources(), TLS: m.tls.describe(), Alarms: m.events.alarms(),
 	}
+	s.DNS, s.Lists = m.lookups.status()
 	if s.Alarms == nil {
 		s.Alarms = []string{}
 	}

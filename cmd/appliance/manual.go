@@ -106,4 +106,17 @@ func refusalsChapter(w io.Writer) {
 	for _, row := range reply.Table() {
 		fmt.Fprintf(w, "| `%s` | %s | %s | %s |\n", row.Reason, strings.ReplaceAll(row.Reply.Line(), "|", `\|`), row.Alias, row.Help)
 	}
+	fmt.Fprint(w, `
+## Checks
+
+What is done when a check fails, by checks.profile; [checks.set] sets single ones, for all or for a domain. A score adds up with the others to
+checks.reject_score. Refusals of these checks are spoken at RCPT, so that the record has the recipient, and are only told to postmaster.
+
+`)
+	fmt.Fprintln(w, "| check | balanced | strict |\n|---|---|---|")
+	for _, row := range reply.Table() {
+		if row.Settable && row.Reason != reply.Score {
+			fmt.Fprintf(w, "| `%s` | %s | %s |\n", row.Check, row.Balanced, row.Strict)
+		}
+	}
 }

@@ -19,7 +19,6 @@ import (
 	"mailweir/record"
 	"mailweir/record/replay"
 	"mailweir/ref"
-	"mailweir/smtp/check"
 	"mailweir/smtp/harvest"
 	"mailweir/smtp/reply"
 )
@@ -109,7 +108,7 @@ func (c *cli) replay(ctx context.Context, cfg config.Config, in io.Reader) error
 // replayOptions is the configuration as far as a replay looks at it.
 func replayOptions(cfg config.Config) (replay.Options, error) {
 	o := replay.Options{
-		Rules: harvestRules(cfg.Harvest), Chain: check.Chain(cfg.SMTP.MaxRecipients),
+		Rules: harvestRules(cfg.Harvest), Chain: checkPolicy(cfg).Chain(), Domains: domainChains(cfg),
 		Bans: newReplayBans(cfg), Observe: cfg.Observe, Tier: newTiers(cfg).Tier,
 		Trap: harvest.NewTraps(cfg.Harvest.Traps).Match,
 	}

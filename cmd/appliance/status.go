@@ -14,10 +14,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"mailweir/control"
+	"mailweir/dns"
 	"mailweir/firewall"
 	"mailweir/firewall/guard"
 	"mailweir/record"
 	"mailweir/smtp/relay"
+	"mailweir/smtp/scout"
 )
 
 // runSocket is where weir run tells how its roles stand.
@@ -38,6 +40,8 @@ type mailStatus struct {
 	Domains     []relay.DomainStatus  `json:"domains"`
 	Records     record.Stats          `json:"records"`
 	Geo         []string              `json:"geo"`
+	DNS         dns.Status            `json:"dns"`
+	Lists       []scout.ListStatus    `json:"lists"` // DNS lists
 	TLS         string                `json:"tls"`
 	Alarms      []string              `json:"alarms"` // each ends with what to do
 }
@@ -191,9 +195,26 @@ func (c *cli) printMailStatus(m mailStatus) {
 	}
 	c.say("records   %s: %s of %s, oldest %s, %d lost", m.Records.Path, size(m.Records.Bytes), size(m.Records.MaxBytes),
 		oldest(m.Records.Oldest), m.Records.Dropped)
+	for _, d := range m.DNS.Servers {
+		c.say("dns       %v %s", d.Server, wellOr(d.Why, d.Checked.IsZero()))
+	}
+	for _, l := range m.Lists {
+		c.say("dnsbl     %s %s", l.Name, wellOr(l.Why, false))
+	}
 	for _, g := range m.Geo {
 		c.say("geo       %s", g)
 	}
+}
+
+// wellOr says how something is.
+func wellOr(why string, never bool) string {
+	switch {
+	case never:
+		return "not asked yet"
+	case why == "":
+		return "well"
+	}
+	return "suspended: " + printable(why)
 }
 
 func oldest(t time.Time) string {

@@ -32,6 +32,7 @@ import (
 type Options struct {
 	Rules   harvest.Rules
 	Chain   smtp.Chain
+	Domains map[string]smtp.Chain // in place of Chain for recipients of these domains
 	Bans    Bans
 	Observe bool // bans are told, and nobody is dropped by them
 

@@ -59,7 +59,7 @@ func (p *Player) take(l *record.Line) *take {
 	if l.Ms != nil {
 		t.took = max(0, time.Duration(*l.Ms)*time.Millisecond)
 	}
-	f.Tier = p.tier(l)
+	f.Tier = p.tier(l, f)
 	t.source.Tier = f.Tier
 	t.was = became(l)
 	t.silent = l.Reply == nil && l.HELO == "" && l.MailFrom == nil && len(l.Rcpts) == 0
@@ -68,31 +68,26 @@ func (p *Player) take(l *record.Line) *take {
 }
 
 // tier is what is said of a source before its history: the operator's word, and
-// that of the block lists (smtp-filter.md section 3).
-func (p *Player) tier(l *record.Line) smtp.Tier {
-	tier := smtp.New
+// that of the checks that look at its address.
+func (p *Player) tier(l *record.Line, f *smtp.Facts) smtp.Tier {
+	f.Tier = smtp.New
 	if p.o.Tier != nil {
-		tier = p.o.Tier(l.Peer)
+		f.Tier = p.o.Tier(l.Peer)
 	}
-	if tier != smtp.New {
-		return tier
-	}
-	listed, allowed := false, false
-	for _, b := range l.Lists {
-		listed = listed || b.Score > 0
-		allowed = allowed || b.Score <= allowScore
-	}
-	switch {
-	case listed:
+	if f.Tier == smtp.New && (p.o.Chain.Suspects(f) || listed(l) >= smtp.SuspectScore) {
 		return smtp.Suspect
-	case allowed:
-		return smtp.Trusted
 	}
-	return tier
+	return f.Tier
 }
 
-// allowScore is what an allow list says of a source of medium trust.
-const allowScore = -5
+// listed is the score that the DNS lists had then: lists that are not in the
+// file any more still tell who came.
+func listed(l *record.Line) (score float64) {
+	for _, b := range l.Lists {
+		score += b.Score
+	}
+	return score
+}
 
 // vouched says whether SPF passes for a host whose name is confirmed.
 func vouched(l *record.Line) bool {
@@ -165,6 +160,7 @@ func (p *Player) judgeRecipient(f *smtp.Facts, r *smtp.Recipient) reply.Reason {
 	if _, listed := judged[was]; was != "" && !listed {
 		return was // by a check that looks at what no line has: it stands
 	}
+	c := p.chain(r.To)
 	if aboutOracle[was] {
 		r.Answer = smtp.Answer{State: r.Oracle, Age: r.Age, Reply: r.Reply, Reason: was}
 	}
@@ -174,14 +170,38 @@ func (p *Player) judgeRecipient(f *smtp.Facts, r *smtp.Recipient) reply.Reason {
 	if why := refusal(p.o.Chain.Rcpt, f); why != "" {
 		return why
 	}
+	if why := weighed(c, f, c.Peer, c.HELO); why != "" {
+		return why
+	}
 	if r.Oracle == "" {
 		if was == "" {
-			return ""
+			return weighed(c, f, c.Peer, c.HELO, c.Sender)
 		}
 		p.sum.MissingFacts++ // nobody asked the oracle, since it was refused before
 		return was
 	}
-	return refusal(p.o.Chain.Oracle, f)
+	if why := refusal(p.o.Chain.Oracle, f); why != "" {
+		return why
+	}
+	return weighed(c, f, c.Peer, c.HELO, c.Sender)
+}
+
+// chain is what a recipient is judged by.
+func (p *Player) chain(to string) *smtp.Chain {
+	if c, ok := p.o.Domains[domainOf(to)]; ok {
+		return &c
+	}
+	return &p.o.Chain
+}
+
+// weighed is the reason of what the judges of policy come to; what they refuse
+// is spoken to everybody but postmaster.
+func weighed(c *smtp.Chain, f *smtp.Facts, stages ...[]smtp.Link) reply.Reason {
+	v := c.Weigh(f, stages...).Verdict
+	if v.Action == reply.Pass || v.Action == reply.Log || smtp.IsPostmaster(f.Rcpts[len(f.Rcpts)-1].To) {
+		return ""
+	}
+	return v.Reason
 }
 
 // whyRefused is why a recipient was refused: by its reason, or else by its
@@ -250,6 +270,11 @@ var judged = func() map[reply.Reason]struct{} {
 		reply.OracleAway, reply.RecipientForNow, reply.MailboxDisabled, reply.MisconfiguredBackend, reply.MessageRefused,
 	} {
 		m[r] = struct{}{}
+	}
+	for _, row := range reply.Table() {
+		if row.Settable {
+			m[row.Reason] = struct{}{}
+		}
 	}
 	return m
 }()

@@ -390,7 +390,7 @@ func (w *engine) refusedFor(e *event) (smtp.Conviction, bool) {
 // is temporary never are (smtp-filter.md section 4).
 func persistent(r reply.Reason) bool {
 	switch r {
-	case reply.EarlyTalk, reply.NotSMTP, "blocked", "geo", "dnsbl", "score":
+	case reply.EarlyTalk, reply.NotSMTP, "blocked", reply.Geo, reply.DNSBL, reply.Score:
 		return true
 	}
 	return false

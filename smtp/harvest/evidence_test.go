@@ -240,24 +240,6 @@ func TestGoodNeighbourInTheSlash64(t *testing.T) {
 	}
 }
 
-// A host keeps the trust that it has earned when a second good one is known in
-// its /64; the second has none of it.
-func TestSecondGoodHostInTheSlash64(t *testing.T) {
-	s := newScene(t, smtp.New)
-	first, second := stranger("2001:db8:1::10"), stranger("2001:db8:1::66")
-	for range 30 {
-		s.mails(first, "anna@example.com", smtp.Valid)
-		s.now = s.now.Add(4 * time.Hour)
-	}
-	s.mails(second, "anna@example.com", smtp.Valid)
-	if tier := s.w.Tier(s.now, first.Addr, smtp.New); tier != smtp.Trusted {
-		t.Errorf("the first is %s", tier)
-	}
-	if tier := s.w.Tier(s.now, second.Addr, smtp.New); tier != smtp.Known {
-		t.Errorf("the second is %s", tier)
-	}
-}
-
 // Mail was delivered to it when the route took everybody: a list that has it
 // still is stale, and no guess.
 func TestWhatWasDeliveredToWasThere(t *testing.T) {

@@ -27,9 +27,6 @@ func (w *engine) welcome(now instant, a netip.Addr) {
 	}
 	k, host := sourceKey(a), hostOf(a)
 	old, _ := w.guests.get(k)
-	if len(old) == 1 && old[0].Host != host {
-		w.inherit(now, k, old[0].Host)
-	}
 	list := make([]guest, 0, maxGuests) // what get returned is shared
 	for _, g := range old {
 		if g.Host != host {
@@ -40,21 +37,6 @@ func (w *engine) welcome(now instant, a netip.Addr) {
 		list = append(list[:0], list[1:]...)
 	}
 	w.guests.put(k, append(list, guest{host, now}))
-}
-
-// inherit gives the first good host of a /64 what the /64 has earned, for from
-// now on it is looked at alone.
-func (w *engine) inherit(now instant, k key, host uint64) {
-	own := k
-	binary.BigEndian.PutUint64(own[8:], host)
-	all := w.sources.find(k)
-	if all == nil || w.sources.find(own) != nil {
-		return
-	}
-	first, earned, ring := all.first, all.past, all.ring // all may have to go to make room
-	s := w.sources.get(own, now)
-	s.first, s.past = first, earned
-	w.sources.move(s, ring)
 }
 
 // hasNeighbour says whether another host of an address's /64 is known to be

@@ -30,6 +30,42 @@ const (
 	TooLong       Reason = "too_long"        // the session lasted longer than one may
 	NotSMTP       Reason = "not_smtp"        // HTTP, or headers sent as commands
 	EarlyTalk     Reason = "early_talk"      // spoke before our greeting
+	Pipelining    Reason = "pipelining"      // sent commands before their turn
+	BareLineEnds  Reason = "bare_line_ends"  // LF or CR alone
+	CommandOrder  Reason = "command_order"   // had commands out of order
+	Geo           Reason = "geo"             // country or network, by policy
+	Score         Reason = "score"           // the sum of the checks
+)
+
+// Reasons that concern names: of the client's address, of itself, and lists
+// that have either.
+const (
+	RDNSMissing      Reason = "rdns_missing"
+	RDNSError        Reason = "rdns_error"
+	RDNSMismatch     Reason = "rdns_mismatch"
+	RDNSGeneric      Reason = "rdns_generic"
+	RDNSGenericCC    Reason = "rdns_generic_cc"
+	RDNSDynamic      Reason = "rdns_dynamic"
+	DNSBL            Reason = "dnsbl" // an address list
+	RHSBL            Reason = "rhsbl" // a domain list
+	HELOOurs         Reason = "helo_ours"
+	HELOAddress      Reason = "helo_address" // an address without brackets
+	HELOLiteral      Reason = "helo_literal" // an address of somebody else
+	HELOUnresolvable Reason = "helo_unresolvable"
+)
+
+// Reasons that concern the sender.
+const (
+	SenderNXDomain    Reason = "sender_nxdomain"
+	SenderNullMX      Reason = "sender_null_mx"
+	SenderNoMX        Reason = "sender_no_mx"
+	SenderDomainError Reason = "sender_domain_error"
+	SenderIsRecipient Reason = "sender_is_recipient"
+	SenderLocal       Reason = "sender_local" // of a domain that we serve
+	SPFFail           Reason = "spf_fail"
+	SPFSoftfail       Reason = "spf_softfail"
+	SPFTemperror      Reason = "spf_temperror"
+	SPFPermerror      Reason = "spf_permerror"
 )
 
 // Reasons that concern a command.

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"mailweir/config"
+	"mailweir/record"
+	"mailweir/smtp/reply"
+)
+
+// onBL is the address that the lab's DNS list has.
+const onBL = "203.0.113.1"
+
+var (
+	aList   = map[string]string{"dnsbl.bl.zone": `"bl.example"`, "dnsbl.bl.scores": `{ "127.0.0.2" = 9 }`}
+	dutch   = map[string]string{"geo.database": `"/etc/mailweir/country.mmdb"`}
+	literal = func(b *keyBench) bool { return b.judged("198.18.200.1", "198.18.200.1").Reason == reply.HELOAddress }
+	abroad  = func(b *keyBench) bool { return b.judged("198.18.200.1", "out.example").Reason == reply.Geo }
+	onList  = func(b *keyBench) bool { return b.judged(onBL, "out.example").Reason == reply.DNSBL }
+)
+
+// checkProbes are those of the keys that judges look at; weir test asks them.
+var checkProbes = map[string]probe{
+	"geo.reject":          {set: `["NL"]`, with: dutch, seen: abroad},
+	"geo.score":           {set: `{ NL = 9 }`, with: dutch, seen: abroad},
+	"checks.profile":      {set: `"strict"`, seen: literal},
+	"checks.reject_score": {set: `3`, seen: literal},
+	"checks.set": {set: `{ rdns_missing = "off", sender_nxdomain = "off", helo_unresolvable = "off", helo_address = "reject" }`,
+		seen: literal},
+	"dnsbl.NAME.zone":   {set: `"bl.example"`, also: map[string]string{"dnsbl.bl.scores": `{ "127.0.0.2" = 9 }`}, seen: onList},
+	"dnsbl.NAME.kind":   {set: `"allow"`, with: aList, seen: func(b *keyBench) bool { return !onList(b) }},
+	"dnsbl.NAME.scores": {set: `{ "127.0.0.1-3" = 9 }`, with: map[string]string{"dnsbl.bl.zone": `"bl.example"`}, seen: onList},
+	"dnsbl.NAME.lookup": {set: `"https://look.example/%{addr}"`, with: aList, seen: func(b *keyBench) bool {
+		return strings.Contains(b.judged(onBL, "out.example").Text, "https://look.example/"+onBL)
+	}},
+	"dnsbl.NAME.reply": {set: `"%ip is on %list, mend that"`, with: aList, seen: func(b *keyBench) bool {
+		return strings.Contains(b.judged(onBL, "out.example").Text, onBL+" is on bl, mend that")
+	}},
+	"domain.NAME.profile":      {set: `"strict"`, seen: literal},
+	"domain.NAME.reject_score": {set: `3`, seen: literal},
+	"domain.NAME.set":          {set: `{ helo_address = "reject" }`, seen: literal},
+	"domain.NAME.geo.reject":   {set: `["NL"]`, with: dutch, seen: abroad},
+	"domain.NAME.geo.score":    {set: `{ NL = 9 }`, with: dutch, seen: abroad},
+}
+
+// judgement is what a connection would come to.
+type judgement struct {
+	Reason reply.Reason
+	Text   string
+}
+
+// judged is what would become of a message from an address, once the DNS lists
+// have been tested.
+func (b *keyBench) judged(from, helo string) (j judgement) {
+	b.t.Helper()
+	b.Eventually(20*time.Second, "the lists are tested", func() bool {
+		for _, l := range b.status().Mail.Lists {
+			if strings.Contains(l.Why, "under way") {
+				return false
+			}
+		}
+		return true
+	})
+	out, _ := b.weir.Cmd(b.t.Context(), "test", "--from", from, "--helo", helo, "--mail", "a@out.example", "--rcpt", b.rcpt(), "--json", "--run-dir", b.cfg.RunDir)
+	var l record.Line
+	if err := json.Unmarshal([]byte(out), &l); err != nil {
+		b.t.Fatalf("weir test says %q: %v", out, err)
+	}
+	if l.Reason != nil {
+		j.Reason = *l.Reason
+	}
+	if l.Reply != nil {
+		j.Text = l.Reply.Text
+	}
+	return j
+}
+
+// The checks that the file knows are those that the judges have.
+func TestChecksOfTheFileAreThoseOfTheJudges(t *testing.T) {
+	if got, want := strings.Join(config.CheckNames, " "), strings.Join(reply.Settable(), " "); got != want {
+		t.Errorf("the file has\n%s\nand the table of replies\n%s", got, want)
+	}
+}

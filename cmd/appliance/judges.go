@@ -1,0 +1,107 @@
+package main
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+
+	"mailweir/config"
+	"mailweir/smtp"
+	"mailweir/smtp/check"
+	"mailweir/smtp/rdns"
+	"mailweir/smtp/reply"
+	"mailweir/smtp/scout"
+)
+
+// checkPolicy is what the file says of the checks.
+func checkPolicy(cfg config.Config) check.Policy {
+	served := map[string]bool{}
+	for _, d := range cfg.Domains {
+		served[d.Name] = true
+	}
+	p := check.Policy{
+		MaxRecipients: cfg.SMTP.MaxRecipients, Hostname: cfg.Hostname, Served: func(d string) bool { return served[d] },
+		Strict: cfg.Checks.Profile == "strict", RejectScore: cfg.Checks.RejectScore, Set: settings(nil, cfg.Checks.Set),
+		GeoReject: cfg.Geo.Reject, GeoScore: cfg.Geo.Score,
+	}
+	for _, d := range cfg.DNSBLs {
+		p.Lists = append(p.Lists, listOf(d))
+	}
+	return p
+}
+
+// domainPolicy is p for a domain that has something to say of its own; false:
+// it has not.
+func domainPolicy(p check.Policy, d config.Domain) (check.Policy, bool) {
+	own := d.Checks.Profile != "" || d.Checks.RejectScore != 0 || d.Checks.Set != nil || d.Geo.Reject != nil || d.Geo.Score != nil
+	if d.Checks.Profile != "" {
+		p.Strict = d.Checks.Profile == "strict"
+	}
+	if d.Checks.RejectScore != 0 {
+		p.RejectScore = d.Checks.RejectScore
+	}
+	p.Set = settings(p.Set, d.Checks.Set)
+	if d.Geo.Reject != nil {
+		p.GeoReject = d.Geo.Reject
+	}
+	if d.Geo.Score != nil {
+		p.GeoScore = d.Geo.Score
+	}
+	return p, own
+}
+
+// settings are those of all with those of one over them.
+func settings(all map[string]reply.Setting, one map[string]string) map[string]reply.Setting {
+	set := maps.Clone(all)
+	if set == nil {
+		set = map[string]reply.Setting{}
+	}
+	for name, text := range one {
+		if s, ok := reply.ParseSetting(text); ok {
+			set[name] = s
+		}
+	}
+	return set
+}
+
+// domainChains are the chains of the domains that have their own.
+func domainChains(cfg config.Config) map[string]smtp.Chain {
+	chains := map[string]smtp.Chain{}
+	for _, d := range cfg.Domains {
+		if p, own := domainPolicy(checkPolicy(cfg), d); own {
+			chains[d.Name] = p.Chain()
+		}
+	}
+	return chains
+}
+
+// listOf is a DNS list as the judges see it.
+func listOf(d config.DNSBL) check.List {
+	l := check.List{Name: d.Name, Domain: d.Kind == "domain", Lookup: d.Lookup, Reply: d.Reply}
+	for _, text := range slices.Sorted(maps.Keys(d.Scores)) {
+		a, err := config.ParseAnswers(text)
+		if err != nil {
+			continue // the file was checked
+		}
+		r := check.Range{Low: a.Low, High: a.High, Score: d.Scores[text]}
+		if d.Kind == "allow" && r.Score > 0 {
+			r.Score = -r.Score
+		}
+		l.Scores = append(l.Scores, r)
+	}
+	return l
+}
+
+// classify says what kind of name an address has.
+func classify(name string, addr netip.Addr) (class, pattern string) {
+	v := rdns.Classify(name, addr, rdns.DefaultKeywords)
+	return string(v.Class), v.Pattern
+}
+
+// scoutLists are the lists with where they are asked.
+func scoutLists(cfg config.Config) (lists []scout.List) {
+	for _, d := range cfg.DNSBLs {
+		lists = append(lists, scout.List{List: listOf(d), Zone: d.Zone})
+	}
+	return lists
+}

@@ -1,0 +1,88 @@
+package scout
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+
+	"blitiri.com.ar/go/spf"
+
+	"mailweir/dns"
+)
+
+// spf evaluates RFC 7208 for MAIL FROM, or for the HELO name where the sender is
+// null (section 2.4); "": nothing is known, by our own fault.
+func (s *Scout) spf(ctx context.Context, peer netip.Addr, helo, from string) string {
+	helo = strings.TrimSuffix(helo, ".")
+	local, domain := "postmaster", helo
+	if i := strings.LastIndexByte(from, '@'); i >= 0 {
+		if domain = from[i+1:]; !strings.ContainsAny(from[:i], `@"`) { // the library splits at the first
+			local = from[:i]
+		}
+	}
+	if !strings.Contains(domain, ".") || strings.HasPrefix(domain, "[") {
+		return string(spf.None) // section 4.3
+	}
+	r := &spfResolver{dns: s.dns}
+	result, _ := spf.CheckHostWithSender(net.IP(peer.Unmap().AsSlice()), helo, local+"@"+domain, spf.WithContext(ctx), spf.WithResolver(r))
+	if r.sick.Load() || context.Cause(ctx) == context.Canceled {
+		return ""
+	}
+	return string(result)
+}
+
+// spfResolver is our resolver as the library wants it. The limits of section
+// 4.6.4, ten look-ups of which two may be void, are the library's.
+type spfResolver struct {
+	dns  *dns.Resolver
+	sick atomic.Bool
+}
+
+// fault is what the library tells answers apart by: a definite no, which counts
+// as a void look-up, and a failure, which makes the result temperror.
+func (r *spfResolver) fault(name string, a dns.Answer) error {
+	switch {
+	case a.State == dns.Found:
+		return nil
+	case a.State.No():
+		return &net.DNSError{Err: "no such record", Name: name, IsNotFound: true}
+	case a.State == dns.Sick:
+		r.sick.Store(true)
+	}
+	return &net.DNSError{Err: "look-up failed", Name: name, IsTemporary: true, IsTimeout: true}
+}
+
+func (r *spfResolver) LookupTXT(ctx context.Context, name string) ([]string, error) {
+	list, a := r.dns.Text(ctx, name, dns.Policy)
+	return list, r.fault(name, a)
+}
+
+func (r *spfResolver) LookupMX(ctx context.Context, name string) (list []*net.MX, err error) {
+	found, a := r.dns.Exchangers(ctx, name, dns.Policy)
+	for _, mx := range found {
+		list = append(list, &net.MX{Host: mx.Host + ".", Pref: mx.Pref})
+	}
+	return list, r.fault(name, a)
+}
+
+func (r *spfResolver) LookupIPAddr(ctx context.Context, host string) (list []net.IPAddr, err error) {
+	addrs, a := r.dns.Addrs(ctx, host, dns.Policy)
+	for _, ip := range addrs {
+		list = append(list, net.IPAddr{IP: ip.AsSlice()})
+	}
+	return list, r.fault(host, a)
+}
+
+func (r *spfResolver) LookupAddr(ctx context.Context, addr string) (names []string, err error) {
+	ip, err := netip.ParseAddr(addr)
+	if err != nil {
+		return nil, &net.DNSError{Err: err.Error(), Name: addr, IsNotFound: true}
+	}
+	list, a := r.dns.Reverse(ctx, ip, dns.Policy)
+	for _, n := range list {
+		names = append(names, n+".")
+	}
+	return names, r.fault(addr, a)
+}
