@@ -49,7 +49,7 @@ as its clock: the same records always give the same answer. Nothing running is t
 				return err
 			}
 			defer in.Close()
-			return c.replay(cmd.Context(), cfg, in)
+			return c.replay(cmd.Context(), cfg, in, args[0])
 		},
 	}
 	cmd.Flags().StringVarP(&file, "config", "c", "", "the configuration to judge under (default: that of an empty file)")
@@ -68,9 +68,9 @@ func (c *cli) recordsInput(name string) (io.ReadCloser, error) {
 	return f, nil
 }
 
-// replay plays in and prints what comes of it. A line that is no record is told
-// and passed over, and makes the exit status 1.
-func (c *cli) replay(ctx context.Context, cfg config.Config, in io.Reader) error {
+// replay plays in, which the operator named so, and prints what comes of it. A
+// line that is no record is told and passed over, and makes the exit status 1.
+func (c *cli) replay(ctx context.Context, cfg config.Config, in io.Reader, name string) error {
 	options, err := replayOptions(cfg)
 	if err != nil {
 		return err
@@ -90,6 +90,21 @@ func (c *cli) replay(ctx context.Context, cfg config.Config, in io.Reader) error
 			p.Add(&line)
 		}
 	}
+	sum, err := c.play(p)
+	if err == nil && sum.Lines == 0 && !bad {
+		if name == "-" {
+			name = "standard input"
+		}
+		c.warn([]string{name + " holds no record: see what weir records printed"})
+	}
+	if err == nil && bad {
+		err = errSaid
+	}
+	return err
+}
+
+// play prints what comes of the lines.
+func (c *cli) play(p *replay.Player) (replay.Summary, error) {
 	out := bufio.NewWriterSize(c.out, 1<<16)
 	enc := json.NewEncoder(jsonOut{out})
 	enc.SetEscapeHTML(false)
@@ -99,10 +114,7 @@ func (c *cli) replay(ctx context.Context, cfg config.Config, in io.Reader) error
 			Summary replay.Summary `json:"summary"`
 		}{sum})
 	}
-	if err = errors.Join(err, out.Flush()); err == nil && bad {
-		err = errSaid
-	}
-	return err
+	return sum, errors.Join(err, out.Flush())
 }
 
 // replayOptions is the configuration as far as a replay looks at it.
