@@ -22,7 +22,7 @@ func attackerAt(n int) netip.Addr { return nth(attackers, n<<8|66) }
 // the verdict in the mail process, with the client's reply not yet written, to
 // the first packet that the packet program drops, while other clients have
 // their mail relayed. There is no peer that decides and drops: fail2ban is
-// beside BenchmarkReplyToRefusal.
+// beside ours in BenchmarkFail2ban.
 func BenchmarkVerdictToDrop(b *testing.B) {
 	s := newSite(b)
 	s.sink(b)

@@ -235,7 +235,13 @@ func (s *speaker) expect(want string) {
 
 // dialFrom connects from an address of the host.
 func dialFrom(from netip.Addr, to netip.AddrPort) (net.Conn, error) {
+	return dialWithin(from, to, 0)
+}
+
+// dialWithin is dialFrom with a limit of time; 0 leaves it to the kernel.
+func dialWithin(from netip.Addr, to netip.AddrPort, limit time.Duration) (net.Conn, error) {
 	d := net.Dialer{
+		Timeout:   limit,
 		LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0)),
 		Control: func(_, _ string, c syscall.RawConn) error {
 			var err error
