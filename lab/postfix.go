@@ -77,6 +77,22 @@ func (p *Postfix) Kill() {
 	}
 }
 
+// SetUsers makes users all that there are, of the domains that it was made
+// with, and starts it again: whoever else was one is unknown from then on.
+func (p *Postfix) SetUsers(users []string) {
+	p.host.lab.t.Helper()
+	var boxes strings.Builder
+	for _, u := range users {
+		user, domain, _ := strings.Cut(u, "@")
+		fmt.Fprintf(&boxes, "%s %s/%s/\n", u, domain, user)
+	}
+	if err := os.WriteFile(p.root.Path("/etc/postfix/vmailbox"), []byte(boxes.String()), 0o644); err != nil {
+		p.host.lab.t.Fatalf("change the users of Postfix: %v", err)
+	}
+	p.Kill()
+	p.Start()
+}
+
 // Maildir is the maildir of a mailbox, as this process sees it.
 func (p *Postfix) Maildir(mailbox string) string {
 	user, domain, _ := strings.Cut(mailbox, "@")
