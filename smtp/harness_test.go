@@ -281,6 +281,7 @@ func (t tiers) Tier(a netip.Addr) smtp.Tier {
 type world struct {
 	t        testing.TB
 	opts     smtp.Options
+	checks   check.Policy // see policy
 	server   *smtp.Server
 	addr     string
 	office   *sink // office.example and utf8.example

@@ -129,6 +129,8 @@ func (p *player) configure(rest string) {
 		p.change = append(p.change, func(w *world) {
 			n, _ := strconv.Atoi(value)
 			switch key {
+			case "profile", "reject_score", "set", "rdns", "class", "helo_name", "sender", "spf", "list":
+				w.policy(key, value)
 			case "observe":
 				w.opts.Policy.Observe = value == "true"
 			case "maintenance":

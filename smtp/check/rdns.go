@@ -30,7 +30,7 @@ func (j RDNS) Judge(f *smtp.Facts) smtp.Verdict {
 	}
 	// A name that is generic besides says more than that it does not resolve;
 	// what refuses by itself says most.
-	if v := j.Policy.failed(reply.RDNSMismatch, r.Name); heavier(v, look) {
+	if v := j.Policy.failed(reply.RDNSMismatch, r.Name); look.Reason == "" || heavier(v, look) {
 		return v
 	}
 	return look
@@ -52,13 +52,13 @@ func (j RDNS) look(r *smtp.RDNS) smtp.Verdict {
 	return pass
 }
 
-// heavier says whether v weighs more than w, or the same.
+// heavier says whether v weighs more than w.
 func heavier(v, w smtp.Verdict) bool {
 	rank := map[reply.Action]int{reply.Defer: 1, reply.Reject: 2}
 	if a, b := rank[v.Action], rank[w.Action]; a != b {
 		return a > b
 	}
-	return v.Score >= w.Score
+	return v.Score > w.Score
 }
 
 // countryName says whether a name ends in the domain of a country: two letters

@@ -1,0 +1,67 @@
+package smtp_test
+
+import (
+	"context"
+	"net/netip"
+	"strings"
+
+	"mailweir/smtp"
+	"mailweir/smtp/check"
+	"mailweir/smtp/reply"
+)
+
+// known is a scout that was told what the network says.
+type known struct {
+	rdns   *smtp.RDNS
+	lists  []smtp.Listing
+	helo   smtp.HELOName
+	sender smtp.SenderDomain
+	spf    string
+}
+
+func (k *known) Peer(context.Context, netip.Addr) (*smtp.RDNS, []smtp.Listing) {
+	return k.rdns, k.lists
+}
+
+func (k *known) HELO(context.Context, netip.Addr, string) (smtp.HELOName, []smtp.Listing) {
+	return k.helo, nil
+}
+
+func (k *known) Sender(context.Context, netip.Addr, string, string) (smtp.SenderDomain, string, []smtp.Listing) {
+	return k.sender, k.spf, nil
+}
+
+// policy sets one thing that the checks look at: profile, reject_score, set
+// (check:what), or a fact.
+func (w *world) policy(key, value string) {
+	if w.opts.Policy.Scout == nil {
+		w.opts.Policy.Scout = &known{rdns: &smtp.RDNS{Name: "mail.client.example", State: smtp.Confirmed, Class: "custom"}}
+		w.checks = check.Policy{
+			MaxRecipients: 3, Hostname: "mx.example.net", Set: map[string]reply.Setting{},
+			Served: func(d string) bool { return d == "office.example" },
+			Lists:  []check.List{{Name: "zen", Scores: []check.Range{{Low: [4]byte{127, 0, 0, 2}, High: [4]byte{127, 0, 0, 9}, Score: 8}}, Lookup: "https://look.example/%{addr}"}},
+		}
+	}
+	k := w.opts.Policy.Scout.(*known)
+	switch key {
+	case "profile":
+		w.checks.Strict = value == "strict"
+	case "set":
+		name, what, _ := strings.Cut(value, ":")
+		w.checks.Set[name], _ = reply.ParseSetting(what)
+	case "rdns":
+		k.rdns.State = smtp.RDNSState(value)
+	case "class":
+		k.rdns.Class = value
+	case "helo_name":
+		k.helo = smtp.HELOName(value)
+	case "sender":
+		k.sender = smtp.SenderDomain(value)
+	case "spf":
+		k.spf = value
+	case "list":
+		k.lists = []smtp.Listing{{Name: "zen", Answer: value, Text: "spam source"}}
+	}
+	w.opts.Policy.Chain = w.checks.Chain()
+	w.opts.Policy.Teaser = true
+}

@@ -1,0 +1,248 @@
+package scout_test
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	miekg "github.com/miekg/dns"
+
+	"mailweir/dns"
+	"mailweir/smtp"
+	"mailweir/smtp/check"
+	"mailweir/smtp/scout"
+)
+
+var peer = netip.MustParseAddr("198.51.100.7")
+
+// world is a name server on loopback, a resolver that asks it, and its lists.
+type world struct {
+	mu    sync.Mutex
+	zone  map[string][]miekg.RR
+	fails string // names with this end fail, all when "."
+	sick  bool   // the canaries fail too
+	dns   *dns.Resolver
+	lists *scout.Lists
+	now   time.Time
+	told  []string
+	good  map[netip.Addr]bool
+}
+
+func newWorld(t *testing.T, records ...string) *world {
+	t.Helper()
+	w := &world{now: time.Unix(1_800_000_000, 0), good: map[netip.Addr]bool{}, zone: map[string][]miekg.RR{}}
+	w.add(t, records...)
+	w.add(t, ". 60 SOA ns. host. 1 60 60 60 60",
+		"2.0.0.127.key1234567890ab.bl.example. 60 A 127.0.0.2", "TEST.dbl.example. 60 A 127.0.1.2")
+	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ready, done := make(chan struct{}), make(chan struct{})
+	s := &miekg.Server{PacketConn: pc, Handler: w, NotifyStartedFunc: func() { close(ready) }}
+	go func() { defer close(done); s.ActivateAndServe() }()
+	<-ready
+	t.Cleanup(func() { s.Shutdown(); <-done })
+	clock := func() time.Time { w.mu.Lock(); defer w.mu.Unlock(); return w.now }
+	w.dns = dns.New(dns.Options{Servers: []netip.AddrPort{netip.MustParseAddrPort(pc.LocalAddr().String())}, Clock: clock})
+	w.lists = scout.NewLists(scout.ListOptions{
+		DNS: w.dns, Clock: clock, Good: func(a netip.Addr) bool { return w.good[a] },
+		Changed: func(name, why string) { w.told = append(w.told, name+": "+why) },
+		Lists: []scout.List{
+			{Zone: "key1234567890ab.bl.example", List: check.List{Name: "bl", Scores: []check.Range{{Low: [4]byte{127, 0, 0, 2}, High: [4]byte{127, 0, 0, 9}, Score: 8}}}},
+			{Zone: "dbl.example", List: check.List{Name: "dbl", Domain: true, Scores: []check.Range{{Low: [4]byte{127, 0, 1, 2}, High: [4]byte{127, 0, 1, 2}, Score: 8}}}},
+		},
+	})
+	return w
+}
+
+func (w *world) add(t *testing.T, records ...string) {
+	t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, line := range records {
+		rr, err := miekg.NewRR(line)
+		if err != nil {
+			t.Fatal(err)
+		}
+		key := strings.ToLower(rr.Header().Name) + miekg.TypeToString[rr.Header().Rrtype]
+		w.zone[key] = append(w.zone[key], rr)
+	}
+}
+
+func (w *world) later(d time.Duration) { w.mu.Lock(); w.now = w.now.Add(d); w.mu.Unlock() }
+
+func (w *world) fail(names string, sick bool) {
+	w.mu.Lock()
+	w.fails, w.sick = names, sick
+	w.mu.Unlock()
+}
+
+func (w *world) ServeDNS(rw miekg.ResponseWriter, q *miekg.Msg) {
+	name := strings.ToLower(q.Question[0].Name)
+	canary := name == "." || strings.HasPrefix(name, "canary-")
+	a := new(miekg.Msg).SetReply(q)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	a.Answer = w.zone[name+miekg.TypeToString[q.Question[0].Qtype]]
+	switch {
+	case w.sick && canary, !canary && w.fails != "" && strings.HasSuffix(name, w.fails):
+		a.Answer, a.Rcode = nil, miekg.RcodeServerFailure
+	case len(a.Answer) == 0:
+		a.Rcode = miekg.RcodeNameError
+		for key := range w.zone {
+			if strings.HasPrefix(key, name) || strings.Contains(key, "."+name) {
+				a.Rcode = miekg.RcodeSuccess
+			}
+		}
+	}
+	rw.WriteMsg(a)
+}
+
+func (w *world) scout() *scout.Scout {
+	return scout.New(scout.Options{DNS: w.dns, Lists: w.lists, Classify: func(name string, _ netip.Addr) (string, string) { return "custom", name }})
+}
+
+// R-BW-13, R-CX-03.
+func TestReverseNames(t *testing.T) {
+	ptr := "7.100.51.198.in-addr.arpa. 60 PTR "
+	for _, c := range []struct {
+		name    string
+		records []string
+		fails   string
+		sick    bool
+		want    string
+	}{
+		{"confirmed", []string{ptr + "a.example.", ptr + "mail.example.", "mail.example. 60 A 198.51.100.7"}, "", false, "confirmed mail.example"},
+		{"mismatch", []string{ptr + "mail.example.", "mail.example. 60 A 198.51.100.8"}, "", false, "mismatch mail.example"},
+		{"does not resolve", []string{ptr + "mail.example."}, "", false, "mismatch mail.example"},
+		{"missing", nil, "", false, "missing "},
+		{"failure", nil, "in-addr.arpa.", false, "error "},
+		{"failure of the name", []string{ptr + "mail.example."}, "mail.example.", false, "error mail.example"},
+		{"sick", nil, ".", true, ""},
+	} {
+		w := newWorld(t, c.records...)
+		w.fail(c.fails, c.sick)
+		r, _ := w.scout().Peer(t.Context(), peer)
+		got := ""
+		if r != nil {
+			got = fmt.Sprintf("%s %s", r.State, r.Name)
+		}
+		if got != c.want {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+// R-BW-08, R-BX-24: a list counts while it can be believed, and its key is told
+// to nobody.
+func TestListsAreBelievedWhileTheyPass(t *testing.T) {
+	w := newWorld(t, "7.100.51.198.key1234567890ab.bl.example. 60 A 127.0.0.4",
+		"7.100.51.198.key1234567890ab.bl.example. 60 TXT \"see key1234567890ab.bl.example\"", "bad.example.dbl.example. 60 A 127.0.1.2")
+	s := w.scout()
+	asked := func() []smtp.Listing { _, l := s.Peer(t.Context(), peer); return l }
+	if l := asked(); len(l) != 0 {
+		t.Errorf("a list is asked before its test: %+v", l)
+	}
+	w.lists.Test(t.Context())
+	if l := asked(); len(l) != 1 || l[0].Name != "bl" || l[0].Answer != "127.0.0.4" || l[0].Score != 8 || strings.Contains(l[0].Text, "key1234567890ab") || l[0].Text == "" {
+		t.Errorf("listed: %+v", l)
+	}
+	if _, l := s.HELO(t.Context(), peer, "www.bad.example"); len(l) != 1 || l[0].About != "bad.example" {
+		t.Errorf("domain: %+v", l)
+	}
+	w.fail("bl.example.", false) // it does not answer
+	w.later(11 * time.Minute)
+	w.lists.Test(t.Context())
+	w.fail("", false)
+	if l := asked(); len(l) != 0 || len(w.told) == 0 || !strings.Contains(w.told[0], "does not answer") {
+		t.Errorf("a list that fails its test: %+v, %q", l, w.told)
+	}
+	w.later(11 * time.Minute)
+	w.lists.Test(t.Context())
+	if l := asked(); len(l) != 1 {
+		t.Errorf("a list that passes again is not asked: %q", w.told)
+	}
+	w.add(t, "1.0.0.127.key1234567890ab.bl.example. 60 A 127.0.0.2")
+	w.later(11 * time.Minute)
+	w.lists.Test(t.Context())
+	if l := asked(); len(l) != 0 || !strings.Contains(w.told[len(w.told)-1], "lists the world") {
+		t.Errorf("a list that lists the world: %+v, %q", l, w.told)
+	}
+}
+
+func TestMadAnswersSuspend(t *testing.T) {
+	for answer, why := range map[string]string{"127.255.255.254": "refuses our questions", "192.0.2.66": "in other hands"} {
+		w := newWorld(t, "7.100.51.198.key1234567890ab.bl.example. 60 A "+answer)
+		w.lists.Test(t.Context())
+		if _, l := w.scout().Peer(t.Context(), peer); len(l) != 0 || len(w.told) != 1 || !strings.Contains(w.told[0], why) || strings.Contains(w.told[0], "key123") {
+			t.Errorf("%s: %+v, %q", answer, l, w.told)
+		}
+	}
+}
+
+func TestAListThatHitsTheGoodIsSuspended(t *testing.T) {
+	w := newWorld(t)
+	w.lists.Test(t.Context())
+	hits := 0
+	for i := range 8 {
+		a := netip.AddrFrom4([4]byte{203, 0, 113, byte(i)})
+		w.good[a] = true
+		w.add(t, fmt.Sprintf("%d.113.0.203.key1234567890ab.bl.example. 60 A 127.0.0.2", i))
+		_, l := w.scout().Peer(t.Context(), a)
+		hits += len(l)
+	}
+	if hits != 4 || len(w.told) != 1 || !strings.Contains(w.told[0], "5 of 5") {
+		t.Errorf("%d good sources were hit: %q", hits, w.told)
+	}
+	w.lists.Test(t.Context())
+	if len(w.told) != 1 {
+		t.Error("a self-test says nothing of whom else it lists")
+	}
+}
+
+// RFC 7208 as far as it matters, and R-BW-E19, by our own resolver.
+func TestSender(t *testing.T) {
+	chain := []string{"loop.example. 60 MX 0 .", `ten.example. 60 TXT "v=spf1 include:i0.example -all"`}
+	for i := range 12 {
+		chain = append(chain, fmt.Sprintf(`i%d.example. 60 TXT "v=spf1 include:i%d.example -all"`, i, i+1))
+	}
+	w := newWorld(t, append(chain,
+		`pass.example. 60 TXT "v=spf1 ip4:198.51.100.7 -all"`, "pass.example. 60 MX 10 mx.pass.example.",
+		`fail.example. 60 TXT "v=spf1 -all"`, "fail.example. 60 A 192.0.2.1",
+		`soft.example. 60 TXT "v=spf1 ~all"`,
+		`redirect.example. 60 TXT "v=spf1 redirect=pass.example"`,
+		`lost.example. 60 TXT "v=spf1 include:nowhere.example -all"`,
+		`void.example. 60 TXT "v=spf1 a:v1.example a:v2.example a:v3.example ip4:198.51.100.7 -all"`,
+		`macro.example. 60 TXT "v=spf1 exists:%{ir}.%{v}._spf.macro.example -all"`, "7.100.51.198.in-addr._spf.macro.example. 60 A 127.0.0.2",
+		`tempinc.example. 60 TXT "v=spf1 include:broken.example -all"`,
+	)...)
+	w.fail("broken.example.", false)
+	for _, c := range []struct {
+		from   string
+		domain smtp.SenderDomain
+		spf    string
+	}{
+		{"a@pass.example", smtp.SenderOK, "pass"}, {"a@fail.example", smtp.SenderNoMX, "fail"},
+		{"a@soft.example", smtp.SenderNXDomain, "softfail"}, {"a@redirect.example", smtp.SenderNXDomain, "pass"},
+		{"a@lost.example", smtp.SenderNXDomain, "permerror"}, {"a@ten.example", smtp.SenderNXDomain, "permerror"},
+		{"a@void.example", smtp.SenderNXDomain, "permerror"}, {"a@macro.example", smtp.SenderNXDomain, "pass"},
+		{"a@tempinc.example", smtp.SenderNXDomain, "temperror"}, {"a@broken.example", smtp.SenderFailed, "temperror"},
+		{"a@nowhere.example", smtp.SenderNXDomain, "none"}, {"a@loop.example", smtp.SenderNullMX, "none"},
+		{"", "", "pass"},
+	} {
+		domain, spf, _ := w.scout().Sender(t.Context(), peer, "pass.example", c.from)
+		if domain != c.domain || spf != c.spf {
+			t.Errorf("%q: %q %q, want %q %q", c.from, domain, spf, c.domain, c.spf)
+		}
+	}
+	w = newWorld(t)
+	w.fail(".", true)
+	if domain, spf, _ := w.scout().Sender(t.Context(), peer, "pass.example", "a@pass.example"); domain != "" || spf != "" {
+		t.Errorf("a sick resolver knows %q %q", domain, spf)
+	}
+}
