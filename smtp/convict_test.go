@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"mailweir/smtp"
+	"mailweir/smtp/address"
 	"mailweir/smtp/harvest"
 	"mailweir/smtp/reply"
 )
@@ -180,4 +181,40 @@ func TestResetSource(t *testing.T) {
 	in1.ended()
 	in2.ended()
 	out.ask("RCPT TO:<alice@office.example>", "250 ")
+}
+
+// onFile is a backend whose recipients are known without asking it.
+type onFile struct{ backend }
+
+func (o onFile) Recall(to address.Mailbox) (smtp.Answer, bool) {
+	if o.sink.knows(to.Local) {
+		return smtp.Answer{State: smtp.Valid, Age: smtp.Live}, true
+	}
+	return smtp.Answer{State: smtp.Unknown, Age: smtp.Live, Reason: reply.UnknownUser, Reply: reply.UnknownUser.Reply()}, true
+}
+
+// Who is refused for what he is hears the same of everybody he names, costs the
+// backend nothing, and is counted all the same (smtp-filter.md section 2, RCPT b).
+func TestGuesserWithoutANameIsConvicted(t *testing.T) {
+	w := guesser(t, func(w *world) {
+		w.policy("rdns", "missing")
+		w.opts.Policy.Router = routes{"office.example": {Name: "office", Oracle: onFile{backend{w.office}}, Deliverer: backend{w.office}}}
+	})
+	c := w.dial("127.0.0.5")
+	c.open("a@client.example")
+	c.ask("RCPT TO:<alice@office.example>", "550 5.7.25")
+	for i := range 3 {
+		c.ask(fmt.Sprintf("RCPT TO:<guess%d@office.example>", i), "550 5.7.25")
+	}
+	if got := w.offender.filed(); len(got) != 0 {
+		t.Fatalf("one recipient of four is there, and guard heard of %v", got)
+	}
+	c.ask("RCPT TO:<guess3@office.example>", "550 5.7.25") // a suspect needs fewer, at the same share
+	if got := w.offender.filed(); !slices.Equal(got, []string{"127.0.0.5"}) {
+		t.Fatalf("guard heard of %v", got)
+	}
+	r := w.recorder.wait(t, 0)
+	if k := r.Facts.Rcpts; k[0].Oracle != smtp.Valid || k[1].Oracle != smtp.Unknown || k[0].Reason != k[1].Reason {
+		t.Errorf("the record has %+v", k[:2])
+	}
 }

@@ -108,7 +108,8 @@ func (s *session) rcpt(to string) reply.Reply {
 		s.scouted(t, s.peerScout, s.heloScout)
 		s.suspect()
 		if v := s.weigh(t, c, c.Peer, c.HELO); !v.passes() {
-			return v // who is refused anyway costs the backend nothing
+			s.recall(t, i, route, box)
+			return v // the same, whether the recipient exists or not
 		}
 		s.ask(t, i, route, box)
 		if v := s.judge(s.policy.Chain.Oracle); !v.passes() {
@@ -195,6 +196,22 @@ func (s *session) ask(t *transaction, i int, route Route, box address.Mailbox) {
 	defer s.mu.Unlock()
 	r := &t.Facts.Rcpts[i]
 	r.Oracle, r.Age, r.Answer = a.State, a.Age, a
+}
+
+// recall notes what is known of recipient i without asking anybody.
+func (s *session) recall(t *transaction, i int, route Route, box address.Mailbox) {
+	known, ok := route.Oracle.(Recaller)
+	if !ok {
+		return
+	}
+	a, ok := known.Recall(box)
+	if !ok {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := &t.Facts.Rcpts[i]
+	r.Oracle, r.Age = a.State, a.Age
 }
 
 // answerRecipient turns the verdict on recipient i into the reply. Called with

@@ -20,6 +20,13 @@ type Oracle interface {
 	Verify(ctx context.Context, to address.Mailbox) Answer
 }
 
+// Recaller is an Oracle that knows some recipients without asking anybody. What
+// a client names that is refused for what it is, is looked up so: it costs the
+// backend nothing, and who guesses is still counted.
+type Recaller interface {
+	Recall(to address.Mailbox) (Answer, bool)
+}
+
 // Answer is what an Oracle knows of one recipient.
 type Answer struct {
 	State OracleState

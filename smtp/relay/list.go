@@ -41,6 +41,17 @@ func (l listed) Verify(ctx context.Context, to address.Mailbox) smtp.Answer {
 	return smtp.Answer{State: smtp.Valid, Age: smtp.Live}
 }
 
+// Recall implements smtp.Recaller: by the file, but for whom the backend refuses.
+func (l listed) Recall(to address.Mailbox) (smtp.Answer, bool) {
+	switch {
+	case !l.list.Has(to):
+		return unknown(smtp.Live), true
+	case l.live.cache.doubts(to):
+		return l.live.Recall(to)
+	}
+	return smtp.Answer{State: smtp.Valid, Age: smtp.Live}, true
+}
+
 // List is the recipients of a file, read again when it changes.
 //
 // The file has one recipient a line: an address, or a local part alone, which

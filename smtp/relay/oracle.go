@@ -63,6 +63,17 @@ func (d *directory) Verify(ctx context.Context, to address.Mailbox) smtp.Answer 
 	return d.verifyLive(ctx, to)
 }
 
+// Recall implements smtp.Recaller: by the cache alone.
+func (d *directory) Recall(to address.Mailbox) (smtp.Answer, bool) {
+	switch k := d.cache.look(to, time.Now()); {
+	case k.yes:
+		return smtp.Answer{State: smtp.Valid, Age: smtp.Cached}, true
+	case k.no:
+		return unknown(smtp.Cached), true
+	}
+	return smtp.Answer{}, false
+}
+
 // verifyLive asks, or waits for who asks already, and makes an answer of it.
 func (d *directory) verifyLive(ctx context.Context, to address.Mailbox) smtp.Answer {
 	q := d.ask(to, isPatient(ctx))

@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -398,4 +399,36 @@ func TestCaseOfLocalPart(t *testing.T) {
 		want(t, r.state("Joe"), "valid live")
 		want(t, r.state("joe"), "valid cached")
 	})
+}
+
+// TestRecall: what is known without asking anybody, and that nobody is asked.
+func TestRecall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &fake{answer: only("u1")}
+		r := newRig(t, "backend", "", s)
+		defer r.stop()
+		recall := func(local string) string {
+			a, ok := r.route.Oracle.(smtp.Recaller).Recall(box(local))
+			return fmt.Sprintf("%s %v", a.State, ok)
+		}
+		want(t, recall("u1"), " false")
+		want(t, recall("nobody"), " false")
+		r.verify("u1")
+		r.verify("nobody")
+		asked := s.count("RCPT")
+		want(t, recall("u1"), "valid true")
+		want(t, recall("nobody"), "unknown true")
+		if s.count("RCPT") != asked {
+			t.Error("recalling asked the backend")
+		}
+	})
+	path := filepath.Join(t.TempDir(), "recipients")
+	write(t, nil, path, "u1\n")
+	r := newRig(t, "file:"+path, "", &fake{down: errRefused})
+	defer r.stop()
+	for local, state := range map[string]smtp.OracleState{"u1": smtp.Valid, "u2": smtp.Unknown} {
+		if a, ok := r.route.Oracle.(smtp.Recaller).Recall(box(local)); !ok || a.State != state {
+			t.Errorf("%s of a file: %+v %v", local, a, ok)
+		}
+	}
 }
