@@ -25,7 +25,7 @@ type saidByReplay struct {
 // replayed is what weir replay makes of everything on record.
 func (b *keyBench) replayed() (list []saidByReplay) {
 	b.t.Helper()
-	for line := range strings.Lines(b.shell(b.edge, "weir records --limit 0 --json | weir replay -")) {
+	for line := range strings.Lines(b.shell(b.edge, "weir records --limit 0 --json | weir replay -c /etc/mailweir/weir.toml -")) {
 		var s saidByReplay
 		if err := json.Unmarshal([]byte(line), &s); err != nil {
 			b.t.Fatal(err)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -343,7 +344,8 @@ func (b *keyBench) dropped(from netip.Addr) bool {
 	if err == nil {
 		conn.Close()
 	}
-	return err != nil
+	var late net.Error // a reset is an answer, of a gate
+	return errors.As(err, &late) && late.Timeout()
 }
 
 func (b *keyBench) cmd(args ...string) string {

@@ -51,7 +51,7 @@ func newWorld(t *testing.T, records ...string) *world {
 	w.dns = dns.New(dns.Options{Servers: []netip.AddrPort{netip.MustParseAddrPort(pc.LocalAddr().String())}, Clock: clock})
 	w.lists = scout.NewLists(scout.ListOptions{
 		DNS: w.dns, Clock: clock, Good: func(a netip.Addr) bool { return w.good[a] },
-		Changed: func(name, why string) { w.told = append(w.told, name+": "+why) },
+		Changed: func(name, why string) { w.mu.Lock(); defer w.mu.Unlock(); w.told = append(w.told, name+": "+why) },
 		Lists: []scout.List{
 			{Zone: "key1234567890ab.bl.example", List: check.List{Name: "bl", Scores: []check.Range{{Low: [4]byte{127, 0, 0, 2}, High: [4]byte{127, 0, 0, 9}, Score: 8}}}},
 			{Zone: "dbl.example", List: check.List{Name: "dbl", Domain: true, Scores: []check.Range{{Low: [4]byte{127, 0, 1, 2}, High: [4]byte{127, 0, 1, 2}, Score: 8}}}},
