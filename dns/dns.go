@@ -133,7 +133,7 @@ func (r *Resolver) Use(servers []netip.AddrPort, timeout time.Duration) {
 	}
 	s := &settings{timeout: timeout, fixed: len(servers) > 0}
 	if !s.fixed {
-		servers = machineServers(r.file)
+		servers = MachineServers(r.file)
 	}
 	old := r.set.Load()
 	for _, at := range servers {
@@ -154,8 +154,9 @@ func (s *settings) server(at netip.AddrPort) *server {
 	return &server{at: at}
 }
 
-// machineServers are the resolvers of the machine, RFC 1035's port included.
-func machineServers(file string) (list []netip.AddrPort) {
+// MachineServers are the resolvers that a resolv.conf(5) names, with port 53;
+// none where it cannot be read.
+func MachineServers(file string) (list []netip.AddrPort) {
 	conf, err := dns.ClientConfigFromFile(file)
 	if err != nil {
 		return nil

@@ -51,7 +51,7 @@ var arrows = map[string]string{
 var owners = map[string]string{
 	"github.com/emersion/go-smtp":             "smtp",
 	"github.com/cilium/ebpf":                  "bpf firewall/xdp",
-	"github.com/miekg/dns":                    "dns cmd/appliance", // there: resolv.conf
+	"github.com/miekg/dns":                    "dns",
 	"blitiri.com.ar/go/spf":                   "smtp/scout",
 	"github.com/google/nftables":              "firewall/nft",
 	"github.com/pelletier/go-toml/v2":         "config",

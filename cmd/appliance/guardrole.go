@@ -14,10 +14,10 @@ import (
 	"syscall"
 
 	"github.com/coreos/go-systemd/v22/daemon"
-	"github.com/miekg/dns"
 	"github.com/spf13/cobra"
 
 	"mailweir/config"
+	"mailweir/dns"
 	"mailweir/firewall"
 	"mailweir/firewall/guard"
 	"mailweir/firewall/nft"
@@ -163,17 +163,7 @@ func dnsServers(d config.DNS) []netip.AddrPort {
 	if len(d.Servers) > 0 {
 		return d.Servers
 	}
-	conf, err := dns.ClientConfigFromFile("/etc/resolv.conf")
-	if err != nil {
-		return nil
-	}
-	var servers []netip.AddrPort
-	for _, s := range conf.Servers {
-		if a, err := netip.ParseAddr(s); err == nil {
-			servers = append(servers, netip.AddrPortFrom(a, 53))
-		}
-	}
-	return servers
+	return dns.MachineServers("/etc/resolv.conf")
 }
 
 // lookupUser finds the user of a role. Users of the system only: the roles are
