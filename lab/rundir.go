@@ -25,11 +25,7 @@ func newRunDir(base string) (runDir, error) {
 	if err := os.MkdirAll(base, 0o755); err != nil {
 		return runDir{}, err
 	}
-	path, err := os.MkdirTemp(base, fmt.Sprintf("%d-", os.Getpid()))
-	if err != nil {
-		return runDir{}, err
-	}
-	lock, err := lockDir(path)
+	path, lock, err := makeLocked(base)
 	if err != nil {
 		return runDir{}, err
 	}
@@ -39,13 +35,30 @@ func newRunDir(base string) (runDir, error) {
 	return runDir{path, lock}, os.Mkdir(filepath.Join(path, "share"), 0o1777)
 }
 
-// lockDir takes the lock of a directory, or says that somebody has it.
-func lockDir(path string) (*os.File, error) {
+// makeLocked makes a directory and locks it in one step, as far as a sweeper can
+// see: both hold the base's lock. Without that a sweeper might lock the
+// directory first, and take its owner for dead.
+func makeLocked(base string) (path string, lock *os.File, err error) {
+	all, err := lockDir(base, unix.LOCK_EX)
+	if err != nil {
+		return "", nil, err
+	}
+	defer all.Close()
+	if path, err = os.MkdirTemp(base, fmt.Sprintf("%d-", os.Getpid())); err != nil {
+		return "", nil, err
+	}
+	lock, err = lockDir(path, unix.LOCK_EX|unix.LOCK_NB)
+	return path, lock, err
+}
+
+// lockDir takes the lock of a directory; with LOCK_NB it does not wait, but
+// says that somebody has it.
+func lockDir(path string, how int) (*os.File, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := unix.Flock(int(f.Fd()), how); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
@@ -76,15 +89,26 @@ func removeTree(path string) error {
 // sweep removes what labs left whose owner was killed. Errors are left for the
 // next sweep: another process may be sweeping at this moment.
 func sweep(base string) {
-	entries, _ := os.ReadDir(base)
-	for _, e := range entries {
-		path := filepath.Join(base, e.Name())
-		lock, err := lockDir(path)
-		if err != nil {
-			continue // its owner lives
-		}
-		sweepGroup(e.Name())
-		_ = removeTree(path)
+	for _, lock := range lockDead(base) {
+		sweepGroup(filepath.Base(lock.Name()))
+		_ = removeTree(lock.Name())
 		lock.Close()
 	}
+}
+
+// lockDead locks the directories whose owner is dead. It holds the base's lock
+// only while it looks; a directory may take long to remove.
+func lockDead(base string) (dead []*os.File) {
+	all, err := lockDir(base, unix.LOCK_EX)
+	if err != nil {
+		return nil // there is no base yet
+	}
+	defer all.Close()
+	entries, _ := os.ReadDir(base)
+	for _, e := range entries {
+		if lock, err := lockDir(filepath.Join(base, e.Name()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
+			dead = append(dead, lock)
+		}
+	}
+	return dead
 }
