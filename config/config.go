@@ -108,6 +108,7 @@ type Geo struct {
 	Database string
 	ASN      string
 	Drop     []string // "NL" or "AS64500": new connections from there are dropped in the kernel
+	Ban      []string // likewise: the first completed connection earns a ban
 	Where
 }
 

@@ -68,6 +68,7 @@ var samples = map[string]struct {
 	"firewall.detach_on_stop":               {`true`, true},
 	"geo.database":                          {`"/var/lib/c.mmdb"`, "/var/lib/c.mmdb"},
 	"geo.asn":                               {`"/var/lib/a.mmdb"`, "/var/lib/a.mmdb"},
+	"geo.ban":                               {`["NL", "AS64500"]`, []string{"NL", "AS64500"}},
 	"geo.drop":                              {`["NL", "as64500"]`, []string{"NL", "as64500"}},
 	"geo.reject":                            {`["KP", "AS64500"]`, []string{"KP", "AS64500"}},
 	"geo.score":                             {`{ KP = 3, AS64500 = -0.5 }`, map[string]float64{"KP": 3, "AS64500": -0.5}},

@@ -15,14 +15,15 @@ import (
 // first that does not pass ends its stage. Those of Peer, HELO and Sender are
 // policy: they are weighed together (Weigh), all of them, for each recipient.
 type Chain struct {
-	Gate   []Link // before the greeting; those of Peer that can be judged there
-	Mail   []Link // MAIL was parsed
-	Rcpt   []Link // RCPT was parsed and routed; the recipient is the last of Facts.Rcpts
-	Peer   []Link // who it is that connects; before the oracle is asked
-	HELO   []Link // what he calls himself; with them
-	Oracle []Link // the oracle answered for that recipient
-	Sender []Link // whom the mail is from; after the oracle
-	Data   []Link // the message was received whole
+	Arrival []Link // the connection was made, and of its source only the address is known; to drop is to convict
+	Gate    []Link // before the greeting; those of Peer that can be judged there
+	Mail    []Link // MAIL was parsed
+	Rcpt    []Link // RCPT was parsed and routed; the recipient is the last of Facts.Rcpts
+	Peer    []Link // who it is that connects; before the oracle is asked
+	HELO    []Link // what he calls himself; with them
+	Oracle  []Link // the oracle answered for that recipient
+	Sender  []Link // whom the mail is from; after the oracle
+	Data    []Link // the message was received whole
 
 	RejectScore float64 // of the judges of policy together; 0: no sum refuses
 }
@@ -35,6 +36,17 @@ type Weight struct {
 	Said    []Saying
 	Score   float64
 	Verdict Verdict // the refusal: the first judge's, or that of the sum; else Pass
+}
+
+// Arrives is the verdict on a source by its address alone: that of the first
+// judge of Arrival that does not pass. It bans.
+func (c *Chain) Arrives(f *Facts) Verdict {
+	for _, l := range c.Arrival {
+		if v := l.Judge.Judge(f); !v.passes() {
+			return v
+		}
+	}
+	return Verdict{Action: reply.Pass}
 }
 
 // Suspects says whether what is known of the peer alone makes it suspect.

@@ -36,7 +36,7 @@ func (s *Server) serveConn(nc net.Conn) {
 	c := &client{server: s, nc: nc, peer: peer, cancel: cancel}
 	c.session = s.newSession(ctx, peer, listener)
 	c.session.conn, _ = nc.(*net.TCPConn)
-	if !c.standing() {
+	if !c.standing() || !c.welcome() {
 		return
 	}
 	would, refuse := s.limits.admit(s.now(), peer, c.session.tier, c.session.policy)
@@ -112,6 +112,38 @@ func (s *session) standing() (Verdict, Standing) {
 	defer s.mu.Unlock()
 	s.tx.check(reply.Of(reply.Banned).Check, v, 0)
 	return v, b
+}
+
+// welcome convicts who is banned for where it comes from. The handshake is
+// complete, so that nobody is banned whom somebody else only pretended to be.
+// false: the connection is over.
+func (c *client) welcome() bool {
+	s := c.session
+	v := s.arrival()
+	if v.passes() {
+		return true
+	}
+	s.convict(s.tx, s.tx.moment(0), Conviction{Reason: v.Reason, Evidence: Evidence{Rule: v.Detail}})
+	if !s.isConvicted() {
+		return true
+	}
+	s.count(v.Reason)
+	c.reset()
+	s.end(Dropped, v.Reason)
+	return false
+}
+
+// arrival is the first verdict on the address alone that does not pass.
+func (s *session) arrival() Verdict {
+	v := s.guard("arrival", func() Verdict {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.policy.Chain.Arrives(&s.tx.Facts)
+	})
+	if v.Reason == reply.Internal { // nobody is banned for a fault of ours
+		return Verdict{Action: reply.Pass}
+	}
+	return v
 }
 
 // admitted acts on what the limits said, and on maintenance.

@@ -10,13 +10,17 @@ func (c *cli) checkCommand() *cobra.Command {
 		Use:   "check",
 		Short: "validate the configuration file",
 		Long: `Validate the configuration file without touching what runs. Every mistake is shown as
-FILE:LINE:COL: what is wrong (what to do). The exit status is 1 when there is one.`,
+FILE:LINE:COL: what is wrong (what to do). The exit status is 1 when there is one.
+Where the mail role runs, it is asked which senders that it knows to be good the rules of
+[geo] would hit: they are warned of.`,
 		Args: args(cobra.NoArgs),
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, problems, err := readConfig(file)
 			if err != nil {
 				return err
 			}
+			problems = append(problems, c.geoWarnings(cmd.Context(), file)...)
+			problems.Sort()
 			for _, p := range problems {
 				if c.json {
 					if err := c.printJSON(p); err != nil {

@@ -62,7 +62,7 @@ func (c *cli) runGuard(ctx context.Context, file string) error {
 	earth := &world{log: log}
 	policy := func(cfg config.Config) guard.Policy {
 		p := guardPolicy(cfg)
-		p.World, p.Deny = earth.use(cfg.Geo)
+		p.World, p.Deny, p.Banish = earth.use(cfg.Geo)
 		return p
 	}
 	engines := openEngines(cfg.Firewall)

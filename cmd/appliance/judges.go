@@ -24,6 +24,9 @@ func checkPolicy(cfg config.Config) check.Policy {
 		Strict: cfg.Checks.Profile == "strict", RejectScore: cfg.Checks.RejectScore, Set: settings(nil, cfg.Checks.Set),
 		GeoReject: cfg.Geo.Reject, GeoScore: cfg.Geo.Score,
 	}
+	for _, r := range rulesOf(cfg.Geo.Ban) {
+		p.GeoBan = append(p.GeoBan, r.String())
+	}
 	for _, d := range cfg.DNSBLs {
 		p.Lists = append(p.Lists, listOf(d))
 	}

@@ -144,6 +144,11 @@ var keyProbes = map[string]probe{
 	"geo.drop": {set: `["NL"]`, with: map[string]string{"geo.database": `"/etc/mailweir/country.mmdb"`}, seen: func(b *keyBench) bool {
 		return b.dropped(b.source()) && strings.Contains(b.cmd("geo", "lookup", "198.18.1.7"), "geo.drop NL")
 	}},
+	"geo.ban": {set: `["NL"]`, with: map[string]string{"geo.database": `"/etc/mailweir/country.mmdb"`}, seen: func(b *keyBench) bool {
+		from := b.source()
+		b.call(from)
+		return b.dropped(from) && strings.Contains(b.cmd("why", from.String()), " geo") && strings.Contains(b.cmd("geo", "lookup", from.String()), "geo.ban NL")
+	}},
 	"geo.asn": {set: `"/etc/mailweir/asn.mmdb"`, seen: func(b *keyBench) bool {
 		return strings.Contains(b.cmd("geo", "lookup", "198.18.1.7", "--json"), `"asn":64500`)
 	}},

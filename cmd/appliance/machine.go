@@ -38,6 +38,7 @@ func machineProblems(f *config.File, cfg config.Config) config.Problems {
 	}
 	m.databases()
 	m.geoRules("geo.drop", m.cfg.Geo.Drop)
+	m.geoRules("geo.ban", m.cfg.Geo.Ban)
 	return m.problems
 }
 

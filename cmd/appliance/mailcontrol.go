@@ -28,6 +28,7 @@ type mailControl struct {
 	watch  *harvest.Watch
 	now    func() time.Time
 	origin func(netip.Addr) origin
+	hits   func(geoHitsRequest) []geoHit
 	check  func() error // of the file, as reload would find it
 	reload func() (reloaded, error)
 }
@@ -93,6 +94,7 @@ func (m *mailControl) handler() http.Handler {
 		}
 		return m.origin(a.Unmap()), nil
 	}))
+	mux.Handle("POST /geo-hits", handleGeoHits(m.hits))
 	mux.Handle("GET /status", control.Handle(func(r *http.Request, _ struct{}) (mailStatus, error) {
 		return m.status(r.Context()), nil
 	}))

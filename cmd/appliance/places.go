@@ -96,9 +96,18 @@ func (p *places) origin(a netip.Addr) origin {
 func (p *places) rules(o geo.Origin) (list []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, r := range rulesOf(p.from.Drop) {
-		if r.Matches(o) {
-			list = append(list, fmt.Sprintf("geo.drop %v: the kernel drops its new connections, unless weir allow lets it in", r))
+	for _, key := range []struct {
+		rules []string
+		says  string
+	}{
+		{p.from.Drop, "geo.drop %v: the kernel drops its new connections, unless weir allow lets it in"},
+		{p.from.Ban, "geo.ban %v: its first completed connection earns a ban, unless weir allow lets it in"},
+		{p.from.Reject, "geo.reject %v: its mail is refused, with a reason"},
+	} {
+		for _, r := range rulesOf(key.rules) {
+			if r.Matches(o) {
+				list = append(list, fmt.Sprintf(key.says, r))
+			}
 		}
 	}
 	return list

@@ -52,6 +52,7 @@ type wholeStatus struct {
 	Roles    []roleState   `json:"roles,omitempty"`
 	Guard    *guard.Status `json:"guard,omitempty"`
 	Mail     *mailStatus   `json:"mail,omitempty"`
+	GeoHits  []geoHit      `json:"geo_hits,omitempty"` // senders known to be good that rules of [geo] keep out
 	Problems []string      `json:"problems"`
 }
 
@@ -101,6 +102,7 @@ func (c *cli) findStatus(ctx context.Context) (wholeStatus, error) {
 	} else {
 		s.Mail = &m
 		s.Problems = append(s.Problems, m.Alarms...)
+		s.GeoHits = c.geoHits(ctx, nil)
 	}
 	return s, nil
 }
@@ -120,6 +122,9 @@ func (c *cli) printStatus(s wholeStatus) {
 	}
 	if s.Mail != nil {
 		c.printMailStatus(*s.Mail)
+	}
+	for _, h := range s.GeoHits {
+		c.say("geo       %s: %s", h, h.instead())
 	}
 }
 

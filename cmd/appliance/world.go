@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -18,12 +19,16 @@ import (
 type world struct {
 	log *slog.Logger
 
-	mu      sync.Mutex
-	from    config.Geo
-	db      *geo.DB // nil until somebody needs it
-	asns    []uint32
-	tables  *geo.Tables
-	problem error
+	work sync.Mutex // held while databases are read and compiled, for seconds
+	db   *geo.DB    // nil until somebody needs it
+	asns []uint32   // that tables know apart
+	made bool       // tables are of db as it is now
+
+	mu     sync.Mutex // of what may be asked meanwhile
+	from   config.Geo
+	tables *geo.Tables
+	unread error // what is wrong with the files
+	unfit  error // why they are not in tables
 }
 
 // worldDelay is how long the start of a guard without rules about countries
@@ -41,44 +46,71 @@ func rulesOf(list []string) (rules []geo.Rule) {
 	return rules
 }
 
-// use is the world for a configuration. Without rules it is nil until it was
-// loaded by watch.
-func (w *world) use(from config.Geo) (*geo.Tables, []geo.Rule) {
+// use is the world for a configuration, and the rules for the kernel: whose
+// new connections are dropped, and whose earn a ban. Without rules the world is
+// nil until it was loaded by watch.
+func (w *world) use(from config.Geo) (tables *geo.Tables, drop, ban []geo.Rule) {
+	w.work.Lock()
+	defer w.work.Unlock()
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	if from.Database != w.from.Database || from.ASN != w.from.ASN {
-		w.db = nil
+		w.db, w.made = nil, false
 	}
 	w.from = from
-	rules := rulesOf(from.Drop)
-	if len(rules) > 0 {
-		w.compile(rules)
+	w.mu.Unlock()
+	drop, ban = rulesOf(from.Drop), rulesOf(from.Ban)
+	if len(drop)+len(ban) > 0 {
+		w.compile()
 	}
-	return w.tables, rules
+	return w.known(), drop, ban
 }
 
-// compile makes tables where there are none for these rules. The caller holds
-// the lock.
-func (w *world) compile(rules []geo.Rule) {
+func (w *world) known() *geo.Tables {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.tables
+}
+
+// compile makes tables where there are none for these databases and rules. The
+// caller holds work.
+func (w *world) compile() {
+	w.mu.Lock()
+	from := w.from
+	w.mu.Unlock()
 	var asns []uint32
-	for _, r := range rules {
-		if r.ASN != 0 {
+	for _, r := range rulesOf(slices.Concat(from.Drop, from.Ban)) {
+		if r.ASN != 0 && !slices.Contains(asns, r.ASN) {
 			asns = append(asns, r.ASN)
 		}
 	}
-	if w.db != nil && w.tables != nil && slices.Equal(asns, w.asns) {
+	if w.made && slices.Equal(asns, w.asns) {
 		return
 	}
 	if w.db == nil {
-		w.db, w.problem = geo.Open(w.from.Database, w.from.ASN)
+		db, err := geo.Open(from.Database, from.ASN)
+		w.db = db
+		w.note(&w.unread, err)
 	}
 	tables, err := w.db.Compile(asns)
-	if err != nil {
-		w.problem = errors.Join(w.problem, err)
-		w.log.Error("country or network data", "error", w.problem)
+	w.note(&w.unfit, err)
+	if w.made = err == nil; !w.made {
 		return
 	}
-	w.tables, w.asns = tables, asns
+	w.asns = asns
+	w.mu.Lock()
+	w.tables = tables
+	w.mu.Unlock()
+}
+
+// note remembers what is wrong, or that it is not any more, in place of what
+// was wrong before.
+func (w *world) note(what *error, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err != nil && (*what == nil || (*what).Error() != err.Error()) {
+		w.log.Error("country or network data", "error", err)
+	}
+	*what = err
 }
 
 // watch loads the world when it is time, and again when its files change.
@@ -100,42 +132,44 @@ func (w *world) watch(ctx context.Context, changed func(context.Context, *geo.Ta
 
 // refresh says whether there is another world than before.
 func (w *world) refresh() (*geo.Tables, bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	before := w.tables
+	w.work.Lock()
+	defer w.work.Unlock()
+	before := w.known()
 	if w.db != nil {
 		again, err := w.db.Reload()
-		if err != nil {
-			w.problem = err
-			w.log.Error("country or network data", "error", err)
+		if again || err != nil {
+			w.note(&w.unread, err)
 		}
-		if !again {
-			return w.tables, false
-		}
-		w.problem, w.asns = nil, nil
-		w.tables = nil
+		w.made = w.made && !again
 	}
-	if w.compile(rulesOf(w.from.Drop)); w.tables == nil {
-		w.tables = before
-	}
-	return w.tables, w.tables != before
+	w.compile()
+	after := w.known()
+	return after, after != before
 }
 
 // alarms are what rules about countries cannot do.
 func (w *world) alarms() (list []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(w.from.Drop) == 0 {
+	var keys []string
+	if len(w.from.Drop) > 0 {
+		keys = append(keys, "geo.drop")
+	}
+	if len(w.from.Ban) > 0 {
+		keys = append(keys, "geo.ban")
+	}
+	if len(keys) == 0 {
 		return nil
 	}
+	rules, problem := strings.Join(keys, " and "), errors.Join(w.unread, w.unfit)
 	if w.tables == nil {
-		return []string{fmt.Sprintf("geo.drop drops nobody, no country is known: %v", w.problem)}
+		return []string{fmt.Sprintf("no country is known, so that nothing comes of %s: %v", rules, problem)}
 	}
-	if w.problem != nil {
-		list = append(list, fmt.Sprintf("geo.drop goes by older data: %v", w.problem))
+	if problem != nil {
+		list = append(list, fmt.Sprintf("older data stands behind %s: %v", rules, problem))
 	}
-	if len(w.asns) > 0 && w.from.ASN == "" {
-		list = append(list, "geo.drop names networks, and nothing tells them apart: set geo.asn to a database of autonomous systems")
+	if w.from.ASN == "" && slices.ContainsFunc(rulesOf(slices.Concat(w.from.Drop, w.from.Ban)), func(r geo.Rule) bool { return r.ASN != 0 }) {
+		list = append(list, rules+": networks are named, and nothing tells them apart: set geo.asn to a database of autonomous systems")
 	}
 	return list
 }

@@ -48,6 +48,7 @@ type Policy struct {
 	DetachOnStop bool             // stopping takes the firewall out of the kernel
 	World        *geo.Tables      // where addresses are; nil: not known
 	Deny         []geo.Rule       // new connections from there are dropped
+	Banish       []geo.Rule       // a connection from there earns a ban, without a byte sent
 }
 
 // Protection is a group of addresses that no ban may hit. Own addresses,
@@ -81,6 +82,12 @@ func (p Policy) ports() []uint16 {
 		ports = appendNew(ports, l.Port())
 	}
 	return ports
+}
+
+// banishes says whether connections of an address earn a ban for where they
+// come from. Guard looks for itself: the mail role's word is not enough.
+func (p Policy) banishes(a netip.Addr) bool {
+	return p.World != nil && a.IsValid() && p.World.Wanted(p.Banish)(p.World.Lookup(a))
 }
 
 func appendNew[T comparable](list []T, v T) []T {

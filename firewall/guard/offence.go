@@ -210,9 +210,16 @@ func descriptors(oob []byte) (fds []int) {
 // socket's peer is, the ledger what that earns, and has the first engine
 // enforce it before it answers. Everything else comes after.
 func (s *Server) judge(ctx context.Context, fd int, req request) (Result, func()) {
-	peer, outcome := s.witness.look(fd, s.currentPolicy().ports())
+	policy := s.currentPolicy()
+	peer, outcome := s.witness.look(fd, policy.ports())
+	if outcome == NoData && req.reason == firewall.Geo {
+		outcome = 0 // the handshake proves the address, and the address is the offence
+	}
 	if outcome == 0 && !s.settledFor(peer) {
 		peer, outcome = s.witness.source(fd, peer)
+	}
+	if outcome == 0 && req.reason == firewall.Geo && !policy.banishes(peer) {
+		outcome = Elsewhere
 	}
 	if outcome != 0 {
 		return Result{Outcome: outcome}, nil

@@ -117,7 +117,7 @@ func TestLyingMail(t *testing.T) {
 		"listener turned":       {func(t *testing.T) int { return turnedListener(t, innocent) }, NotAccepted},
 		"accepted, turned":      {func(t *testing.T) int { return turnedSession(t, w, l, innocent) }, NotAccepted},
 		"accepted, unbound":     {func(t *testing.T) int { return disconnected(t, w, l) }, NoData},
-		"sent nothing":          {func(t *testing.T) int { return silent(t, w, l) }, NoData},
+		"sent nothing":          {func(t *testing.T) int { return silent(t, w, l, "203.0.113.7") }, NoData},
 		"sent nothing but FIN":  {func(t *testing.T) int { return silentEnd(t, w, l) }, NoData},
 		"another port":          {func(t *testing.T) int { return otherPort(t, w) }, WrongPort},
 		"another namespace":     {func(t *testing.T) int { return otherNamespace(t) }, NotTCP},
@@ -246,8 +246,8 @@ func disconnected(t *testing.T, w *world, l *net.TCPListener) int {
 	return fd
 }
 
-func silent(t *testing.T, w *world, l *net.TCPListener) int {
-	w.dial("203.0.113.7", edge4, "25")
+func silent(t *testing.T, w *world, l *net.TCPListener, from string) int {
+	w.dial(from, edge4, "25")
 	ours := must(l.AcceptTCP())(t)
 	t.Cleanup(func() { ours.Close() })
 	return descriptor(t, ours)

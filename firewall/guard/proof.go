@@ -48,6 +48,7 @@ func newWitness() (witness, error) {
 
 // look says whose connection fd is, as far as the kernel knows of one: a TCP
 // socket of our namespace with a protected local port that data came in on.
+// Where it answers NoData the connection stands all the same.
 // peer is not valid when the connection is broken off already.
 func (w witness) look(fd int, ports []uint16) (peer netip.Addr, outcome Outcome) {
 	if !w.isTCP(fd) {
@@ -64,11 +65,11 @@ func (w witness) look(fd int, ports []uint16) (peer netip.Addr, outcome Outcome)
 	if err != nil || !slices.Contains(ports, addrPort(local).Port()) {
 		return netip.Addr{}, WrongPort
 	}
-	if info.Bytes_received == 0 || info.Data_segs_in == 0 { // a FIN counts as a byte
-		return netip.Addr{}, NoData
-	}
 	if remote, err := unix.Getpeername(fd); err == nil {
 		peer = addrPort(remote).Addr()
+	}
+	if info.Bytes_received == 0 || info.Data_segs_in == 0 { // a FIN counts as a byte
+		return peer, NoData
 	}
 	return peer, 0
 }

@@ -39,11 +39,12 @@ const (
 	NotAccepted                    // never connected, or connected by ourselves: nobody opened it from outside
 	WrongPort                      // not a connection to a protected port
 	NoData                         // the source sent nothing yet
+	Elsewhere                      // for firewall.Geo: not from where the policy bans
 )
 
 var outcomeNames = [...]string{
 	Banned: "banned", Already: "already_banned", Pending: "pending", Vetoed: "vetoed", Busy: "busy",
-	Malformed: "malformed", NotTCP: "not_tcp", NotAccepted: "not_accepted", WrongPort: "wrong_port", NoData: "no_data",
+	Malformed: "malformed", NotTCP: "not_tcp", NotAccepted: "not_accepted", WrongPort: "wrong_port", NoData: "no_data", Elsewhere: "elsewhere",
 }
 
 func (o Outcome) valid() bool { return o > 0 && int(o) < len(outcomeNames) }

@@ -11,6 +11,12 @@ func (p *Player) begin(t *take) {
 	if p.dropped(t) {
 		return
 	}
+	if v := t.arrives; v.Action == reply.Drop {
+		p.convict(t, smtp.Conviction{Reason: v.Reason, Evidence: smtp.Evidence{Rule: v.Detail}})
+	}
+	if t.gone {
+		return
+	}
 	if c, ok := p.watch.Connected(p.now, t.source); ok {
 		p.convict(t, c)
 	}

@@ -22,6 +22,7 @@ type take struct {
 	null   bool // the null sender
 	rcpts  []rcpt
 
+	arrives smtp.Verdict // on the address alone; one that drops bans
 	sender  reply.Reason // why MAIL is refused now
 	message reply.Reason // why the message is refused now
 	taken   int          // recipients that were accepted then
@@ -112,6 +113,7 @@ func (p *Player) judge(t *take, l *record.Line, f *smtp.Facts) {
 	rcpts, size := f.Rcpts, f.Size
 	f.Rcpts, f.Size = nil, 0 // neither was there yet
 	f.Limit = p.limit(f.Limit, rcpts)
+	t.arrives = p.o.Chain.Arrives(f)
 	if f.MailFrom != nil {
 		t.sender = refusal(p.o.Chain.Mail, f)
 	}

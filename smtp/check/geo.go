@@ -39,6 +39,22 @@ func (j Geo) Judge(f *smtp.Facts) smtp.Verdict {
 	return j.Policy.weighed(reply.Geo, detail[:len(detail)-1], score)
 }
 
+// GeoBan bans a source for its country or network, by geo.ban.
+type GeoBan struct{ Policy Policy }
+
+// Judge implements smtp.Judge.
+func (j GeoBan) Judge(f *smtp.Facts) smtp.Verdict {
+	if exempt(f) {
+		return pass
+	}
+	for _, where := range []string{f.Country, asn(f.ASN)} {
+		if where != "" && slices.Contains(j.Policy.GeoBan, where) {
+			return smtp.Verdict{Action: reply.Drop, Reason: reply.Geo, Reply: reply.Geo.Reply(), Detail: "geo.ban " + where}
+		}
+	}
+	return pass
+}
+
 func asn(n uint32) string {
 	if n == 0 {
 		return ""

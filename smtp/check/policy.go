@@ -18,6 +18,7 @@ type Policy struct {
 	RejectScore   float64                  // 0: DefaultRejectScore
 	Set           map[string]reply.Setting // of single checks, by name
 	Lists         []List
+	GeoBan        []string           // countries (ISO codes) and networks ("AS64500") whose first connection earns a ban
 	GeoReject     []string           // countries (ISO codes) and networks ("AS64500")
 	GeoScore      map[string]float64 // the same, with what they add
 	Hostname      string             // ours
@@ -73,6 +74,9 @@ func (p Policy) Chain() smtp.Chain {
 		c.RejectScore = DefaultRejectScore
 	}
 	early := smtp.Link{Name: "early_talk", Judge: Slips{p, reply.EarlyTalk}}
+	if len(p.GeoBan) > 0 {
+		c.Arrival = []smtp.Link{{Name: "geo", Judge: GeoBan{p}}}
+	}
 	c.Gate = []smtp.Link{early}
 	c.Peer = []smtp.Link{
 		{Name: "geo", Judge: Geo{p}},
