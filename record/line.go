@@ -51,8 +51,11 @@ type Line struct {
 	Limit        int64             `json:"limit,omitempty"`    // bytes that policy and routes allowed
 	SenderDomain smtp.SenderDomain `json:"sender_domain,omitempty"`
 	SPF          string            `json:"spf,omitempty"`
-	DKIM         []string          `json:"dkim,omitempty"`
-	DMARC        string            `json:"dmarc,omitempty"`
+	DKIM         []string          `json:"dkim,omitempty"`         // results, a signature each
+	DKIMDomain   []string          `json:"dkim_domain,omitempty"`  // the same signatures' domains
+	Author       string            `json:"author,omitempty"`       // domain of the From field
+	DMARC        string            `json:"dmarc,omitempty"`        // result
+	DMARCPolicy  string            `json:"dmarc_policy,omitempty"` // what the author's domain wants
 	Rcpts        []Rcpt            `json:"rcpts,omitempty"`
 
 	Greylist     string `json:"greylist,omitempty"`
@@ -125,7 +128,7 @@ func (t *Time) UnmarshalJSON(b []byte) error {
 // NewLine writes down a transaction; node is this machine's name.
 func NewLine(t *smtp.Transaction, node string) Line {
 	f := &t.Facts
-	return Line{
+	l := Line{
 		V: Version, Ref: f.Ref.String(), Session: f.Session.String(), Node: node, Policy: f.Policy,
 		Time: Time{f.Time}, Ms: new(t.Took.Milliseconds()),
 		Peer: f.Peer.Unmap(), Listener: f.Listener, Country: f.Country, ASN: f.ASN, Tier: f.Tier,
@@ -136,6 +139,24 @@ func NewLine(t *smtp.Transaction, node string) Line {
 		Checks: t.Checks, Score: new(t.Score), Outcome: t.Outcome, Reason: new(t.Reason),
 		Reply: written(t.Reply),
 	}
+	l.Author, l.DMARC, l.DMARCPolicy = f.Author, f.DMARC, f.DMARCPolicy
+	for _, s := range f.DKIM {
+		l.DKIM, l.DKIMDomain = append(l.DKIM, s.Result), append(l.DKIMDomain, s.Domain)
+	}
+	return l
+}
+
+// authentication is the inverse. A line of other makers has no domains.
+func (l *Line) authentication() smtp.Authentication {
+	a := smtp.Authentication{Author: l.Author, DMARC: l.DMARC, DMARCPolicy: l.DMARCPolicy}
+	for i, result := range l.DKIM {
+		s := smtp.Signature{Result: result}
+		if i < len(l.DKIMDomain) {
+			s.Domain = l.DKIMDomain[i]
+		}
+		a.DKIM = append(a.DKIM, s)
+	}
+	return a
 }
 
 func newRDNS(r *smtp.RDNS) *RDNS {
@@ -188,7 +209,7 @@ func (l *Line) Transaction() smtp.Transaction {
 			Ref: lenientRef(l.Ref), Session: lenientRef(l.Session), Time: l.Time.Time,
 			Peer: l.Peer, Listener: l.Listener, Country: l.Country, ASN: l.ASN, Tier: l.Tier,
 			RDNS: l.RDNS.fact(), HELO: l.HELO, HELOName: l.HELOName, TLS: l.TLS, Slips: l.Slips, Policy: l.Policy,
-			Sender: l.SenderDomain, SPF: l.SPF,
+			Sender: l.SenderDomain, SPF: l.SPF, Authentication: l.authentication(),
 			MailFrom: l.MailFrom, MailForm: l.MailForm, Declared: l.Declared, Limit: l.Limit,
 			Size: l.Size, Hops: l.Hops, MessageID: l.MessageID, Backend: l.Backend, BackendReply: l.BackendReply,
 		},

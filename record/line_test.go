@@ -57,6 +57,9 @@ func fullTransaction() smtp.Transaction {
 				{At: 410 * time.Millisecond, To: "joe", Form: smtp.Unqualified, Trap: true, Reply: reply.Reply{Code: 550, Enhanced: reply.Enhanced{5, 1, 3}, Text: "no"}, Reason: reply.UnqualifiedRecipient},
 				{To: "left@example.com"},
 			},
+			Authentication: smtp.Authentication{
+				DKIM: []smtp.Signature{{Domain: "sender.example", Result: "pass"}, {Result: "permerror"}}, Author: "sender.example", DMARC: "fail", DMARCPolicy: "reject",
+			},
 			Size: 4096, Hops: 3, MessageID: "<x&y@sender.example>", Backend: "office", BackendReply: "250 2.0.0 ok",
 		},
 		Checks: []smtp.Check{{Name: "rdns", Action: reply.Pass, Ms: 3.1}},

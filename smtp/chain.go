@@ -12,8 +12,9 @@ import (
 // of its stage are gathered.
 //
 // The judges of Mail, Rcpt, Oracle and Data say what cannot be helped, and the
-// first that does not pass ends its stage. Those of Peer, HELO and Sender are
-// policy: they are weighed together (Weigh), all of them, for each recipient.
+// first that does not pass ends its stage. Those of Peer, HELO, Sender and
+// Content are policy: they are weighed together (Weigh), all of them, for each
+// recipient, and again when the message is here.
 type Chain struct {
 	Arrival []Link // the connection was made, and of its source only the address is known; to drop is to convict
 	Gate    []Link // before the greeting; those of Peer that can be judged there
@@ -24,6 +25,7 @@ type Chain struct {
 	Oracle  []Link // the oracle answered for that recipient
 	Sender  []Link // whom the mail is from; after the oracle
 	Data    []Link // the message was received whole
+	Content []Link // what it says of who wrote it; after that
 
 	RejectScore float64 // of the judges of policy together; 0: no sum refuses
 }

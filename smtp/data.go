@@ -31,11 +31,15 @@ func (s *session) data(r io.Reader) reply.Reply {
 	m := newMessage(s.server.opts.TempDir)
 	defer m.close()
 	v := s.guard("DATA", func() Verdict {
-		digest, v, whole := s.receive(t, m, r)
+		digest, h, v, whole := s.receive(t, m, r)
 		if gone = !whole; gone || !v.passes() {
 			return v
 		}
 		if v := s.judge(s.policy.Chain.Data); !v.passes() {
+			return v
+		}
+		s.authenticate(t, m, h)
+		if v := s.weighMessage(t); !v.passes() {
 			return v
 		}
 		receipt = s.deliver(t, m, digest)
@@ -52,9 +56,9 @@ var pieces = sync.Pool{New: func() any { return new([8 << 10]byte) }}
 
 // receive reads the message to its end into m and gathers its facts. It is not
 // whole when the client left, or when the wire refused it on the way.
-func (s *session) receive(t *transaction, m *message, r io.Reader) (digest [sha256.Size]byte, v Verdict, whole bool) {
+func (s *session) receive(t *transaction, m *message, r io.Reader) (digest [sha256.Size]byte, h *header, v Verdict, whole bool) {
 	sum := sha256.New()
-	h := &header{out: io.MultiWriter(sum, m), authserv: s.server.opts.Hostname}
+	h = &header{out: io.MultiWriter(sum, m), authserv: s.server.opts.Hostname}
 	in := &intake{h: h, limit: t.Facts.Limit}
 	piece := pieces.Get().(*[8 << 10]byte)
 	_, err := io.CopyBuffer(in, r, piece[:])
@@ -66,13 +70,13 @@ func (s *session) receive(t *transaction, m *message, r io.Reader) (digest [sha2
 	t.Facts.Size, t.Facts.Hops, t.Facts.MessageID = in.size, h.hops, h.messageID
 	switch {
 	case err != nil:
-		return digest, Verdict{}, false
+		return digest, h, Verdict{}, false
 	case in.size > in.limit:
-		return digest, Verdict{Action: reply.Reject, Reason: reply.Size}, true
+		return digest, h, Verdict{Action: reply.Reject, Reason: reply.Size}, true
 	case in.err != nil:
-		return digest, s.notHeld(t, in.err), true
+		return digest, h, s.notHeld(t, in.err), true
 	}
-	return [sha256.Size]byte(sum.Sum(nil)), Verdict{Action: reply.Pass}, true
+	return [sha256.Size]byte(sum.Sum(nil)), h, Verdict{Action: reply.Pass}, true
 }
 
 // notHeld is the verdict on a message that our own disk did not take.
@@ -132,7 +136,7 @@ func (s *session) deliver(t *transaction, m *message, digest [sha256.Size]byte) 
 		Ref: t.Facts.Ref, Peer: s.peer, From: t.from, To: t.to,
 		EightBit: t.eightBit, SMTPUTF8: t.utf8, Registered: t.begun, Digest: digest,
 	}
-	body := m.under(s.received(t))
+	body := m.under(append(s.results(t), s.received(t)...))
 	env.Size = body.Size()
 	route := t.route
 	s.mu.Unlock()
@@ -172,7 +176,7 @@ func (s *session) answerMessage(t *transaction, v Verdict, receipt Receipt) repl
 		t.decide(Accepted, "", said)
 	} else {
 		said = s.refuse(v)
-		t.check(reply.Of(v.Reason).Check, v, 0)
+		t.note(reply.Of(v.Reason).Check, v, 0)
 		t.decide(outcomeOf(v.Reason, said), v.Reason, said)
 	}
 	s.pending = func(w reply.Reply) {

@@ -2,6 +2,7 @@ package smtp
 
 import (
 	"net/netip"
+	"strings"
 	"time"
 
 	"mailweir/ref"
@@ -33,12 +34,13 @@ type Facts struct {
 	TLS      string   // "TLS1.3"; "" in clear
 	Slips    []string // protocol slips in order of first sight, see wire.Slip
 
-	MailFrom  *string // as given, without brackets; "" is the null sender, nil means no MAIL
-	MailForm  Form    // of MailFrom
-	Declared  int64   // SIZE= of MAIL (RFC 1870); 0: not declared
-	Limit     int64   // bytes that policy and the recipients' routes allow
-	Sender    SenderDomain
-	SPF       string // result as in RFC 7208 section 2.6; "": not gathered
+	MailFrom *string // as given, without brackets; "" is the null sender, nil means no MAIL
+	MailForm Form    // of MailFrom
+	Declared int64   // SIZE= of MAIL (RFC 1870); 0: not declared
+	Limit    int64   // bytes that policy and the recipients' routes allow
+	Sender   SenderDomain
+	SPF      string // result as in RFC 7208 section 2.6; "": not gathered
+	Authentication
 	Rcpts     []Recipient
 	Size      int64 // bytes of the message as received
 	Hops      int   // Received headers that it came with
@@ -63,6 +65,11 @@ type Recipient struct {
 	// Answer is what the oracle would have the client hear; the record does
 	// not keep it, since Reply is what the client did hear.
 	Answer Answer
+}
+
+// domain is that of the mailbox, lower case.
+func (r *Recipient) domain() string {
+	return strings.ToLower(r.To[strings.LastIndexByte(r.To, '@')+1:])
 }
 
 // Form says what is wrong with the argument of MAIL or RCPT.

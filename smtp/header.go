@@ -8,8 +8,9 @@ import (
 
 // header stands before the place where a message is kept, and looks at its
 // header fields as they pass: it counts Received (the hops of a loop), notes
-// the Message-ID, and drops each Authentication-Results that claims to be ours,
-// which must not reach a backend that trusts our word (RFC 8601 section 5).
+// Message-ID and From, and drops what claims to be ours and must not reach a
+// backend that trusts our word: each Authentication-Results with our id (RFC
+// 8601 section 5), and each score.
 // All else passes byte by byte, or signatures would break.
 //
 // The header ends at the first empty line, as RFC 5322 section 2.1 has it. Lines
@@ -21,7 +22,13 @@ type header struct {
 
 	hops      int
 	messageID string
+	from      []string
 	dropped   int // fields
+
+	fields     int
+	size       int  // bytes
+	signatures int  // DKIM-Signature fields
+	long       bool // one of these is longer than what is looked at
 
 	line   []byte // a line, or a piece of one, that is not taken yet
 	cut    bool   // line goes on with one that was taken in pieces
@@ -29,6 +36,10 @@ type header struct {
 	fate   fate
 	inBody bool
 }
+
+// mostFrom bounds the From fields that are noted: one that is too much says
+// all.
+const mostFrom = 2
 
 // fate is what was decided of the field at hand.
 type fate int
@@ -45,6 +56,17 @@ const (
 // beginning, but for comments. Who writes so long a one before it has something
 // to hide.
 const longField = 4 << 10
+
+// What is looked at for signatures. The library looks through all fields for
+// each that a signature names, so that a few hundred KiB of names and of fields
+// would take it minutes. Mail that people send has under 200 fields.
+const (
+	mostFields = 1000
+	mostHeader = 256 << 10
+)
+
+// unwieldy says whether signatures are better not looked at.
+func (h *header) unwieldy() bool { return h.fields > mostFields || h.size > mostHeader || h.long }
 
 func (h *header) Write(p []byte) (int, error) {
 	rest := p
@@ -75,6 +97,7 @@ func (h *header) Write(p []byte) (int, error) {
 func (h *header) takeLine() error {
 	line := h.line
 	h.line = h.line[:0]
+	h.size += len(line)
 	begins, ends := !h.cut, line[len(line)-1] == '\n'
 	h.cut = !ends
 	goesOn := !begins || line[0] == ' ' || line[0] == '\t'
@@ -118,12 +141,24 @@ func (h *header) endField() error {
 // decide looks at the field at hand and passes or drops it.
 func (h *header) decide() error {
 	h.fate = kept
+	h.fields++
 	name, value, _ := bytes.Cut(h.field, []byte(":"))
 	switch strings.ToLower(strings.TrimRight(string(name), " \t")) {
 	case "received":
 		h.hops++
 	case "message-id":
 		h.messageID = shortValue(value)
+	case "from":
+		if len(h.from) < mostFrom {
+			h.from = append(h.from, string(value[:min(len(value), longField)]))
+		}
+	case "dkim-signature":
+		h.signatures++
+		h.long = h.long || len(h.field) > longField
+	case strings.ToLower(scoreField):
+		h.fate = droppedField
+		h.dropped++
+		return nil
 	case "authentication-results":
 		id, rest := authservID(string(value))
 		if strings.EqualFold(id, h.authserv) || rest == "" && len(h.field) > longField {

@@ -94,6 +94,24 @@ func TestHeaderWithoutEndCostsLittle(t *testing.T) {
 	}
 }
 
+// What From says is noted as it is, and a score that claims to be ours goes.
+func TestFromAndScore(t *testing.T) {
+	message := "From: a\r\n <a@b.example>\r\nx-mailweir-score: -10\r\n (trust me)\r\nDKIM-Signature: v=1;\r\n d=b.example\r\nfrom: c\r\nFROM: d\r\n\r\n"
+	out, h := filterHeader(t, []byte(message), 5)
+	want := strings.Replace(message, "x-mailweir-score: -10\r\n (trust me)\r\n", "", 1)
+	if string(out) != want || fmt.Sprintf("%q", h.from) != `[" a\r\n <a@b.example>\r\n" " c\r\n"]` || h.signatures != 1 || h.unwieldy() {
+		t.Errorf("%q, from %q, %d signatures, unwieldy %v", out, h.from, h.signatures, h.unwieldy())
+	}
+	for name, m := range map[string]string{
+		"fields": strings.Repeat("a: b\r\n", 1001), "size": strings.Repeat("a: "+strings.Repeat("x", 900)+"\r\n", 300),
+		"one": "DKIM-Signature: " + strings.Repeat("a\r\n ", 2000) + "\r\n",
+	} {
+		if _, h := filterHeader(t, []byte(m+"\r\n"), 4096); !h.unwieldy() {
+			t.Errorf("%s: %d fields, %d octets are looked at", name, h.fields, h.size)
+		}
+	}
+}
+
 func TestAuthservID(t *testing.T) {
 	for v, want := range map[string]string{
 		" mx.example.net; spf=pass":              "mx.example.net",

@@ -68,14 +68,16 @@ type Scout interface {
 	Peer(ctx context.Context, peer netip.Addr) (*RDNS, []Listing)
 	HELO(ctx context.Context, peer netip.Addr, helo string) (HELOName, []Listing)
 	Sender(ctx context.Context, peer netip.Addr, helo, from string) (domain SenderDomain, spf string, lists []Listing)
+	Content(ctx context.Context, c Content) Authentication
 }
 
 // How long the scout may take. SPF may follow ten names, each of which may be
 // slow (RFC 7208 section 4.6.4 wants at least 20 s for all).
 const (
-	scoutPeer   = 3 * time.Second
-	scoutHELO   = 2 * time.Second
-	scoutSender = 20 * time.Second
+	scoutPeer    = 3 * time.Second
+	scoutHELO    = 2 * time.Second
+	scoutSender  = 20 * time.Second
+	scoutContent = 10 * time.Second
 )
 
 // scouting is what the scout is after; facts of it are in when done is closed.
@@ -217,9 +219,15 @@ func IsPostmaster(mailbox string) bool {
 func (s *session) weigh(t *transaction, c *Chain, stages ...[]Link) Verdict {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.weighFacts(t, &t.Facts, c, stages...)
+}
+
+// weighFacts is weigh of facts that may end before the last recipient of t.
+// Called with s.mu held.
+func (s *session) weighFacts(t *transaction, f *Facts, c *Chain, stages ...[]Link) Verdict {
 	postmaster := false
-	if n := len(t.Facts.Rcpts); n > 0 {
-		postmaster = IsPostmaster(t.Facts.Rcpts[n-1].To)
+	if n := len(f.Rcpts); n > 0 {
+		postmaster = IsPostmaster(f.Rcpts[n-1].To)
 	}
 	told := func(v Verdict) Verdict {
 		if !v.passes() && (postmaster || s.policy.Observe && v.Reason.Spared()) {
@@ -228,7 +236,7 @@ func (s *session) weigh(t *transaction, c *Chain, stages ...[]Link) Verdict {
 		}
 		return v
 	}
-	w := c.Weigh(&t.Facts, stages...)
+	w := c.Weigh(f, stages...)
 	for _, said := range w.Said {
 		t.note(said.Name, told(said.Verdict), said.Took)
 	}

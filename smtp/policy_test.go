@@ -17,6 +17,7 @@ type known struct {
 	helo   smtp.HELOName
 	sender smtp.SenderDomain
 	spf    string
+	said   smtp.Authentication
 }
 
 func (k *known) Peer(context.Context, netip.Addr) (*smtp.RDNS, []smtp.Listing) {
@@ -30,6 +31,8 @@ func (k *known) HELO(context.Context, netip.Addr, string) (smtp.HELOName, []smtp
 func (k *known) Sender(context.Context, netip.Addr, string, string) (smtp.SenderDomain, string, []smtp.Listing) {
 	return k.sender, k.spf, nil
 }
+
+func (k *known) Content(context.Context, smtp.Content) smtp.Authentication { return k.said }
 
 // policy sets one thing that the checks look at: profile, reject_score, set
 // (check:what), or a fact.
@@ -59,6 +62,11 @@ func (w *world) policy(key, value string) {
 		k.sender = smtp.SenderDomain(value)
 	case "spf":
 		k.spf = value
+	case "dkim":
+		k.said.DKIM = []smtp.Signature{{Domain: "client.example", Result: value}}
+	case "dmarc":
+		k.said.DMARC, k.said.DMARCPolicy, _ = strings.Cut(value, ":")
+		k.said.Author = "client.example"
 	case "list":
 		k.lists = []smtp.Listing{{Name: "zen", Answer: value, Text: "spam source"}}
 	}

@@ -129,7 +129,7 @@ func (p *player) configure(rest string) {
 		p.change = append(p.change, func(w *world) {
 			n, _ := strconv.Atoi(value)
 			switch key {
-			case "profile", "reject_score", "set", "rdns", "class", "helo_name", "sender", "spf", "list":
+			case "profile", "reject_score", "set", "rdns", "class", "helo_name", "sender", "spf", "dkim", "dmarc", "list":
 				w.policy(key, value)
 			case "observe":
 				w.opts.Policy.Observe = value == "true"

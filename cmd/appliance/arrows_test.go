@@ -51,6 +51,9 @@ var arrows = map[string]string{
 var owners = map[string]string{
 	"github.com/emersion/go-smtp":             "smtp",
 	"github.com/cilium/ebpf":                  "bpf firewall/xdp",
+	"github.com/emersion/go-msgauth/dkim":     "smtp/scout",
+	"github.com/emersion/go-msgauth/dmarc":    "smtp/scout",
+	"github.com/emersion/go-msgauth/authres":  "smtp",
 	"github.com/miekg/dns":                    "dns",
 	"blitiri.com.ar/go/spf":                   "smtp/scout",
 	"github.com/google/nftables":              "firewall/nft",

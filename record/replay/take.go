@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"cmp"
 	"hash/maphash"
 	"strconv"
 	"strings"
@@ -131,11 +132,32 @@ func (p *Player) judge(t *take, l *record.Line, f *smtp.Facts) {
 	}
 	f.Size = size
 	if t.taken > 0 {
-		t.message = refusal(p.o.Chain.Data, f)
+		t.message = cmp.Or(refusal(p.o.Chain.Data, f), p.judgeContent(f, rcpts))
 	}
 	if t.was == (Result{smtp.Rejected, reply.MessageRefused}) && l.BackendReply == "" && t.message != "" {
 		t.was.Reason = t.message // it was us who refused it, and for this
 	}
+}
+
+// judgeContent is why a message is refused for what it says, by the judges of
+// policy: the mildest word of those that its recipients are judged by.
+func (p *Player) judgeContent(f *smtp.Facts, rcpts []smtp.Recipient) (why reply.Reason) {
+	defer func() { f.Rcpts = rcpts }()
+	for i := range rcpts {
+		if rcpts[i].Reason != "" {
+			continue
+		}
+		f.Rcpts = rcpts[:i+1]
+		c := p.chain(rcpts[i].To)
+		now := weighed(c, f, c.Peer, c.HELO, c.Sender, c.Content)
+		switch {
+		case now == "":
+			return ""
+		case why == "" || refusedFor(now).Outcome == smtp.Deferred:
+			why = now
+		}
+	}
+	return why
 }
 
 // limit is the size that a message to these recipients may have.
@@ -234,9 +256,10 @@ func whyRefused(r *smtp.Recipient) reply.Reason {
 // those of none.
 func saidFor(r reply.Reply) reply.Reason {
 	for _, row := range words {
-		said := row.Reply
-		if said.Code == r.Code && said.Enhanced == r.Enhanced && strings.HasPrefix(r.Text, said.Text) {
-			return row.Reason
+		for _, said := range []reply.Reply{row.Reply, row.Reply.Later()} { // set to defer
+			if said.Code == r.Code && said.Enhanced == r.Enhanced && strings.HasPrefix(r.Text, said.Text) {
+				return row.Reason
+			}
 		}
 	}
 	return ""
@@ -327,6 +350,8 @@ func became(l *record.Line) Result {
 		return worst
 	case accepted == 0 && l.Reply != nil:
 		return bySaid(l.Reply.Code, "")
+	case accepted > 0 && l.Reply != nil && !l.Reply.Positive() && l.BackendReply == "" && saidFor(*l.Reply) != "":
+		return bySaid(l.Reply.Code, saidFor(*l.Reply))
 	case accepted > 0 && l.Reply != nil && !l.Reply.Positive():
 		return bySaid(l.Reply.Code, reply.MessageRefused)
 	case accepted > 0 && l.BackendReply != "":

@@ -66,8 +66,8 @@ func (r *Range) has(answer netip.Addr) bool {
 }
 
 // Chain returns the judges of this release in their order (R-CX-07): who
-// connects, what he calls himself, and, when the recipient is known to exist,
-// whom the mail is from.
+// connects, what he calls himself, when the recipient is known to exist whom
+// the mail is from, and when it is here what it says of that.
 func (p Policy) Chain() smtp.Chain {
 	c := Chain(p.MaxRecipients)
 	if c.RejectScore = p.RejectScore; c.RejectScore == 0 {
@@ -96,6 +96,10 @@ func (p Policy) Chain() smtp.Chain {
 		{Name: "sender_local", Judge: SenderLocal{p}},
 		{Name: "spf", Judge: SPF{p}},
 		{Name: "rhsbl", Judge: Lists{p, true}},
+	}
+	c.Content = []smtp.Link{
+		{Name: "dkim", Judge: DKIM{p}},
+		{Name: "dmarc", Judge: DMARC{p}},
 	}
 	return c
 }

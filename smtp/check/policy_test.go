@@ -82,6 +82,17 @@ func TestChecksOfPolicy(t *testing.T) {
 		{"SPF temperror", smtp.Facts{SPF: "temperror"}, reply.SPFTemperror, 0, 451},
 		{"SPF permerror", smtp.Facts{SPF: "permerror"}, reply.SPFPermerror, 0, 0},
 		{"SPF neutral", smtp.Facts{SPF: "neutral"}, "", 0, 0},
+		{"unsigned", authenticated("", ""), "", 0, 0},
+		{"DKIM fail", authenticated("", "", "fail", "permerror"), reply.DKIMFail, 0, 0},
+		{"DKIM one of two", authenticated("", "", "fail", "pass"), "", 0, 0},
+		{"DKIM may hold", authenticated("", "", "fail", "temperror"), "", 0, 0},
+		{"DMARC pass", authenticated("pass", "reject"), "", 0, 0},
+		{"DMARC reject", authenticated("fail", "reject"), reply.DMARCReject, 4, 550},
+		{"DMARC quarantine", authenticated("fail", "quarantine"), reply.DMARCQuarantine, 2, 0},
+		{"DMARC none", authenticated("fail", "none"), "", 0, 0},
+		{"DMARC temperror", authenticated("temperror", ""), reply.DMARCTemperror, 0, 451},
+		{"DMARC broken record", authenticated("permerror", ""), "", 0, 0},
+		{"no author", smtp.Facts{Authentication: smtp.Authentication{DMARC: "permerror"}}, reply.NoAuthor, 0, 550},
 	} {
 		c.facts.Peer, c.facts.Listener = peer, edge
 		strict := policy
@@ -103,10 +114,18 @@ func TestChecksOfPolicy(t *testing.T) {
 	}
 }
 
+func authenticated(dmarc, policy string, dkim ...string) smtp.Facts {
+	a := smtp.Authentication{Author: "client.example", DMARC: dmarc, DMARCPolicy: policy}
+	for _, r := range dkim {
+		a.DKIM = append(a.DKIM, smtp.Signature{Domain: "client.example", Result: r})
+	}
+	return smtp.Facts{Authentication: a}
+}
+
 // said is the one verdict that has something to say, which must have reason.
 func said(p Policy, f smtp.Facts, reason reply.Reason) (v smtp.Verdict) {
 	c := p.Chain()
-	for _, s := range c.Weigh(&f, c.Peer, c.HELO, c.Sender).Said {
+	for _, s := range c.Weigh(&f, c.Peer, c.HELO, c.Sender, c.Content).Said {
 		if s.Verdict.Reason == reason && s.Verdict.Reason != "" || reason == "" && s.Verdict.Reason != "" {
 			return s.Verdict
 		}

@@ -68,6 +68,15 @@ const (
 	SPFPermerror      Reason = "spf_permerror"
 )
 
+// Reasons that concern who a message says wrote it.
+const (
+	DKIMFail        Reason = "dkim_fail"
+	DMARCReject     Reason = "dmarc_reject"     // fails, and its domain wants such mail refused
+	DMARCQuarantine Reason = "dmarc_quarantine" // fails, and its domain wants such mail set aside
+	DMARCTemperror  Reason = "dmarc_temperror"
+	NoAuthor        Reason = "no_author" // not one From field with one domain
+)
+
 // Reasons that concern a command.
 const (
 	Syntax         Reason = "syntax"          // a line that is no command, or a wrong argument

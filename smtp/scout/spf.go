@@ -25,24 +25,30 @@ func (s *Scout) spf(ctx context.Context, peer netip.Addr, helo, from string) str
 	if !strings.Contains(domain, ".") || strings.HasPrefix(domain, "[") {
 		return string(spf.None) // section 4.3
 	}
-	r := &spfResolver{dns: s.dns}
+	r := &fullResolver{dns: s.dns}
 	result, _ := spf.CheckHostWithSender(net.IP(peer.Unmap().AsSlice()), helo, local+"@"+domain, spf.WithContext(ctx), spf.WithResolver(r))
-	if r.sick.Load() || context.Cause(ctx) == context.Canceled {
+	if r.unknown(ctx) {
 		return ""
 	}
 	return string(result)
 }
 
-// spfResolver is our resolver as the library wants it. The limits of section
-// 4.6.4, ten look-ups of which two may be void, are the library's.
-type spfResolver struct {
+// fullResolver is our resolver as libraries want it. The limits of section 4.6.4,
+// ten look-ups of which two may be void, are the library's.
+type fullResolver struct {
 	dns  *dns.Resolver
 	sick atomic.Bool
 }
 
-// fault is what the library tells answers apart by: a definite no, which counts
+// unknown says whether what came of it tells nothing: our resolver is sick, or
+// nobody waits any more.
+func (r *fullResolver) unknown(ctx context.Context) bool {
+	return r.sick.Load() || context.Cause(ctx) == context.Canceled
+}
+
+// fault is what libraries tell answers apart by: a definite no, which counts
 // as a void look-up, and a failure, which makes the result temperror.
-func (r *spfResolver) fault(name string, a dns.Answer) error {
+func (r *fullResolver) fault(name string, a dns.Answer) error {
 	switch {
 	case a.State == dns.Found:
 		return nil
@@ -54,12 +60,12 @@ func (r *spfResolver) fault(name string, a dns.Answer) error {
 	return &net.DNSError{Err: "look-up failed", Name: name, IsTemporary: true, IsTimeout: true}
 }
 
-func (r *spfResolver) LookupTXT(ctx context.Context, name string) ([]string, error) {
+func (r *fullResolver) LookupTXT(ctx context.Context, name string) ([]string, error) {
 	list, a := r.dns.Text(ctx, name, dns.Policy)
 	return list, r.fault(name, a)
 }
 
-func (r *spfResolver) LookupMX(ctx context.Context, name string) (list []*net.MX, err error) {
+func (r *fullResolver) LookupMX(ctx context.Context, name string) (list []*net.MX, err error) {
 	found, a := r.dns.Exchangers(ctx, name, dns.Policy)
 	for _, mx := range found {
 		list = append(list, &net.MX{Host: mx.Host + ".", Pref: mx.Pref})
@@ -67,7 +73,7 @@ func (r *spfResolver) LookupMX(ctx context.Context, name string) (list []*net.MX
 	return list, r.fault(name, a)
 }
 
-func (r *spfResolver) LookupIPAddr(ctx context.Context, host string) (list []net.IPAddr, err error) {
+func (r *fullResolver) LookupIPAddr(ctx context.Context, host string) (list []net.IPAddr, err error) {
 	addrs, a := r.dns.Addrs(ctx, host, dns.Policy)
 	for _, ip := range addrs {
 		list = append(list, net.IPAddr{IP: ip.AsSlice()})
@@ -75,7 +81,7 @@ func (r *spfResolver) LookupIPAddr(ctx context.Context, host string) (list []net
 	return list, r.fault(host, a)
 }
 
-func (r *spfResolver) LookupAddr(ctx context.Context, addr string) (names []string, err error) {
+func (r *fullResolver) LookupAddr(ctx context.Context, addr string) (names []string, err error) {
 	ip, err := netip.ParseAddr(addr)
 	if err != nil {
 		return nil, &net.DNSError{Err: err.Error(), Name: addr, IsNotFound: true}
