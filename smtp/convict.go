@@ -18,7 +18,7 @@ const offendWait = 50 * time.Millisecond
 func (s *session) source(t *transaction) Source {
 	return Source{
 		Addr: s.peer, Tier: s.given, ASN: s.asn, Ref: t.Facts.Ref, Session: s.id, HELO: s.helo,
-		Vouched: t.Facts.SPF == "pass" && t.Facts.RDNS != nil && t.Facts.RDNS.State == Confirmed,
+		Vouched: t.Facts.Vouched(), Nameless: t.Facts.Nameless(),
 	}
 }
 

@@ -29,6 +29,21 @@ const (
 	RDNSFailed RDNSState = "error" // of the zone's servers
 )
 
+// Vouched says that SPF passes for a host whose name is confirmed.
+func (f *Facts) Vouched() bool {
+	return f.SPF == "pass" && f.RDNS != nil && f.RDNS.State == Confirmed
+}
+
+// Nameless says that reverse DNS has no name of a mail server for the peer.
+func (f *Facts) Nameless() bool {
+	switch r := f.RDNS; {
+	case r == nil || r.State == RDNSFailed:
+		return false
+	default:
+		return r.State != Confirmed || r.Class == "generic" || r.Class == "dynamic"
+	}
+}
+
 // Listing is one answer of a DNS list.
 type Listing struct {
 	Name   string // of the list, as the operator calls it

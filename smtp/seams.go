@@ -139,6 +139,9 @@ type Source struct {
 	// Vouched says that SPF passes for a host whose name is confirmed: then
 	// somebody else may have signed a spamtrap up to its list.
 	Vouched bool
+	// Nameless says that reverse DNS has no name of a mail server for it: none,
+	// one that leads elsewhere, or one that is made of its address.
+	Nameless bool
 }
 
 // Conviction says that a source earned a ban, and by what.

@@ -38,6 +38,9 @@ func attackName(a harvest.Alarm) string {
 func attackText(a harvest.Alarm) string {
 	switch a.Name {
 	case "under_attack":
+		if a.Domain == "" {
+			a.Domain = "every domain"
+		}
 		return fmt.Sprintf("%s is being guessed at: %s; strangers hear 451 for now, see weir top", a.Domain, a.Detail)
 	case "directory_broken":
 		return fmt.Sprintf("the directory of %s is broken: %s; nobody is convicted and unknown recipients hear 451 until it takes one again, see to the server behind", a.Domain, a.Detail)

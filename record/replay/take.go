@@ -2,10 +2,11 @@ package replay
 
 import (
 	"cmp"
-	"hash/maphash"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/dchest/siphash"
 
 	"mailweir/record"
 	"mailweir/ref"
@@ -55,7 +56,7 @@ func (p *Player) take(l *record.Line) *take {
 		name: l.Ref, time: l.Time.Time.UTC(), null: f.MailFrom != nil && *f.MailFrom == "",
 		source: smtp.Source{
 			Addr: l.Peer.Unmap(), ASN: l.ASN, HELO: l.HELO, Ref: identity(l.Ref), Session: identity(l.Session),
-			Vouched: vouched(l),
+			Vouched: f.Vouched(), Nameless: f.Nameless(),
 		},
 	}
 	if l.Ms != nil {
@@ -91,13 +92,6 @@ func listed(l *record.Line) (score float64) {
 	return score
 }
 
-// vouched says whether SPF passes for a host whose name is confirmed.
-func vouched(l *record.Line) bool {
-	return l.SPF == "pass" && l.RDNS != nil && l.RDNS.State == "confirmed"
-}
-
-var seed = maphash.MakeSeed()
-
 // identity makes a number of a ref of whatever maker.
 func identity(s string) ref.Ref {
 	if s == "" {
@@ -106,7 +100,7 @@ func identity(s string) ref.Ref {
 	if r, err := ref.Parse(s); err == nil {
 		return r
 	}
-	return ref.Ref(maphash.String(seed, s) | 1)
+	return ref.Ref(siphash.Hash(0, 0, []byte(s)) | 1)
 }
 
 // judge has the judges say what they say of the facts.

@@ -17,12 +17,18 @@ const (
 	calmFor = 10 * time.Minute
 
 	// Slow botnets stay below that rate for days. They show by the hour: more
-	// than slowRate unknown recipients, attackTimes the average, and as many as
-	// others that exist, or an average that was measured for a day.
+	// than slowRate unknown recipients, and attackTimes the average.
 	slowRate = 120
 
-	// averageOver is the time constant of the average, in minutes.
+	// typos is up to which part of those that exist unknown recipients are
+	// slips of busy people, however many: that is no attack.
+	typos = 0.2
+
+	// averageOver is the time constant of the average, in minutes; attackOver
+	// that in an attack, or it would soon become the measure of itself, and noise
+	// that never ends be an attack for ever.
 	averageOver = 24 * 60
+	attackOver  = 10 * averageOver
 
 	// newFor is how long a stranger has to be known for while a domain is
 	// under attack: a mail server comes again, a bot does not (RFC 5321
@@ -50,8 +56,8 @@ type domain struct {
 	name    string
 	minute  flow    // unknown recipients of strangers
 	hour    flow    // the same
-	taking  flow    // recipients that exist, of everybody, by the hour
-	began   instant // when the average did
+	served  flow    // recipients that exist, of everybody, by the minute
+	taking  flow    // the same by the hour
 	average float64 // a minute
 	hot     instant // when the rate was last that of an attack
 	attack  bool
@@ -81,9 +87,20 @@ func (w *engine) domain(name string) *domain {
 	return d
 }
 
+// everywhere stands for all domains together, but for those under attack
+// themselves: a botnet that spreads over hundreds of them is one, too.
+const everywhere = ""
+
 // guessed enters an unknown recipient of a stranger, and raises the alarm when
-// the domain is under attack by it.
+// the domain, or all of them, are under attack by it.
 func (w *engine) guessed(now instant, d *domain) {
+	w.guessedAt(now, d)
+	if !d.attack {
+		w.guessedAt(now, w.all)
+	}
+}
+
+func (w *engine) guessedAt(now instant, d *domain) {
 	d.turn(now)
 	d.minute.Now++
 	d.hour.Now++
@@ -92,33 +109,39 @@ func (w *engine) guessed(now instant, d *domain) {
 	}
 	if !d.attack && d.over(now, 1) {
 		d.attack, d.hot = true, now
-		w.alarm(now, "under_attack", d.name, fmt.Sprintf("%.0f unknown recipients a minute and %.0f an hour by strangers, %.1f a minute on average",
-			d.minute.rate(now, aMinute), d.hour.rate(now, anHour), d.average))
+		w.alarm(now, "under_attack", d.name, fmt.Sprintf("%.0f unknown recipients a minute and %.0f an hour by strangers, %.1f a minute on average%s",
+			d.minute.rate(now, aMinute), d.hour.rate(now, anHour), d.average, d.where()))
 	}
 }
 
 // over says whether strangers name more unknown recipients than part of what is
 // an attack.
 func (d *domain) over(now instant, part float64) bool {
-	if d.minute.rate(now, aMinute) > part*max(attackRate, attackTimes*d.average) {
-		return true
+	inMinute, inHour := d.minute.rate(now, aMinute), d.hour.rate(now, anHour)
+	return inMinute > part*max(attackRate, attackTimes*d.average) && inMinute >= typos*d.served.rate(now, aMinute) ||
+		inHour > part*max(slowRate, 60*attackTimes*d.average) && inHour >= typos*d.taking.rate(now, anHour)
+}
+
+// where is what is said of a domain beside its name.
+func (d *domain) where() string {
+	if d.name == everywhere {
+		return ", in all domains together"
 	}
-	wrong := d.hour.rate(now, anHour)
-	measured := since(now, d.began) >= day
-	return wrong > part*max(slowRate, 60*attackTimes*d.average) && (measured || wrong >= d.taking.rate(now, anHour))
+	return ""
 }
 
 // good enters a recipient that exists.
 func (d *domain) good(now instant) {
-	d.taking.turn(now, anHour)
+	d.turn(now)
+	d.served.Now++
 	d.taking.Now++
 }
 
-// turn ends the minutes and hours that are over. The average stands still in an
-// attack, or the attack would become the measure of itself.
+// turn ends the minutes and hours that are over.
 func (d *domain) turn(now instant) {
-	if d.began == 0 {
-		d.began = now
+	over := float64(averageOver)
+	if d.attack {
+		over = attackOver
 	}
 	gone := d.minute.turn(now, aMinute)
 	for i := range min(gone, 10*averageOver) { // away for longer: the rest makes no difference
@@ -126,11 +149,10 @@ func (d *domain) turn(now instant) {
 		if i == 0 {
 			named = d.minute.ended
 		}
-		if !d.attack {
-			d.average += (float64(named) - d.average) / averageOver
-		}
+		d.average += (float64(named) - d.average) / over
 	}
 	d.hour.turn(now, anHour)
+	d.served.turn(now, aMinute)
 	d.taking.turn(now, anHour)
 }
 

@@ -4,7 +4,7 @@ import "testing"
 
 // What a domain was used to counts nothing after weeks of silence.
 func TestAverageFadesInSilence(t *testing.T) {
-	d := &domain{name: "example.com", began: 1, average: 100}
+	d := &domain{name: "example.com", average: 100}
 	d.minute.Begun = 1
 	d.turn(1 + 20*aDay)
 	if d.average > 0.1 {

@@ -27,12 +27,13 @@ type engine struct {
 	crowds   *recent[key, *network]
 	shared   *recent[uint64, *namers]
 	domains  *recent[string, *domain]
+	all      *domain               // everywhere
 	friendly *recent[key, instant] // networks, and when mail from within was last accepted
 	guests   *recent[key, []guest] // the same of the hosts of a /64
 }
 
 func newEngine(rules Rules, o Options) *engine {
-	return &engine{
+	w := &engine{
 		rules: rules, opts: o,
 		sources:  newTable(o.MaxSources, o.Key),
 		valid:    newRecent[uint64, instant](o.MaxValid),
@@ -44,6 +45,8 @@ func newEngine(rules Rules, o Options) *engine {
 		friendly: newRecent[key, instant](maxNetworks),
 		guests:   newRecent[key, []guest](maxNetworks),
 	}
+	w.all = w.domain(everywhere)
+	return w
 }
 
 func (w *engine) hash(s string) uint64 {
@@ -118,7 +121,7 @@ func (w *engine) recipient(t time.Time, src smtp.Source, r smtp.Recipient, null 
 // lenience is how the source of e is looked at.
 func (w *engine) lenience(e *event) lenience {
 	p := &e.source.past
-	l := lenience{tier: p.tier(e.now, e.src.Tier), proven: p.days > 1, halved: e.domain.attacked(e.now)}
+	l := lenience{tier: p.tier(e.now, e.src.Tier), proven: p.days > 1, halved: e.domain.attacked(e.now) || w.all.attacked(e.now)}
 	l.halved = l.halved || l.stranger() && (w.inHotCrowd(e.now, &e.src) || w.nearGuessers(e.now, e.source))
 	return l
 }
@@ -194,8 +197,11 @@ func (w *engine) validRecipient(e *event, k kind) smtp.Advice {
 	s := e.source
 	s.see(e.now, e.person, k)
 	s.past.recipient(true)
-	w.visit(e.now, e.src).names(e.person, k)
+	v := w.visit(e.now, e.src)
+	v.names(e.person, k)
+	v.domain = e.domain
 	e.domain.good(e.now)
+	w.all.good(e.now)
 	if e.lenient.stranger() {
 		w.tellNetworks(e.now, s, e.person, k)
 		w.tellCrowds(e, k)
@@ -222,7 +228,7 @@ func (w *engine) unknownRecipient(e *event, k kind) smtp.Advice {
 	}
 	v := w.visit(e.now, e.src)
 	e.visit = v
-	if k == unknownNull && !e.rcpt.Trap && w.inWave(e) {
+	if k == unknownNull && !e.rcpt.Trap && w.inWave(e) && !e.src.Nameless {
 		return smtp.Advice{} // one of many bounces of mail that somebody forged
 	}
 	fresh := e.source.see(e.now, e.hash, k)
@@ -269,8 +275,8 @@ func (w *engine) judge(e *event, k kind) (smtp.Conviction, bool) {
 		w.tellNetworks(e.now, e.source, e.hash, k)
 		w.tellCrowds(e, k)
 		w.guessed(e.now, e.domain)
-		e.lenient.halved = e.lenient.halved || e.domain.attack
-		if local, _, _ := strings.Cut(e.to, "@"); !roles[local] {
+		e.lenient.halved = e.lenient.halved || e.domain.attack || w.all.attack
+		if local, _, _ := strings.Cut(e.to, "@"); !roles[local] && !e.src.Vouched {
 			w.shares(e.now, e.source, w.hash(local))
 		}
 	}
@@ -409,7 +415,7 @@ func (w *engine) finished(t time.Time, src smtp.Source, o smtp.Outcome, why repl
 		w.sources.move(s, friends)
 		w.befriend(s)
 		w.welcome(now, src.Addr)
-		w.delivered(now, src)
+		w.delivered(now, src, o)
 	case o == smtp.Rejected && persistent(why) && w.rules.SessionsPerHour > 0:
 		v := w.visit(now, src)
 		if v.refused {
@@ -428,8 +434,14 @@ func (w *engine) finished(t time.Time, src smtp.Source, o smtp.Outcome, why repl
 
 // delivered remembers the recipients of an accepted message that nobody could
 // say anything of before: should the directory deny one later, it was there.
-func (w *engine) delivered(now instant, src smtp.Source) {
+// And a backend that took the message knows its recipients: it works, though
+// nobody had asked it about them.
+func (w *engine) delivered(now instant, src smtp.Source, o smtp.Outcome) {
 	v := w.visit(now, src)
+	if v.domain != nil && o == smtp.Accepted {
+		v.domain.takes(now)
+	}
+	v.domain = nil
 	for _, h := range v.taken {
 		w.valid.put(h, now)
 	}

@@ -14,14 +14,14 @@ import (
 //
 // But anybody can name us as the MX of his domain, and then have honest hosts
 // write to it: they bounce what he sends, or confirm what he signs up to. So a
-// bounce is no offence, and all names of one organisation are one domain, for
-// those below it cost nothing.
+// bounce is no offence, all names of one organisation are one domain, for those
+// below it cost nothing, and who is vouched for needs as many as a known sender.
 func (w *engine) foreign(e *event) (smtp.Conviction, bool) {
 	if e.null || w.rules.ForeignPerHour <= 0 {
 		return smtp.Conviction{}, false
 	}
 	n := w.rules.ForeignPerHour
-	if !e.lenient.stranger() {
+	if !e.lenient.stranger() || e.src.Vouched {
 		n *= 4
 	}
 	o := w.offend(e.source)

@@ -120,23 +120,22 @@ type lenience struct {
 func (l lenience) stranger() bool { return l.tier == smtp.New || l.tier == smtp.Suspect }
 
 // limits returns the rules for a source, the shortest window first. Known
-// sources need four times as many at 95 %, trusted ones four times as many,
-// suspects half (ten an hour), and strangers half of theirs while the domain is
-// under attack. The absolute number is raised only for who was good before
+// sources need a hundred, in an hour or a day, at 95 %, trusted ones four times
+// as many as new ones, suspects half (ten an hour), and strangers half of theirs
+// while the domain is under attack. The absolute number is raised only for who was good before
 // today: good mail that is sent along with the guesses buys nothing.
 func (r Rules) limits(l lenience) [4]limit {
-	inHour, inDay, floor := 1.0, 1.0, 0.0
+	inHour, inDay, absolute, floor := 1.0, 1.0, 1.0, 0.0
 	switch l.tier {
 	case smtp.Trusted:
-		inHour, inDay = 4, 4
+		inHour, inDay, absolute = 4, 4, 4
 	case smtp.Known:
-		inHour, inDay, floor = 4, 4, longShare
+		inHour, inDay, floor = 4, 2, longShare
+		if l.proven {
+			absolute = 4
+		}
 	case smtp.Suspect:
-		inHour, inDay = 0.4, 0.5
-	}
-	absolute := inDay
-	if l.tier == smtp.Known && !l.proven {
-		absolute = 1
+		inHour, inDay, absolute = 0.4, 0.5, 0.5
 	}
 	if l.halved && l.stranger() {
 		inHour, inDay = inHour/2, inDay/2

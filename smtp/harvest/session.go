@@ -31,6 +31,7 @@ type visit struct {
 	all     int      // and how many there were
 	unknown int
 	last    instant
+	domain  *domain  // of the last recipient that exists, of the message under way
 	taken   []uint64 // recipients of the message under way whom nobody could say anything of
 	struck  bool     // was closed, and counts as one strike however long it goes on
 	refused bool     // counts as one refused session

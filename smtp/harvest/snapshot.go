@@ -19,7 +19,7 @@ import (
 //	magic version | (kind length bytes)… | end | CRC-32C
 const (
 	snapshotMagic   = "weir-harvest\n"
-	snapshotVersion = 2
+	snapshotVersion = 3
 )
 
 // Kinds of entries.
@@ -51,7 +51,7 @@ type savedSource struct {
 }
 
 type savedDomain struct {
-	Hot, Taken, Began    instant
+	Hot, Taken           instant
 	Minute, Hour, Taking savedFlow
 	Average              float64
 	Attack, Broken       bool
@@ -121,7 +121,7 @@ func (w *Watch) saveOthers() (b []byte) {
 	})
 	w.e.domains.each(func(name string, d *domain) {
 		e := appendFixed(nil, savedDomain{
-			d.hot, d.taken, d.began, d.minute.saved(), d.hour.saved(), d.taking.saved(), d.average, d.attack, d.broken,
+			d.hot, d.taken, d.minute.saved(), d.hour.saved(), d.taking.saved(), d.average, d.attack, d.broken,
 		})
 		b = appendEntry(b, entryDomain, append(e, name...))
 	})
@@ -258,6 +258,7 @@ func (w *engine) load(b []byte) error {
 			return err
 		}
 	}
+	w.all = w.domain(everywhere)
 	slices.SortStableFunc(sources, func(a, b *source) int { return int(a.last) - int(b.last) })
 	for _, s := range sources {
 		w.sources.put(s)
@@ -320,7 +321,7 @@ func (w *engine) loadDomain(b []byte) error {
 		return err
 	}
 	w.domains.put(string(name), &domain{
-		name: string(name), hot: f.Hot, taken: f.Taken, began: f.Began,
+		name: string(name), hot: f.Hot, taken: f.Taken,
 		minute: f.Minute.flow(), hour: f.Hour.flow(), taking: f.Taking.flow(),
 		average: f.Average, attack: f.Attack, broken: f.Broken,
 	})

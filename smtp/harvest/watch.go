@@ -20,7 +20,7 @@
 //	network  ─► a /24, /56 or /48 whose addresses guess in turn is one guesser
 //	crowd    ─► an ASN, or a name in HELO, whose addresses guess: its strangers need half as much
 //	botnet   ─► sources that name the same unknown local parts within ten minutes
-//	domain   ─► under attack: strangers are told nothing, and need half as much
+//	domain   ─► under attack, by itself or with all others: strangers are told nothing, and need half as much
 //
 // A source that is found out while it is away is convicted when it comes.
 //

@@ -84,10 +84,11 @@ func TestThresholdsByTier(t *testing.T) {
 }
 
 func TestSlowGuesserIsConvictedByTheDay(t *testing.T) {
-	s := newScene(t, smtp.New)
-	at, c := s.guesses("g", 100, 5*time.Minute) // 12 an hour
-	if at != 50 || c.Evidence.Rule != RuleDay {
-		t.Errorf("convicted at guess %d by %q, want 50 by %q", at, c.Evidence.Rule, RuleDay)
+	for tier, want := range map[smtp.Tier]int{smtp.Suspect: 25, smtp.New: 50, smtp.Known: 100, smtp.Trusted: 200} {
+		at, c := newScene(t, tier).guesses("g", 250, 7*time.Minute) // 8 an hour, 205 a day
+		if at != want || c.Evidence.Rule != RuleDay {
+			t.Errorf("%s: convicted at guess %d by %q, want %d by %q", tier, at, c.Evidence.Rule, want, RuleDay)
+		}
 	}
 }
 
