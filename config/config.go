@@ -39,7 +39,8 @@ type Config struct {
 	Geo      Geo
 	Harvest  Harvest
 	Checks   Checks
-	DNSBLs   []DNSBL   // in order of the file
+	DNSBLs   []DNSBL // in order of the file
+	Greylist Greylist
 	Backends []Backend // in order of the file
 	Domains  []Domain
 	Records  Records
@@ -135,6 +136,14 @@ type DNSBL struct {
 	Reply  string
 }
 
+// Greylist is who has to come back. Of a domain, what is zero is as everywhere.
+type Greylist struct {
+	Mode   string // "off", "suspicious" or "all"
+	Delay  time.Duration
+	Window time.Duration
+	Pass   time.Duration
+}
+
 // Harvest is the detection of who guesses addresses.
 type Harvest struct {
 	Enabled        bool
@@ -165,6 +174,7 @@ type Domain struct {
 	MaxMessageSize Size // 0: that of [smtp]
 	Checks         Checks
 	Geo            Where
+	Greylist       Greylist
 }
 
 // Recipients says how it is known which recipients of a domain exist.
@@ -222,8 +232,9 @@ func Default() Config {
 			Enabled: true, UnknownPerHour: 25, SharePerHour: 0.8, UnknownPerDay: 50, SharePerDay: 0.9, AbsolutePerDay: 300,
 			TrapHits: 1, Complaints: 3,
 		},
-		Checks:  Checks{Profile: "balanced", RejectScore: 8},
-		Records: Records{Keep: 30 * day, MaxSize: 4 * GiB},
+		Checks:   Checks{Profile: "balanced", RejectScore: 8},
+		Greylist: Greylist{Mode: "suspicious", Delay: 10 * time.Minute, Window: 48 * time.Hour, Pass: 36 * day},
+		Records:  Records{Keep: 30 * day, MaxSize: 4 * GiB},
 	}
 }
 

@@ -153,6 +153,16 @@ var schema = []section{
 		{name: "reply", place: func(c *Config, n string) any { return &c.dnsbl(n).Reply },
 			doc: "The words of the refusal, in place of ours, with %ip, %list, %code and %url."},
 	}},
+	{path: "greylist", doc: "The first mail of a stranger is put off with 451: a mail server comes again by itself, most of what sends spam does not.", keys: []key{
+		{name: "mode", place: func(c *Config, _ string) any { return &c.Greylist.Mode }, within: greylistMode,
+			doc: "`suspicious`: strangers that some check scored, and suspects; never a host whose SPF passes and whose name is its own. `all`: every stranger. `off`: nobody. Known and trusted sources, postmaster and the null sender never wait."},
+		{name: "delay", place: func(c *Config, _ string) any { return &c.Greylist.Delay }, within: greylistDelay,
+			doc: "How long after its first contact a sender passes. The reply says what is left, and an early retry does not begin the wait anew."},
+		{name: "window", place: func(c *Config, _ string) any { return &c.Greylist.Window }, within: greylistWindow,
+			doc: "Who has not come again after this time begins anew."},
+		{name: "pass", place: func(c *Config, _ string) any { return &c.Greylist.Pass }, within: greylistPass,
+			doc: "How long who passed is remembered after its last mail."},
+	}},
 	{path: "backend", named: true, doc: "A mail server that is protected, under a name of your own.", keys: []key{
 		{name: "url", must: true, place: func(c *Config, n string) any { return &c.backend(n).URL }, within: notEmpty,
 			doc: "`smtp://host:25`, `smtps://host:465`, `lmtp://host:24`, `lmtp+unix:///path`, or `maildir:/path` for trying it out."},
@@ -176,6 +186,14 @@ var schema = []section{
 			doc: "In place of geo.reject."},
 		{name: "geo.score", table: true, element: place, place: func(c *Config, n string) any { return &c.domain(n).Geo.Score },
 			doc: "In place of geo.score."},
+		{name: "greylist.mode", place: func(c *Config, n string) any { return &c.domain(n).Greylist.Mode }, within: greylistMode,
+			doc: "In place of greylist.mode."},
+		{name: "greylist.delay", place: func(c *Config, n string) any { return &c.domain(n).Greylist.Delay }, within: greylistDelay,
+			doc: "In place of greylist.delay."},
+		{name: "greylist.window", place: func(c *Config, n string) any { return &c.domain(n).Greylist.Window }, within: greylistWindow,
+			doc: "In place of greylist.window."},
+		{name: "greylist.pass", place: func(c *Config, n string) any { return &c.domain(n).Greylist.Pass }, within: greylistPass,
+			doc: "In place of greylist.pass."},
 	}},
 	{path: "records", doc: "What is kept of each transaction, for `weir records` and `weir why`.", keys: []key{
 		{name: "keep", place: func(c *Config, _ string) any { return &c.Records.Keep }, within: between(time.Hour, 3650*day),
@@ -200,13 +218,20 @@ var later = []struct{ path, with string }{
 	{"smtp.proxy_protocol", "balancers that speak PROXY"},
 	{"smtp.relay_networks", "relaying outwards"},
 	{"firewall.explain_per_hour", "the explaining of bans to the banned"},
-	{"greylist", "the greylist"},
 	{"domain.*.contacts", "the pages for refused senders"},
-	{"domain.*.greylist", "the greylist"},
 	{"metrics", "metrics"},
 	{"web", "the pages for refused senders"},
 	{"system", "the appliance image"},
 }
+
+// The bounds of the greylist: a delay that senders put up with, a window that
+// holds their slowest schedules, and a memory longer than a monthly newsletter.
+var (
+	greylistMode   = oneOf("off", "suspicious", "all")
+	greylistDelay  = between(time.Minute, time.Hour)
+	greylistWindow = between(2*time.Hour, 14*day)
+	greylistPass   = between(day, 366*day)
+)
 
 // facilities are the names of RFC 5424 section 6.2.1.
 var facilities = []string{

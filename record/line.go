@@ -13,6 +13,7 @@ import (
 
 	"mailweir/ref"
 	"mailweir/smtp"
+	"mailweir/smtp/greylist"
 	"mailweir/smtp/reply"
 )
 
@@ -51,6 +52,7 @@ type Line struct {
 	Limit        int64             `json:"limit,omitempty"`    // bytes that policy and routes allowed
 	SenderDomain smtp.SenderDomain `json:"sender_domain,omitempty"`
 	SPF          string            `json:"spf,omitempty"`
+	SPFWide      bool              `json:"spf_wide,omitempty"`     // it passes for a neighbour too, and vouches for nobody
 	DKIM         []string          `json:"dkim,omitempty"`         // results, a signature each
 	DKIMDomain   []string          `json:"dkim_domain,omitempty"`  // the same signatures' domains
 	Author       string            `json:"author,omitempty"`       // domain of the From field
@@ -100,8 +102,16 @@ type Rcpt struct {
 	Oracle smtp.OracleState `json:"oracle,omitempty"`
 	Age    smtp.Age         `json:"age,omitempty"`
 	Trap   bool             `json:"trap"`
+	Grey   *Grey            `json:"greylist,omitempty"`
 	Reply  *reply.Reply     `json:"reply,omitempty"` // as written to the wire; nil: none was
 	Reason reply.Reason     `json:"reason"`
+}
+
+// Grey is what the greylist said of a recipient.
+type Grey struct {
+	State greylist.State `json:"state"`
+	Since Time           `json:"since,omitzero"` // the first contact
+	Left  int64          `json:"left"`           // ms until a retry passes
 }
 
 // Time is a moment as records write it: RFC 3339, UTC, milliseconds.
@@ -134,7 +144,7 @@ func NewLine(t *smtp.Transaction, node string) Line {
 		Peer: f.Peer.Unmap(), Listener: f.Listener, Country: f.Country, ASN: f.ASN, Tier: f.Tier,
 		RDNS: newRDNS(f.RDNS), HELO: f.HELO, HELOName: f.HELOName, TLS: f.TLS, Slips: f.Slips, Lists: newLists(f.Lists),
 		MailFrom: f.MailFrom, MailForm: f.MailForm, Declared: f.Declared, Limit: f.Limit,
-		SenderDomain: f.Sender, SPF: f.SPF, Rcpts: newRcpts(f.Rcpts),
+		SenderDomain: f.Sender, SPF: f.SPF, SPFWide: f.SPFWide, Rcpts: newRcpts(f.Rcpts), Greylist: string(greyed(f.Rcpts)),
 		Size: f.Size, Hops: f.Hops, MessageID: f.MessageID, Backend: f.Backend, BackendReply: f.BackendReply,
 		Checks: t.Checks, Score: new(t.Score), Outcome: t.Outcome, Reason: new(t.Reason),
 		Reply: written(t.Reply),
@@ -186,10 +196,32 @@ func newRcpts(from []smtp.Recipient) []Rcpt {
 		r := &from[i]
 		to = append(to, Rcpt{
 			T: r.At.Milliseconds(), To: r.To, Form: r.Form, Route: r.Route, Oracle: r.Oracle, Age: r.Age,
-			Trap: r.Trap, Reply: written(r.Reply), Reason: r.Reason,
+			Trap: r.Trap, Grey: newGrey(r.Grey), Reply: written(r.Reply), Reason: r.Reason,
 		})
 	}
 	return to
+}
+
+func newGrey(g *smtp.Grey) *Grey {
+	if g == nil {
+		return nil
+	}
+	return &Grey{g.State, Time{g.Since}, g.Left.Milliseconds()}
+}
+
+// greyed is what the greylist said of the transaction: that somebody has to come
+// back, if it said so of any recipient; "" where it was not asked.
+func greyed(rcpts []smtp.Recipient) (state greylist.State) {
+	for i := range rcpts {
+		switch g := rcpts[i].Grey; {
+		case g == nil:
+		case g.State == greylist.First || g.State == greylist.Early:
+			return g.State
+		case state == "":
+			state = g.State
+		}
+	}
+	return state
 }
 
 // written is nil for a reply that was none.
@@ -209,7 +241,7 @@ func (l *Line) Transaction() smtp.Transaction {
 			Ref: lenientRef(l.Ref), Session: lenientRef(l.Session), Time: l.Time.Time,
 			Peer: l.Peer, Listener: l.Listener, Country: l.Country, ASN: l.ASN, Tier: l.Tier,
 			RDNS: l.RDNS.fact(), HELO: l.HELO, HELOName: l.HELOName, TLS: l.TLS, Slips: l.Slips, Policy: l.Policy,
-			Sender: l.SenderDomain, SPF: l.SPF, Authentication: l.authentication(),
+			Sender: l.SenderDomain, SPF: l.SPF, SPFWide: l.SPFWide, Authentication: l.authentication(),
 			MailFrom: l.MailFrom, MailForm: l.MailForm, Declared: l.Declared, Limit: l.Limit,
 			Size: l.Size, Hops: l.Hops, MessageID: l.MessageID, Backend: l.Backend, BackendReply: l.BackendReply,
 		},
@@ -219,7 +251,11 @@ func (l *Line) Transaction() smtp.Transaction {
 		t.Facts.Lists = append(t.Facts.Lists, smtp.Listing(b))
 	}
 	for i := range l.Rcpts {
-		t.Facts.Rcpts = append(t.Facts.Rcpts, l.Rcpts[i].recipient())
+		r := l.Rcpts[i].recipient()
+		if r.Grey == nil && l.Greylist != "" && greyedNone(l.Rcpts) { // told of the transaction only
+			r.Grey = &smtp.Grey{State: greylist.State(l.Greylist)}
+		}
+		t.Facts.Rcpts = append(t.Facts.Rcpts, r)
 	}
 	if l.Ms != nil {
 		t.Took = time.Duration(*l.Ms) * time.Millisecond
@@ -236,6 +272,10 @@ func (l *Line) Transaction() smtp.Transaction {
 	return t
 }
 
+func greyedNone(rcpts []Rcpt) bool {
+	return !slices.ContainsFunc(rcpts, func(r Rcpt) bool { return r.Grey != nil })
+}
+
 func (r *Rcpt) recipient() smtp.Recipient {
 	to := smtp.Recipient{
 		At: time.Duration(r.T) * time.Millisecond, To: r.To, Form: r.Form, Route: r.Route,
@@ -243,6 +283,9 @@ func (r *Rcpt) recipient() smtp.Recipient {
 	}
 	if r.Reply != nil {
 		to.Reply = *r.Reply
+	}
+	if g := r.Grey; g != nil {
+		to.Grey = &smtp.Grey{State: g.State, Since: g.Since.Time, Left: time.Duration(g.Left) * time.Millisecond}
 	}
 	return to
 }

@@ -50,7 +50,7 @@ func fullTransaction() smtp.Transaction {
 			Country: "NL", ASN: 64500, Tier: smtp.New, HELO: "mail.sender.example", HELOName: smtp.HELOPeer, TLS: "TLS1.3",
 			RDNS:   &smtp.RDNS{Name: "mail.sender.example", State: smtp.Confirmed, Class: "custom", Pattern: "role:mail"},
 			Lists:  []smtp.Listing{{Name: "zen", About: "sender.example", Answer: "127.0.0.2", Score: 8, Text: "listed"}},
-			Sender: smtp.SenderOK, SPF: "pass",
+			Sender: smtp.SenderOK, SPF: "pass", SPFWide: true,
 			Slips: []string{"early_talk"}, MailFrom: &from, MailForm: smtp.BadSyntax, Declared: 5000, Limit: 1 << 20,
 			Rcpts: []smtp.Recipient{
 				{At: 310 * time.Millisecond, To: "u1@example.com", Route: "office", Oracle: smtp.Valid, Age: smtp.Live, Reply: reply.Reply{Code: 250, Enhanced: reply.Enhanced{2, 1, 5}, Text: "ok"}},

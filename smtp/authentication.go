@@ -73,7 +73,7 @@ func (s *session) weighMessage(t *transaction) Verdict {
 		f := t.Facts
 		f.Rcpts = f.Rcpts[:i+1]
 		c := s.policy.chainFor(f.Rcpts[i].domain())
-		if v := s.weighFacts(t, &f, c, c.Peer, c.HELO, c.Sender, c.Content); mildest == nil || v.milder(*mildest) {
+		if v := s.weighFacts(t, &f, c, c.Peer, c.HELO, c.Sender, c.Content).Verdict; mildest == nil || v.milder(*mildest) {
 			mildest = &v
 		}
 	}

@@ -27,6 +27,8 @@ type Chain struct {
 	Data    []Link // the message was received whole
 	Content []Link // what it says of who wrote it; after that
 
+	Greylist Greylister // asked last, of mail that all others would take; nil: nobody is
+
 	RejectScore float64 // of the judges of policy together; 0: no sum refuses
 }
 

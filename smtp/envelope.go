@@ -107,7 +107,7 @@ func (s *session) rcpt(to string) reply.Reply {
 		c := s.policy.chainFor(box.Domain)
 		s.scouted(t, s.peerScout, s.heloScout)
 		s.suspect()
-		if v := s.weigh(t, c, c.Peer, c.HELO); !v.passes() {
+		if v := s.weigh(t, c, c.Peer, c.HELO).Verdict; !v.passes() {
 			s.recall(t, i, route, box)
 			return v // the same, whether the recipient exists or not
 		}
@@ -116,7 +116,11 @@ func (s *session) rcpt(to string) reply.Reply {
 			return v
 		}
 		s.scouted(t, t.scout)
-		return s.weigh(t, c, c.Peer, c.HELO, c.Sender)
+		w := s.weigh(t, c, c.Peer, c.HELO, c.Sender)
+		if !w.Verdict.passes() {
+			return w.Verdict
+		}
+		return s.meet(t, i, c, w.Score)
 	})
 	v = s.watch(t, i, v)
 	s.mu.Lock()

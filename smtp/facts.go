@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"mailweir/ref"
+	"mailweir/smtp/greylist"
 	"mailweir/smtp/reply"
 )
 
@@ -40,6 +41,7 @@ type Facts struct {
 	Limit    int64   // bytes that policy and the recipients' routes allow
 	Sender   SenderDomain
 	SPF      string // result as in RFC 7208 section 2.6; "": not gathered
+	SPFWide  bool   // SPF passes for the neighbour of Peer's /16 (IPv6: /32) too, and so vouches for nobody
 	Authentication
 	Rcpts     []Recipient
 	Size      int64 // bytes of the message as received
@@ -59,6 +61,7 @@ type Recipient struct {
 	Oracle OracleState   // "" when not asked
 	Age    Age           // how fresh the oracle's answer was
 	Trap   bool
+	Grey   *Grey       // what the greylist said; nil: it was not asked
 	Reply  reply.Reply // as written to the wire
 	Reason reply.Reason
 
@@ -70,6 +73,13 @@ type Recipient struct {
 // domain is that of the mailbox, lower case.
 func (r *Recipient) domain() string {
 	return strings.ToLower(r.To[strings.LastIndexByte(r.To, '@')+1:])
+}
+
+// Grey is what the greylist had to say of a recipient when it was named.
+type Grey struct {
+	State greylist.State
+	Since time.Time     // the first contact that counts
+	Left  time.Duration // until a retry passes
 }
 
 // Form says what is wrong with the argument of MAIL or RCPT.
@@ -114,6 +124,9 @@ const (
 	New       Tier = "new"
 	Suspect   Tier = "suspect"
 )
+
+// Stranger says whether a source of this tier has nobody's word, nor a good past.
+func (t Tier) Stranger() bool { return t == New || t == Suspect }
 
 // Outcome is what became of a transaction.
 type Outcome string

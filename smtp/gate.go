@@ -46,7 +46,7 @@ func (c *client) gate(ctx context.Context) bool {
 
 // greetWait is the longest wait of a stranger.
 func (s *Server) greetWait(n *session) time.Duration {
-	if n.tier != New && n.tier != Suspect {
+	if !n.tier.Stranger() {
 		return 0
 	}
 	wait := n.policy.GreetWait

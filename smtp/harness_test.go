@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -288,7 +289,8 @@ type world struct {
 	shop     *sink // shop.example
 	recorder *recorder
 	offender *offender
-	stop     func() // drains, and waits for its end
+	later    atomic.Int64 // on the clock that stands otherwise, see policy
+	stop     func()       // drains, and waits for its end
 }
 
 // newWorld makes a world; change may alter the options before the start.

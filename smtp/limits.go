@@ -85,7 +85,7 @@ func (l *limits) admit(now time.Time, a netip.Addr, t Tier, p *Policy) (would, r
 // leave a tenth to those who are known, or a flood of them, which costs nobody
 // more than an IPv6 /32, would keep all mail out.
 func room(t Tier, p *Policy) int {
-	if t == New || t == Suspect {
+	if t.Stranger() {
 		return p.MaxConnections - p.MaxConnections/10
 	}
 	return p.MaxConnections

@@ -29,9 +29,20 @@ const (
 	RDNSFailed RDNSState = "error" // of the zone's servers
 )
 
-// Vouched says that SPF passes for a host whose name is confirmed.
+// Vouched says that the sender's domain names a host whose own name is in order:
+// SPF passes, through a network that is narrow enough to mean it, and the name is
+// confirmed.
 func (f *Facts) Vouched() bool {
-	return f.SPF == "pass" && f.RDNS != nil && f.RDNS.State == Confirmed
+	return f.SPF == "pass" && !f.SPFWide && f.RDNS != nil && f.RDNS.State == Confirmed
+}
+
+// OwnName is the confirmed name of the peer, where it is its own: neither made
+// of its address nor that of a line; else "".
+func (f *Facts) OwnName() string {
+	if r := f.RDNS; r != nil && r.State == Confirmed && r.Class != "generic" && r.Class != "dynamic" {
+		return r.Name
+	}
+	return ""
 }
 
 // Nameless says that reverse DNS has no name of a mail server for the peer.
@@ -82,8 +93,14 @@ const (
 type Scout interface {
 	Peer(ctx context.Context, peer netip.Addr) (*RDNS, []Listing)
 	HELO(ctx context.Context, peer netip.Addr, helo string) (HELOName, []Listing)
-	Sender(ctx context.Context, peer netip.Addr, helo, from string) (domain SenderDomain, spf string, lists []Listing)
+	Sender(ctx context.Context, peer netip.Addr, helo, from string) (domain SenderDomain, spf SPF, lists []Listing)
 	Content(ctx context.Context, c Content) Authentication
+}
+
+// SPF is a result with how much it says.
+type SPF struct {
+	Result string // as in RFC 7208 section 2.6; "": not gathered
+	Wide   bool   // see Facts.SPFWide
 }
 
 // How long the scout may take. SPF may follow ten names, each of which may be
@@ -158,7 +175,7 @@ func (s *session) scoutSender(t *transaction) {
 		return
 	}
 	var domain SenderDomain
-	var spf string
+	var spf SPF
 	helo, from := s.helo, t.from.Mailbox
 	t.scout = s.scout(scoutSender, func(ctx context.Context, sc Scout) (lists []Listing) {
 		domain, spf, lists = sc.Sender(ctx, s.peer, helo, bareAddress(from))
@@ -190,7 +207,8 @@ func (s *session) scouted(t *transaction, started ...*scouting) {
 // held.
 func (s *session) takeScouted(t *transaction) {
 	f := &t.Facts
-	f.RDNS, f.HELOName, f.Sender, f.SPF = s.rdns, s.heloName, t.domain, t.spf
+	f.RDNS, f.HELOName, f.Sender = s.rdns, s.heloName, t.domain
+	f.SPF, f.SPFWide = t.spf.Result, t.spf.Wide
 	f.Lists = nil
 	for _, g := range []*scouting{s.peerScout, s.heloScout, t.scout} {
 		if g != nil {
@@ -231,7 +249,7 @@ func IsPostmaster(mailbox string) bool {
 
 // weigh has the judges of policy say their word of the recipient, the last of
 // t if there is one, and keeps what they said.
-func (s *session) weigh(t *transaction, c *Chain, stages ...[]Link) Verdict {
+func (s *session) weigh(t *transaction, c *Chain, stages ...[]Link) Weight {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.weighFacts(t, &t.Facts, c, stages...)
@@ -239,7 +257,7 @@ func (s *session) weigh(t *transaction, c *Chain, stages ...[]Link) Verdict {
 
 // weighFacts is weigh of facts that may end before the last recipient of t.
 // Called with s.mu held.
-func (s *session) weighFacts(t *transaction, f *Facts, c *Chain, stages ...[]Link) Verdict {
+func (s *session) weighFacts(t *transaction, f *Facts, c *Chain, stages ...[]Link) Weight {
 	postmaster := false
 	if n := len(f.Rcpts); n > 0 {
 		postmaster = IsPostmaster(f.Rcpts[n-1].To)
@@ -263,5 +281,6 @@ func (s *session) weighFacts(t *transaction, f *Facts, c *Chain, stages ...[]Lin
 	if v.Action == reply.Log && !w.Verdict.passes() {
 		s.count(v.Reason)
 	}
-	return v
+	w.Verdict = v
+	return w
 }

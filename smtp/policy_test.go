@@ -4,9 +4,11 @@ import (
 	"context"
 	"net/netip"
 	"strings"
+	"time"
 
 	"mailweir/smtp"
 	"mailweir/smtp/check"
+	"mailweir/smtp/greylist"
 	"mailweir/smtp/reply"
 )
 
@@ -16,7 +18,7 @@ type known struct {
 	lists  []smtp.Listing
 	helo   smtp.HELOName
 	sender smtp.SenderDomain
-	spf    string
+	spf    smtp.SPF
 	said   smtp.Authentication
 }
 
@@ -28,7 +30,7 @@ func (k *known) HELO(context.Context, netip.Addr, string) (smtp.HELOName, []smtp
 	return k.helo, nil
 }
 
-func (k *known) Sender(context.Context, netip.Addr, string, string) (smtp.SenderDomain, string, []smtp.Listing) {
+func (k *known) Sender(context.Context, netip.Addr, string, string) (smtp.SenderDomain, smtp.SPF, []smtp.Listing) {
 	return k.sender, k.spf, nil
 }
 
@@ -61,12 +63,16 @@ func (w *world) policy(key, value string) {
 	case "sender":
 		k.sender = smtp.SenderDomain(value)
 	case "spf":
-		k.spf = value
+		k.spf.Result, k.spf.Wide = strings.CutSuffix(value, ":wide")
 	case "dkim":
 		k.said.DKIM = []smtp.Signature{{Domain: "client.example", Result: value}}
 	case "dmarc":
 		k.said.DMARC, k.said.DMARCPolicy, _ = strings.Cut(value, ":")
 		k.said.Author = "client.example"
+	case "greylist":
+		w.checks.Greylist = check.Greylist{Mode: check.GreylistMode(value), Terms: greylist.Default}
+		w.opts.Greylist = greylist.New(greylist.NewLocal(0), [16]byte{1})
+		w.opts.Clock = func() time.Time { return time.Unix(1_800_000_000, w.later.Load()) }
 	case "list":
 		k.lists = []smtp.Listing{{Name: "zen", Answer: value, Text: "spam source"}}
 	}

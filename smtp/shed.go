@@ -33,7 +33,7 @@ func (s *Server) shed(p *Policy) {
 		return
 	}
 	for _, c := range s.live.all(false) {
-		if t := c.session.tier; (t == New || t == Suspect) && c.wire.Stalls(shedPatience) {
+		if c.session.tier.Stranger() && c.wire.Stalls(shedPatience) {
 			c.wire.Dismiss(c.session.farewell(reply.Overload))
 		}
 	}

@@ -90,7 +90,7 @@ func (s *session) probePolicy() said {
 	s.scouted(s.tx, s.peerScout, s.heloScout, s.tx.scout)
 	s.suspect()
 	c := &s.policy.Chain
-	v := s.guard("test", func() Verdict { return s.weigh(s.tx, c, c.Peer, c.HELO, c.Sender) })
+	v := s.guard("test", func() Verdict { return s.weigh(s.tx, c, c.Peer, c.HELO, c.Sender).Verdict })
 	if v.passes() {
 		return said{}
 	}

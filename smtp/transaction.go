@@ -25,7 +25,7 @@ type transaction struct {
 	accepted int       // of them
 	scout    *scouting // of the sender
 	domain   SenderDomain
-	spf      string
+	spf      SPF
 	last     refusal
 	spoken   bool // the client was told the ref
 }

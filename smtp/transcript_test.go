@@ -27,6 +27,7 @@ import (
 //	tls               it says STARTTLS and shakes hands
 //	closed            it finds the connection closed
 //	hangup            it leaves
+//	later D           the server's clock, which stands with greylist=…, goes on by D
 //	backend CODE …    how the office answers messages from now on; ok: takes them
 //	record OUTCOME REASON [rcpt REASON …]   the next record; - is no reason
 //	mail FROM TO …    the next message that the office took
@@ -108,6 +109,12 @@ func (p *player) step(verb, rest string) {
 		}
 	case "hangup":
 		p.client.nc.Close()
+	case "later":
+		d, err := time.ParseDuration(rest)
+		if err != nil {
+			p.fatalf("%v", err)
+		}
+		p.world.later.Add(int64(d))
 	case "backend":
 		p.backend(rest)
 	case "record":
@@ -129,7 +136,7 @@ func (p *player) configure(rest string) {
 		p.change = append(p.change, func(w *world) {
 			n, _ := strconv.Atoi(value)
 			switch key {
-			case "profile", "reject_score", "set", "rdns", "class", "helo_name", "sender", "spf", "dkim", "dmarc", "list":
+			case "profile", "reject_score", "set", "rdns", "class", "helo_name", "sender", "spf", "dkim", "dmarc", "list", "greylist":
 				w.policy(key, value)
 			case "observe":
 				w.opts.Policy.Observe = value == "true"

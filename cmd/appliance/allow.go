@@ -75,25 +75,6 @@ func (c *cli) lifted(ch guard.Change, err error) error {
 	return nil
 }
 
-func (c *cli) listsCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "lists",
-		Short: "show the entries of weir allow",
-		Args:  args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			list, err := guard.NewOperator(c.runDir).AllowList(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if len(list) == 0 {
-				c.say("the lists are empty")
-				return nil
-			}
-			return c.printAllow(list)
-		},
-	}
-}
-
 func (c *cli) printAllow(list []guard.AllowEntry) error {
 	t := newTable(c.out)
 	for i, e := range list {

@@ -8,6 +8,7 @@ import (
 
 	"mailweir/config"
 	"mailweir/record"
+	"mailweir/smtp/greylist"
 	"mailweir/smtp/reply"
 )
 
@@ -21,6 +22,19 @@ var (
 	abroad  = func(b *keyBench) bool { return b.judged("198.18.200.1", "out.example").Reason == reply.Geo }
 	onList  = func(b *keyBench) bool { return b.judged(onBL, "out.example").Reason == reply.DNSBL }
 )
+
+// greyAll puts off all strangers.
+var greyAll = map[string]string{"greylist.mode": `"all"`}
+
+func waits20(b *keyBench) bool {
+	return strings.Contains(b.judged("198.18.200.1", "out.example").Text, "try again in 20 min")
+}
+
+// ofDomain is the greylist of example.com.
+func ofDomain(b *keyBench) greylist.Terms {
+	p, _ := domainPolicy(checkPolicy(b.cfg), b.cfg.Domains[0])
+	return p.Greylist.Terms
+}
 
 // checkProbes are those of the keys that judges look at; weir test asks them.
 var checkProbes = map[string]probe{
@@ -39,11 +53,19 @@ var checkProbes = map[string]probe{
 	"dnsbl.NAME.reply": {set: `"%ip is on %list, mend that"`, with: aList, seen: func(b *keyBench) bool {
 		return strings.Contains(b.judged(onBL, "out.example").Text, onBL+" is on bl, mend that")
 	}},
-	"domain.NAME.profile":      {set: `"strict"`, seen: literal},
-	"domain.NAME.reject_score": {set: `3`, seen: literal},
-	"domain.NAME.set":          {set: `{ helo_address = "reject" }`, seen: literal},
-	"domain.NAME.geo.reject":   {set: `["NL"]`, with: dutch, seen: abroad},
-	"domain.NAME.geo.score":    {set: `{ NL = 9 }`, with: dutch, seen: abroad},
+	"greylist.mode":               {set: `"all"`, seen: func(b *keyBench) bool { return b.judged("198.18.200.1", "out.example").Reason == reply.Greylisted }},
+	"greylist.delay":              {set: `"20m"`, with: greyAll, seen: waits20},
+	"greylist.window":             {set: `"3h"`, seen: func(b *keyBench) bool { return checkPolicy(b.cfg).Greylist.Terms.Window == 3*time.Hour }}, // smtp/greylist's tests have both under their own clock
+	"greylist.pass":               {set: `"3d"`, seen: func(b *keyBench) bool { return checkPolicy(b.cfg).Greylist.Terms.Pass == 72*time.Hour }},
+	"domain.NAME.greylist.mode":   {set: `"off"`, with: greyAll, seen: func(b *keyBench) bool { return b.judged("198.18.200.1", "out.example").Reason != reply.Greylisted }},
+	"domain.NAME.greylist.delay":  {set: `"20m"`, with: greyAll, seen: waits20},
+	"domain.NAME.greylist.window": {set: `"3h"`, seen: func(b *keyBench) bool { return ofDomain(b).Window == 3*time.Hour }},
+	"domain.NAME.greylist.pass":   {set: `"3d"`, seen: func(b *keyBench) bool { return ofDomain(b).Pass == 72*time.Hour }},
+	"domain.NAME.profile":         {set: `"strict"`, seen: literal},
+	"domain.NAME.reject_score":    {set: `3`, seen: literal},
+	"domain.NAME.set":             {set: `{ helo_address = "reject" }`, seen: literal},
+	"domain.NAME.geo.reject":      {set: `["NL"]`, with: dutch, seen: abroad},
+	"domain.NAME.geo.score":       {set: `{ NL = 9 }`, with: dutch, seen: abroad},
 }
 
 // judgement is what a connection would come to.

@@ -8,6 +8,7 @@ import (
 	"mailweir/config"
 	"mailweir/smtp"
 	"mailweir/smtp/check"
+	"mailweir/smtp/greylist"
 	"mailweir/smtp/rdns"
 	"mailweir/smtp/reply"
 	"mailweir/smtp/scout"
@@ -22,7 +23,7 @@ func checkPolicy(cfg config.Config) check.Policy {
 	p := check.Policy{
 		MaxRecipients: cfg.SMTP.MaxRecipients, Hostname: cfg.Hostname, Served: func(d string) bool { return served[d] },
 		Strict: cfg.Checks.Profile == "strict", RejectScore: cfg.Checks.RejectScore, Set: settings(nil, cfg.Checks.Set),
-		GeoReject: cfg.Geo.Reject, GeoScore: cfg.Geo.Score,
+		GeoReject: cfg.Geo.Reject, GeoScore: cfg.Geo.Score, Greylist: greylistOf(cfg.Greylist),
 	}
 	for _, r := range rulesOf(cfg.Geo.Ban) {
 		p.GeoBan = append(p.GeoBan, r.String())
@@ -36,7 +37,8 @@ func checkPolicy(cfg config.Config) check.Policy {
 // domainPolicy is p for a domain that has something to say of its own; false:
 // it has not.
 func domainPolicy(p check.Policy, d config.Domain) (check.Policy, bool) {
-	own := d.Checks.Profile != "" || d.Checks.RejectScore != 0 || d.Checks.Set != nil || d.Geo.Reject != nil || d.Geo.Score != nil
+	own := d.Checks.Profile != "" || d.Checks.RejectScore != 0 || d.Checks.Set != nil || d.Geo.Reject != nil || d.Geo.Score != nil ||
+		d.Greylist != config.Greylist{}
 	if d.Checks.Profile != "" {
 		p.Strict = d.Checks.Profile == "strict"
 	}
@@ -50,7 +52,15 @@ func domainPolicy(p check.Policy, d config.Domain) (check.Policy, bool) {
 	if d.Geo.Score != nil {
 		p.GeoScore = d.Geo.Score
 	}
+	p.Greylist = p.Greylist.With(greylistOf(d.Greylist))
 	return p, own
+}
+
+// greylistOf is the greylist as the judges see it.
+func greylistOf(g config.Greylist) check.Greylist {
+	return check.Greylist{
+		Mode: check.GreylistMode(g.Mode), Terms: greylist.Terms{Delay: g.Delay, Window: g.Window, Pass: g.Pass},
+	}
 }
 
 // settings are those of all with those of one over them.

@@ -14,6 +14,7 @@ import (
 	"mailweir/record"
 	"mailweir/ref"
 	"mailweir/smtp"
+	"mailweir/smtp/greylist"
 	"mailweir/smtp/harvest"
 )
 
@@ -22,15 +23,16 @@ func mailSocket(runDir string) string { return filepath.Join(runDir, "mail", "co
 
 // mailControl answers the operator's questions to the mail role.
 type mailControl struct {
-	store  *record.Store
-	server *smtp.Server
-	status func(context.Context) mailStatus
-	watch  *harvest.Watch
-	now    func() time.Time
-	origin func(netip.Addr) origin
-	hits   func(geoHitsRequest) []geoHit
-	check  func() error // of the file, as reload would find it
-	reload func() (reloaded, error)
+	store   *record.Store
+	server  *smtp.Server
+	status  func(context.Context) mailStatus
+	watch   *harvest.Watch
+	now     func() time.Time
+	origin  func(netip.Addr) origin
+	hits    func(geoHitsRequest) []geoHit
+	check   func() error // of the file, as reload would find it
+	reload  func() (reloaded, error)
+	returns func() greylist.Report
 }
 
 // recordsRequest is record.Query as it goes over the socket.
@@ -97,6 +99,9 @@ func (m *mailControl) handler() http.Handler {
 	mux.Handle("POST /geo-hits", handleGeoHits(m.hits))
 	mux.Handle("GET /status", control.Handle(func(r *http.Request, _ struct{}) (mailStatus, error) {
 		return m.status(r.Context()), nil
+	}))
+	mux.Handle("GET /returns", control.Handle(func(*http.Request, struct{}) (greylist.Report, error) {
+		return m.returns(), nil
 	}))
 	mux.Handle("POST /check", control.Handle(func(*http.Request, struct{}) (control.None, error) {
 		return control.None{}, m.check()
@@ -196,6 +201,10 @@ func (m mailClient) origin(ctx context.Context, a netip.Addr) (o origin, err err
 
 func (m mailClient) status(ctx context.Context) (s mailStatus, err error) {
 	return s, m.c.Do(ctx, http.MethodGet, "/status", nil, &s)
+}
+
+func (m mailClient) returns(ctx context.Context) (r greylist.Report, err error) {
+	return r, m.c.Do(ctx, http.MethodGet, "/returns", nil, &r)
 }
 
 func (m mailClient) check(ctx context.Context) error {

@@ -97,6 +97,7 @@ type mail struct {
 
 	tls        *certificates
 	tiers      *tiers
+	grey       *greylisting
 	listeners  []string
 	stopRouter func()
 	reloading  sync.Mutex // one at a time
@@ -141,6 +142,9 @@ func newMail(c *cli, cfg config.Config, file string, alarms []string, ls []*net.
 	m.tiers = newTiers(cfg)
 	m.reports = &reports{store: m.store, watch: m.watch, tier: m.tiers.Tier, now: c.now, log: m.log}
 	if m.reports.key, err = sealKey(m.dir); err != nil {
+		return nil, err
+	}
+	if m.grey, err = newGreylisting(cfg, m.dir, c.now, m.events); err != nil {
 		return nil, err
 	}
 	m.places = openPlaces(cfg.Geo, m.log)
@@ -198,7 +202,8 @@ func (m *mail) makeServer(cfg config.Config) error {
 		Hostname: cfg.Hostname, TempDir: filepath.Join(m.dir, "tmp"),
 		Policy: smtpPolicy(cfg, front, m.tls, nil), Recorder: m.events.Before(m.store), Seal: m.reports.key.Seal,
 		Watcher: m.watch, Canary: m.canaries, Offender: m.offender, Gate: m.offender, Origins: m.places, Tiers: m.tiers,
-		Log: m.log, Clock: m.c.now,
+		Greylist: m.grey,
+		Log:      m.log, Clock: m.c.now,
 	})
 	if err != nil {
 		return err
@@ -227,6 +232,7 @@ func (m *mail) run(ctx context.Context, ls []*net.TCPListener) error {
 	})
 	background.Go(func() { m.memory.Run(life) })
 	m.runWatch(life, &background)
+	m.grey.run(life, &background)
 	background.Go(func() { m.places.run(life) })
 	background.Go(func() { m.tls.run(life, m.log, time.NewTicker(time.Hour).C) })
 	m.startRouter(life, &background)
@@ -265,7 +271,7 @@ func (m *mail) startRouter(life context.Context, background *sync.WaitGroup) {
 
 func (m *mail) control(life context.Context, background *sync.WaitGroup) http.Handler {
 	mc := &mailControl{
-		store: m.store, server: m.server, watch: m.watch, now: m.c.now, status: m.status, origin: m.places.origin, hits: m.geoHits,
+		store: m.store, server: m.server, watch: m.watch, now: m.c.now, status: m.status, origin: m.places.origin, hits: m.geoHits, returns: m.grey.report,
 		check:  func() error { _, err := m.prepare(); return err },
 		reload: func() (reloaded, error) { return m.reload(life, background) },
 	}
@@ -325,6 +331,7 @@ func (m *mail) reload(life context.Context, background *sync.WaitGroup) (reloade
 	records := recordOptions(c.cfg)
 	m.store.SetLimits(records.Keep, records.BanMax, records.MaxSize)
 	m.tiers.set(c.cfg)
+	m.grey.use(c.cfg)
 	m.places.open(c.cfg.Geo)
 	m.names.use(c.cfg.DNS)
 	m.stopRouter()
@@ -332,6 +339,7 @@ func (m *mail) reload(life context.Context, background *sync.WaitGroup) (reloade
 	m.router, m.cfg, m.aside = c.router, c.cfg, ""
 	m.mu.Unlock()
 	m.events.Clear(alarmConfig, "the file is good")
+	m.events.Clear(alarmGreylistLost, "the configuration was put in force anew")
 	m.events.Clear(alarmHarvestLost, "the configuration was put in force anew")
 	m.startRouter(life, background)
 	keepConfig(m.file, filepath.Join(m.dir, "weir.toml.good"))
@@ -348,7 +356,7 @@ func (m *mail) status(ctx context.Context) mailStatus {
 		Started: m.started, Hostname: cfg.Hostname, Observe: cfg.Observe, Listeners: m.listeners,
 		Open: st.Open, Connections: st.Connections, Outcomes: named(st.Outcomes), Reasons: named(st.Reasons),
 		Sources: m.watch.Sources(), Backends: rs.Backends, Domains: rs.Domains, Records: m.store.Stats(ctx),
-		Geo: m.places.sources(), TLS: m.tls.describe(), Alarms: m.events.alarms(),
+		Geo: m.places.sources(), TLS: m.tls.describe(), Greylist: m.grey.status(), Alarms: m.events.alarms(),
 	}
 	s.DNS, s.Lists = m.lookups.status()
 	if s.Alarms == nil {

@@ -43,6 +43,7 @@ type mailStatus struct {
 	DNS         dns.Status            `json:"dns"`
 	Lists       []scout.ListStatus    `json:"lists"` // DNS lists
 	TLS         string                `json:"tls"`
+	Greylist    greyStatus            `json:"greylist"`
 	Alarms      []string              `json:"alarms"` // each ends with what to do
 }
 
@@ -192,6 +193,7 @@ func (c *cli) printMailStatus(m mailStatus) {
 	c.say("  became  %s", counts(m.Outcomes))
 	c.say("  refused %s", counts(m.Reasons))
 	c.say("  tls     %s", m.TLS)
+	c.say("greylist  %v", m.Greylist)
 	for _, b := range m.Backends {
 		c.say("backend   %s %s %s %s", b.Name, b.URL, b.State, printable(b.Reason))
 	}

@@ -1,8 +1,11 @@
 package replay
 
 import (
+	"context"
+
 	"mailweir/record"
 	"mailweir/smtp"
+	"mailweir/smtp/greylist"
 	"mailweir/smtp/reply"
 )
 
@@ -37,6 +40,9 @@ func (p *Player) recipient(t *take, i int) {
 		return
 	}
 	r := &t.rcpts[i]
+	if r.grey != nil && p.meet(t, r.grey) && !p.o.Observe {
+		r.reason = reply.Greylisted
+	}
 	a := p.watch.Recipient(p.now, t.source, smtp.Recipient{
 		To: r.to, Oracle: r.oracle, Age: r.age, Trap: r.trap, Reason: r.reason,
 	}, t.null)
@@ -47,6 +53,27 @@ func (p *Player) recipient(t *take, i int) {
 		r.reason = a.Say
 		t.closed = t.closed || a.Say == reply.TooManyUnknown
 	}
+}
+
+// meet asks the greylist, which knows what the lines before have told, and says
+// whether the source has to come back. What the list knew before the first line
+// is in what it said then.
+func (p *Player) meet(t *take, g *grey) (back bool) {
+	if !p.watch.Tier(p.now, t.source.Addr, t.source.Tier).Stranger() {
+		return false
+	}
+	ctx := context.Background()
+	a, _ := p.list.Look(ctx, p.now, g.terms, g.contact) // a Local list has no errors
+	if then := g.then; a.State == greylist.First && then != nil {
+		switch then.State {
+		case greylist.Early:
+			p.list.Meet(ctx, then.Since, g.terms, g.contact)
+		case greylist.Passed:
+			p.list.Meet(ctx, p.now.Add(-g.terms.Delay), g.terms, g.contact)
+		}
+	}
+	a, _ = p.list.Meet(ctx, p.now, g.terms, g.contact)
+	return a.State != greylist.Passed
 }
 
 // convict has the source banned, and ends the transaction.

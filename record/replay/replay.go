@@ -24,6 +24,7 @@ import (
 	"mailweir/record"
 	"mailweir/ref"
 	"mailweir/smtp"
+	"mailweir/smtp/greylist"
 	"mailweir/smtp/harvest"
 	"mailweir/smtp/reply"
 )
@@ -106,6 +107,7 @@ type Summary struct {
 type Player struct {
 	o     Options
 	watch *harvest.Watch
+	list  *greylist.List
 	takes []*take
 	says  []said
 	sum   Summary
@@ -120,7 +122,7 @@ type said struct {
 
 // New returns a Player without lines.
 func New(o Options) *Player {
-	p := &Player{o: o}
+	p := &Player{o: o, list: greylist.New(greylist.NewLocal(0), [16]byte{})}
 	p.watch = harvest.New(o.Rules, harvest.Options{Alarm: p.alarm})
 	return p
 }

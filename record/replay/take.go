@@ -11,6 +11,7 @@ import (
 	"mailweir/record"
 	"mailweir/ref"
 	"mailweir/smtp"
+	"mailweir/smtp/greylist"
 	"mailweir/smtp/reply"
 )
 
@@ -44,6 +45,15 @@ type rcpt struct {
 	age    smtp.Age
 	trap   bool
 	reason reply.Reason // why it is refused now; "": it is not
+	grey   *grey        // nil: the greylist is not asked
+}
+
+// grey is what the greylist is asked about a recipient that everybody else
+// takes, and what the line has of its answer then.
+type grey struct {
+	terms   greylist.Terms
+	contact greylist.Contact
+	then    *smtp.Grey
 }
 
 func (t *take) end() time.Time { return t.time.Add(t.took) }
@@ -120,7 +130,7 @@ func (p *Player) judge(t *take, l *record.Line, f *smtp.Facts) {
 		}
 		why := p.judgeRecipient(f, r)
 		t.rcpts = append(t.rcpts, rcpt{
-			at: max(0, r.At), to: strings.Clone(r.To), oracle: r.Oracle, age: r.Age, trap: r.Trap, reason: why,
+			at: max(0, r.At), to: strings.Clone(r.To), oracle: r.Oracle, age: r.Age, trap: r.Trap, reason: why, grey: p.grey(f, why),
 		})
 		r.Reason = why // what later judges see of it
 	}
@@ -204,6 +214,21 @@ func (p *Player) judgeRecipient(f *smtp.Facts, r *smtp.Recipient) reply.Reason {
 	return weighed(c, f, c.Peer, c.HELO, c.Sender)
 }
 
+// grey is what the greylist is to be asked about the last recipient of f; nil:
+// nothing, whoever the source turns out to be.
+func (p *Player) grey(f *smtp.Facts, why reply.Reason) *grey {
+	r := &f.Rcpts[len(f.Rcpts)-1]
+	c := p.chain(r.To)
+	if why != "" || c.Greylist == nil {
+		return nil
+	}
+	terms, asks := c.Greylist.Asks(f, c.Weigh(f, c.Peer, c.HELO, c.Sender).Score)
+	if !asks {
+		return nil
+	}
+	return &grey{terms, f.Contact(), r.Grey}
+}
+
 // chain is what a recipient is judged by.
 func (p *Player) chain(to string) *smtp.Chain {
 	if c, ok := p.o.Domains[domainOf(to)]; ok {
@@ -285,7 +310,7 @@ var judged = func() map[reply.Reason]struct{} {
 	for _, r := range []reply.Reason{
 		reply.RecipientSyntax, reply.UnqualifiedRecipient, reply.UTF8, reply.Relaying, reply.UnknownUser,
 		reply.Harvest, reply.Trap, reply.Persistence, reply.Complaint, reply.RelayProbe, reply.TooManyUnknown,
-		reply.UnderAttack, reply.TooManyRecipients, reply.OtherRoute, reply.BounceRecipients, reply.Size,
+		reply.UnderAttack, reply.Greylisted, reply.TooManyRecipients, reply.OtherRoute, reply.BounceRecipients, reply.Size,
 		reply.OracleAway, reply.RecipientForNow, reply.MailboxDisabled, reply.MisconfiguredBackend, reply.MessageRefused,
 	} {
 		m[r] = struct{}{}

@@ -18,7 +18,8 @@ type Policy struct {
 	RejectScore   float64                  // 0: DefaultRejectScore
 	Set           map[string]reply.Setting // of single checks, by name
 	Lists         []List
-	GeoBan        []string           // countries (ISO codes) and networks ("AS64500") whose first connection earns a ban
+	GeoBan        []string // countries (ISO codes) and networks ("AS64500") whose first connection earns a ban
+	Greylist      Greylist
 	GeoReject     []string           // countries (ISO codes) and networks ("AS64500")
 	GeoScore      map[string]float64 // the same, with what they add
 	Hostname      string             // ours
@@ -72,6 +73,9 @@ func (p Policy) Chain() smtp.Chain {
 	c := Chain(p.MaxRecipients)
 	if c.RejectScore = p.RejectScore; c.RejectScore == 0 {
 		c.RejectScore = DefaultRejectScore
+	}
+	if p.Greylist.Mode != "" && p.Greylist.Mode != GreylistOff {
+		c.Greylist = p.Greylist
 	}
 	early := smtp.Link{Name: "early_talk", Judge: Slips{p, reply.EarlyTalk}}
 	if len(p.GeoBan) > 0 {

@@ -46,6 +46,8 @@ const (
 	First  State = "new"    // nobody knew it: it has to come back
 	Early  State = "early"  // it came back before Delay was over
 	Passed State = "passed" // it came back in time, now or before
+	// Away is what is kept where the list could not be asked: nobody is put off.
+	Away State = "unavailable"
 )
 
 // Answer is what became of a contact.

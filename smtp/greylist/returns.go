@@ -29,7 +29,9 @@ const (
 	// maxContacts bounds what one pool waits for; lostFor distinct mails that
 	// never came back, and none that did, are a server that cannot retry.
 	maxContacts = 16
-	lostFor     = 3
+	// handful is how many pools are looked at for one to forget.
+	handful = 16
+	lostFor = 3
 )
 
 type pool struct {
@@ -104,15 +106,21 @@ func (p *pool) settle(now time.Time, window time.Duration) {
 	})
 }
 
-// makeRoom forgets the pool that was silent for longest.
+// makeRoom forgets a pool that was silent for long: of a handful, which the map
+// picks at random, the one that was for longest. A flood of new pools would have
+// every one of them look through all others.
 func (r *Returns) makeRoom() {
 	if len(r.pools) < maxPools {
 		return
 	}
 	var oldest string
+	seen := 0
 	for name, p := range r.pools {
 		if o := r.pools[oldest]; o == nil || p.Last < o.Last {
 			oldest = name
+		}
+		if seen++; seen == handful {
+			break
 		}
 	}
 	delete(r.pools, oldest)

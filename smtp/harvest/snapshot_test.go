@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"mailweir/disk"
+
 	"mailweir/ref"
 	"mailweir/smtp"
 	"mailweir/smtp/reply"
@@ -99,7 +101,7 @@ func TestDamagedSnapshotIsSetAside(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "harvest.state")
 	w := New(Default, Options{})
 	newCrowd().play(w, 2000)
-	if err := w.write(path); err != nil {
+	if err := disk.Replace(path, 0o600, w.Save); err != nil {
 		t.Fatal(err)
 	}
 	good, err := os.ReadFile(path)

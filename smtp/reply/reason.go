@@ -105,6 +105,7 @@ const (
 	TooManyUnknown       Reason = "too_many_unknown" // recipients in one session, which ends
 	UnderAttack          Reason = "under_attack"     // the domain is being guessed at, and a stranger is told nothing
 	TooManyRecipients    Reason = "too_many_recipients"
+	Greylisted           Reason = "greylist"          // a first contact, which has to come again
 	OtherRoute           Reason = "other_route"       // a second route in one transaction
 	BounceRecipients     Reason = "bounce_recipients" // a second recipient of the null sender
 	OracleAway           Reason = "oracle_away"       // nobody can say whether the recipient exists

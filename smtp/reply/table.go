@@ -36,7 +36,7 @@ func (r Reason) Spared() bool {
 		return true
 	}
 	switch r {
-	case Banned, Concurrency, Rate, Harvest, Persistence, Complaint, RelayProbe, TooManyUnknown, UnderAttack:
+	case Banned, Concurrency, Rate, Harvest, Persistence, Complaint, RelayProbe, TooManyUnknown, UnderAttack, Greylisted:
 		return true
 	}
 	return false
@@ -208,6 +208,8 @@ var table = []Row{
 		"The backend refuses this recipient for the time being; its own code is passed on."),
 	fixed("oracle", MailboxDisabled, "", Reject, say(550, 5, 2, 1, "Mailbox is disabled"),
 		"The backend knows the recipient and takes no mail for it; counts nothing."),
+	fixed("greylist", Greylisted, "DENIED_GRAYLISTED", Defer, say(451, 4, 7, 1, "Greylisted on first contact, mail servers come again by themselves"),
+		"The first mail of a stranger (see [greylist]): the reply says how long it has to wait, an early retry does not begin the wait anew, and who has passed is remembered."),
 	fixed("no_recipients", NoRecipients, "DENIED_ZERO_RECIPIENTS", Reject, say(554, 5, 5, 1, "No valid recipients"),
 		"DATA or BDAT after every recipient was refused."),
 	fixed("size", Size, "", Reject, say(552, 5, 3, 4, "Message too big"),

@@ -151,7 +151,7 @@ func (s *Scout) HELO(ctx context.Context, peer netip.Addr, helo string) (smtp.HE
 }
 
 // Sender implements smtp.Scout.
-func (s *Scout) Sender(ctx context.Context, peer netip.Addr, helo, from string) (domain smtp.SenderDomain, spf string, found []smtp.Listing) {
+func (s *Scout) Sender(ctx context.Context, peer netip.Addr, helo, from string) (domain smtp.SenderDomain, spf smtp.SPF, found []smtp.Listing) {
 	var all sync.WaitGroup
 	if d := from[strings.LastIndexByte(from, '@')+1:]; d != "" {
 		all.Go(func() { domain = s.senderDomain(ctx, d) })

@@ -213,6 +213,8 @@ func TestSender(t *testing.T) {
 	}
 	w := newWorld(t, append(chain,
 		`pass.example. 60 TXT "v=spf1 ip4:198.51.100.7 -all"`, "pass.example. 60 MX 10 mx.pass.example.",
+		`slash16.example. 60 TXT "v=spf1 ip4:198.51.0.0/16 -all"`, `slash15.example. 60 TXT "v=spf1 ip4:198.50.0.0/15 -all"`,
+		`all.example. 60 TXT "v=spf1 +all"`, `anybody.example. 60 TXT "v=spf1 exists:yes.example -all"`, "yes.example. 60 A 127.0.0.2",
 		`fail.example. 60 TXT "v=spf1 -all"`, "fail.example. 60 A 192.0.2.1",
 		`soft.example. 60 TXT "v=spf1 ~all"`,
 		`redirect.example. 60 TXT "v=spf1 redirect=pass.example"`,
@@ -236,13 +238,18 @@ func TestSender(t *testing.T) {
 		{"", "", "pass"},
 	} {
 		domain, spf, _ := w.scout().Sender(t.Context(), peer, "pass.example", c.from)
-		if domain != c.domain || spf != c.spf {
-			t.Errorf("%q: %q %q, want %q %q", c.from, domain, spf, c.domain, c.spf)
+		if domain != c.domain || spf.Result != c.spf {
+			t.Errorf("%q: %q %q, want %q %q", c.from, domain, spf.Result, c.domain, c.spf)
+		}
+	}
+	for domain, wide := range map[string]bool{"pass": false, "slash16": false, "slash15": true, "all": true, "anybody": true, "redirect": false, "fail": false} {
+		if _, spf, _ := w.scout().Sender(t.Context(), peer, "x.example", "a@"+domain+".example"); spf.Wide != wide {
+			t.Errorf("%s: %+v, want wide %v", domain, spf, wide)
 		}
 	}
 	w = newWorld(t)
 	w.fail(".", true)
-	if domain, spf, _ := w.scout().Sender(t.Context(), peer, "pass.example", "a@pass.example"); domain != "" || spf != "" {
-		t.Errorf("a sick resolver knows %q %q", domain, spf)
+	if domain, spf, _ := w.scout().Sender(t.Context(), peer, "pass.example", "a@pass.example"); domain != "" || spf.Result != "" {
+		t.Errorf("a sick resolver knows %q %q", domain, spf.Result)
 	}
 }

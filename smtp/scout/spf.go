@@ -10,11 +10,12 @@ import (
 	"blitiri.com.ar/go/spf"
 
 	"mailweir/dns"
+	"mailweir/smtp"
 )
 
 // spf evaluates RFC 7208 for MAIL FROM, or for the HELO name where the sender is
 // null (section 2.4); "": nothing is known, by our own fault.
-func (s *Scout) spf(ctx context.Context, peer netip.Addr, helo, from string) string {
+func (s *Scout) spf(ctx context.Context, peer netip.Addr, helo, from string) smtp.SPF {
 	helo = strings.TrimSuffix(helo, ".")
 	local, domain := "postmaster", helo
 	if i := strings.LastIndexByte(from, '@'); i >= 0 {
@@ -23,14 +24,35 @@ func (s *Scout) spf(ctx context.Context, peer netip.Addr, helo, from string) str
 		}
 	}
 	if !strings.Contains(domain, ".") || strings.HasPrefix(domain, "[") {
-		return string(spf.None) // section 4.3
+		return smtp.SPF{Result: string(spf.None)} // section 4.3
 	}
+	result := s.checkHost(ctx, peer, helo, local+"@"+domain)
+	wide := result == string(spf.Pass) && s.checkHost(ctx, neighbour(peer), helo, local+"@"+domain) == result
+	return smtp.SPF{Result: result, Wide: wide}
+}
+
+// checkHost is the function of RFC 7208 section 4.
+func (s *Scout) checkHost(ctx context.Context, peer netip.Addr, helo, sender string) string {
 	r := &fullResolver{dns: s.dns}
-	result, _ := spf.CheckHostWithSender(net.IP(peer.Unmap().AsSlice()), helo, local+"@"+domain, spf.WithContext(ctx), spf.WithResolver(r))
+	result, _ := spf.CheckHostWithSender(net.IP(peer.Unmap().AsSlice()), helo, sender, spf.WithContext(ctx), spf.WithResolver(r))
 	if r.unknown(ctx) {
 		return ""
 	}
 	return string(result)
+}
+
+// neighbour is the same host in the other half of the /15 (IPv6: /31) that an
+// address is in. A network wider than /16 has both, and so has what means all
+// (+all, exists that says yes to everybody): a pass for both vouches for no one.
+func neighbour(peer netip.Addr) netip.Addr {
+	b := peer.Unmap().AsSlice()
+	last := 1 // byte of a /16
+	if len(b) == 16 {
+		last = 3
+	}
+	b[last] ^= 1
+	a, _ := netip.AddrFromSlice(b)
+	return a
 }
 
 // fullResolver is our resolver as libraries want it. The limits of section 4.6.4,

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"mailweir/config"
+	"mailweir/disk"
+	"mailweir/record"
+	"mailweir/smtp/greylist"
+)
+
+const (
+	alarmGreylist     = "greylist_state"
+	alarmGreylistLost = "greylist_lost"
+)
+
+// greylisting is who has to come back, and who did, in the mail role's folder.
+type greylisting struct {
+	*greylist.List
+	store   *greylist.Local
+	returns *greylist.Returns
+	dir     string
+	now     func() time.Time
+	alarms  record.Alarms
+	policy  atomic.Pointer[greyPolicy]
+}
+
+// greyPolicy is the file as far as the list itself looks at it.
+type greyPolicy struct {
+	mode    string
+	longest greylist.Terms // of all domains: what is over by these is over
+	observe bool
+}
+
+// newGreylisting makes the list with what it knew before the restart. What is
+// damaged is forgotten, which costs some senders another wait.
+func newGreylisting(cfg config.Config, dir string, now func() time.Time, alarms record.Alarms) (*greylisting, error) {
+	seed, err := keptKey(filepath.Join(dir, "greylist.key"), 16)
+	if err != nil {
+		return nil, err
+	}
+	g := &greylisting{store: greylist.NewLocal(0), returns: greylist.NewReturns(), dir: dir, now: now, alarms: alarms}
+	g.List = greylist.New(g.store, [16]byte(seed))
+	g.use(cfg)
+	if err := disk.Restore(g.file(), g.store.Load); err != nil {
+		g.alarms.Alarm(alarmGreylistLost, fmt.Sprintf("senders that waited have to wait again: %v", err))
+	}
+	if err := disk.Restore(g.returnsFile(), g.returns.Load); err != nil {
+		g.alarms.Alarm(alarmGreylistLost, fmt.Sprintf("who comes back is counted from now: %v", err))
+	}
+	return g, nil
+}
+
+func (g *greylisting) file() string        { return filepath.Join(g.dir, "greylist.state") }
+func (g *greylisting) returnsFile() string { return filepath.Join(g.dir, "returns.json") }
+
+// use puts a file in force.
+func (g *greylisting) use(cfg config.Config) {
+	p := &greyPolicy{mode: cfg.Greylist.Mode, longest: greylistOf(cfg.Greylist).Terms, observe: cfg.Observe}
+	for _, d := range cfg.Domains {
+		own := greylistOf(d.Greylist).Terms
+		p.longest.Window, p.longest.Pass = max(p.longest.Window, own.Window), max(p.longest.Pass, own.Pass)
+	}
+	g.policy.Store(p)
+}
+
+// Meet implements smtp.Greylist. Who was not told to come back is not counted
+// among those who do not.
+func (g *greylisting) Meet(ctx context.Context, now time.Time, t greylist.Terms, c greylist.Contact) (greylist.Answer, error) {
+	a, err := g.List.Meet(ctx, now, t, c)
+	if err == nil && !g.policy.Load().observe {
+		g.returns.Note(now, t.Window, c, a)
+	}
+	return a, err
+}
+
+// run keeps both on disk until life ends, and forgets what is over.
+func (g *greylisting) run(life context.Context, background *sync.WaitGroup) {
+	first, second := time.NewTicker(disk.KeepEvery), time.NewTicker(disk.KeepEvery)
+	background.Go(func() {
+		defer first.Stop()
+		disk.Keep(life, g.file(), first.C, func(w io.Writer) error {
+			g.store.Sweep(g.now(), g.policy.Load().longest)
+			return g.store.Save(w)
+		}, g.kept)
+	})
+	background.Go(func() {
+		defer second.Stop()
+		disk.Keep(life, g.returnsFile(), second.C, g.returns.Save, g.kept)
+	})
+}
+
+func (g *greylisting) kept(err error) {
+	if err == nil {
+		g.alarms.Clear(alarmGreylist, "it is kept again")
+		return
+	}
+	g.alarms.Alarm(alarmGreylist, fmt.Sprintf("keep the greylist (is the disk of %s full?): %v", g.dir, err))
+}
+
+// report is who comes back.
+func (g *greylisting) report() greylist.Report {
+	return g.returns.Report(g.now(), g.policy.Load().longest.Window)
+}
+
+// greyStatus is what weir status shows of the greylist.
+type greyStatus struct {
+	Mode    string  `json:"mode"`
+	Waiting int     `json:"waiting"` // contacts, some under two keys
+	Passed  int     `json:"passed"`
+	Never   float64 `json:"never_per_10000"` // mail servers that never come back
+	Pools   int     `json:"pools"`           // that this was seen of
+}
+
+func (g *greylisting) status() greyStatus {
+	s, r := greyStatus{Mode: g.policy.Load().mode}, g.report()
+	s.Waiting, s.Passed = g.store.Len()
+	s.Never, s.Pools = r.PerTenThou, r.Pools
+	return s
+}
+
+func (s greyStatus) String() string {
+	line := fmt.Sprintf("%s, %d waiting, %d passed", s.Mode, s.Waiting, s.Passed)
+	if s.Pools > 0 {
+		line += fmt.Sprintf("; of 10,000 mail servers %.0f never come back (weir lists returns)", s.Never)
+	}
+	return line
+}
