@@ -45,6 +45,8 @@ func TestStates(t *testing.T) {
 	l.expect(t, r, "broken.example", dns.Failed)
 	l.be("refused", "canaries")
 	l.expect(t, r, "broken2.example", dns.Failed)
+	l.be("lame", "canaries")
+	l.expect(t, r, "lame.example", dns.Failed)
 	l.be("other", "canaries")
 	l.expect(t, r, "spoofed.example", dns.Failed)
 	if len(*told) != 0 || r.Sick() != "" {

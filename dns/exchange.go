@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -122,6 +123,11 @@ func sameQuestion(a, b dns.Question) bool {
 
 var errFailure = errors.New("the resolver could not find out")
 
+// ErrNoProof is that of an empty answer without SOA record: what RFC 2308
+// section 2.2 lets pass for a no is also what a lame server, a forwarder in
+// between and a referral look like.
+var ErrNoProof = errors.New("the answer is empty, and no zone vouches for that")
+
 // read makes an answer of a message, with the least TTL of what it says.
 func read(m *dns.Msg, q question) (Answer, time.Duration) {
 	switch m.Rcode {
@@ -139,10 +145,19 @@ func read(m *dns.Msg, q question) (Answer, time.Duration) {
 			found = append(found, rr)
 		}
 	}
-	if len(found) == 0 {
+	switch {
+	case len(found) > 0:
+	case !vouched(m):
+		return Answer{State: Failed, Err: fmt.Errorf("%w: %s", ErrNoProof, q.name)}, 0
+	default:
 		return Answer{State: NoData}, negativeTTL(m)
 	}
 	return Answer{State: Found, Records: found}, time.Duration(ttl) * time.Second
+}
+
+// vouched says whether a no comes with the SOA record of its zone.
+func vouched(m *dns.Msg) bool {
+	return slices.ContainsFunc(m.Ns, func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeSOA })
 }
 
 // negativeTTL is how long a no holds (RFC 2308 section 5); without an SOA

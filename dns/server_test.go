@@ -17,7 +17,7 @@ type liar struct {
 
 	mu    sync.Mutex
 	zone  map[string][]miekg.RR // "name kind"
-	mood  string                // "", "silent", "servfail", "refused", "nxdomain", "wild", "other", "cut"
+	mood  string                // "", "silent", "servfail", "refused", "nxdomain", "wild", "other", "cut", "lame"
 	spare string                // names with this suffix are answered well whatever the mood; canaries too when "canaries"
 	asked map[string]int
 	hold  chan struct{} // answers wait for it
@@ -115,6 +115,8 @@ func (l *liar) ServeDNS(w miekg.ResponseWriter, q *miekg.Msg) {
 		a.Rcode, a.Answer = miekg.RcodeSuccess, []miekg.RR{rr}
 	case "other":
 		a.Question[0].Name = "other.example."
+	case "lame":
+		a.Rcode, a.Answer, a.Ns = miekg.RcodeSuccess, nil, nil
 	case "cut":
 		if udp {
 			a.Truncated, a.Answer = true, nil

@@ -71,6 +71,7 @@ type Line struct {
 	Score   *float64      `json:"score,omitempty"`
 	Outcome smtp.Outcome  `json:"outcome,omitempty"` // absent: not known when this was written
 	Reason  *reply.Reason `json:"reason,omitempty"`
+	Alias   string        `json:"alias,omitempty"` // spamdyke's word for the reason
 	Reply   *reply.Reply  `json:"reply,omitempty"` // the one that decided, as written to the wire
 
 	Extra map[string]json.RawMessage `json:"-"`
@@ -105,6 +106,7 @@ type Rcpt struct {
 	Grey   *Grey            `json:"greylist,omitempty"`
 	Reply  *reply.Reply     `json:"reply,omitempty"` // as written to the wire; nil: none was
 	Reason reply.Reason     `json:"reason"`
+	Alias  string           `json:"alias,omitempty"`
 }
 
 // Grey is what the greylist said of a recipient.
@@ -146,7 +148,7 @@ func NewLine(t *smtp.Transaction, node string) Line {
 		MailFrom: f.MailFrom, MailForm: f.MailForm, Declared: f.Declared, Limit: f.Limit,
 		SenderDomain: f.Sender, SPF: f.SPF, SPFWide: f.SPFWide, Rcpts: newRcpts(f.Rcpts), Greylist: string(greyed(f.Rcpts)),
 		Size: f.Size, Hops: f.Hops, MessageID: f.MessageID, Backend: f.Backend, BackendReply: f.BackendReply,
-		Checks: t.Checks, Score: new(t.Score), Outcome: t.Outcome, Reason: new(t.Reason),
+		Checks: t.Checks, Score: new(t.Score), Outcome: t.Outcome, Reason: new(t.Reason), Alias: t.Reason.Alias(),
 		Reply: written(t.Reply),
 	}
 	l.Author, l.DMARC, l.DMARCPolicy = f.Author, f.DMARC, f.DMARCPolicy
@@ -196,7 +198,7 @@ func newRcpts(from []smtp.Recipient) []Rcpt {
 		r := &from[i]
 		to = append(to, Rcpt{
 			T: r.At.Milliseconds(), To: r.To, Form: r.Form, Route: r.Route, Oracle: r.Oracle, Age: r.Age,
-			Trap: r.Trap, Grey: newGrey(r.Grey), Reply: written(r.Reply), Reason: r.Reason,
+			Trap: r.Trap, Grey: newGrey(r.Grey), Reply: written(r.Reply), Reason: r.Reason, Alias: r.Reason.Alias(),
 		})
 	}
 	return to

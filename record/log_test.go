@@ -51,7 +51,7 @@ func TestTransactionEvents(t *testing.T) {
 	x.Facts.MessageID, x.Facts.BackendReply, x.Facts.Slips, x.Facts.Session = "", "", nil, 0
 	l.Transaction(&x)
 	want := []string{
-		"RCPT ref=K7QM-2V9D-4XTR reason=unqualified_recipient peer=203.0.113.7 mail_from=a@sender.example to=joe trap=true code=550 enhanced=5.1.3 text=no",
+		"RCPT ref=K7QM-2V9D-4XTR reason=unqualified_recipient alias=DENIED_UNQUALIFIED_RECIPIENT peer=203.0.113.7 mail_from=a@sender.example to=joe trap=true code=550 enhanced=5.1.3 text=no",
 		"TRANSACTION ref=K7QM-2V9D-4XTR policy=3f9c outcome=rejected reason=harvest peer=203.0.113.7 country=NL asn=64500 tier=new helo=mail.sender.example tls=TLS1.3" +
 			" mail_from=a@sender.example rcpts=3 refused=1 size=4096 backend=office code=354 text=go on score=1.5 ms=412",
 	}

@@ -267,8 +267,10 @@ func formFor(r reply.Reason) Form {
 		return Unqualified
 	case reply.UTF8:
 		return Needs8Bit
+	case reply.SenderSyntax, reply.RecipientSyntax:
+		return BadSyntax
 	}
-	return BadSyntax
+	return GoodForm // it was something else: a parameter, the size
 }
 
 // argument is what stands behind FROM: or TO:, for a record of a command that

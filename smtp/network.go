@@ -84,6 +84,7 @@ const (
 	SenderNXDomain SenderDomain = "nxdomain" // or neither MX nor address
 	SenderNullMX   SenderDomain = "nullmx"   // RFC 7505
 	SenderNoMX     SenderDomain = "nomx"     // an address only
+	SenderNoMXYet  SenderDomain = "nomx_yet" // the same, and we see it for the first time
 	SenderFailed   SenderDomain = "error"
 )
 

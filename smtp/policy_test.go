@@ -73,6 +73,11 @@ func (w *world) policy(key, value string) {
 		w.checks.Greylist = check.Greylist{Mode: check.GreylistMode(value), Terms: greylist.Default}
 		w.opts.Greylist = greylist.New(greylist.NewLocal(0), [16]byte{1})
 		w.opts.Clock = func() time.Time { return time.Unix(1_800_000_000, w.later.Load()) }
+	case "rdns_name":
+		k.rdns.Name = value
+	case "rhsbl":
+		w.checks.Lists = append(w.checks.Lists, check.List{Name: "dbl", Domain: true, Scores: []check.Range{{Low: [4]byte{127, 0, 1, 2}, High: [4]byte{127, 0, 1, 9}, Score: 8}}, Lookup: "https://look.example/%{domain}"})
+		k.lists = []smtp.Listing{{Name: "dbl", About: "client.example", Answer: value, Text: "spam domain"}}
 	case "list":
 		k.lists = []smtp.Listing{{Name: "zen", Answer: value, Text: "spam source"}}
 	}

@@ -136,8 +136,10 @@ func (p *player) configure(rest string) {
 		p.change = append(p.change, func(w *world) {
 			n, _ := strconv.Atoi(value)
 			switch key {
-			case "profile", "reject_score", "set", "rdns", "class", "helo_name", "sender", "spf", "dkim", "dmarc", "list", "greylist":
+			case "profile", "reject_score", "set", "rdns", "class", "helo_name", "sender", "rdns_name", "rhsbl", "spf", "dkim", "dmarc", "list", "greylist":
 				w.policy(key, value)
+			case "fault":
+				w.opts.Policy.Chain.Rcpt = append(w.opts.Policy.Chain.Rcpt, smtp.Link{Name: "recipient", Judge: faulty{}})
 			case "observe":
 				w.opts.Policy.Observe = value == "true"
 			case "maintenance":
@@ -162,6 +164,11 @@ func (p *player) configure(rest string) {
 		})
 	}
 }
+
+// faulty is a judge of ours that falls.
+type faulty struct{}
+
+func (faulty) Judge(*smtp.Facts) smtp.Verdict { panic("a fault of ours") }
 
 func (p *player) connect(from string) {
 	if from == "" {
@@ -233,10 +240,11 @@ func (p *player) agree() {
 		c.nc.Close()
 	}
 	p.world.stop()
-	records := map[string]smtp.Transaction{}
+	records, events := map[string]smtp.Transaction{}, eventsOf(p.world.recorder.all())
 	for _, r := range p.world.recorder.all() {
 		records[r.Facts.Ref.String()] = r
 	}
+	replaysAlike(p, p.world, p.world.recorder.all())
 	for _, c := range p.clients {
 		for _, line := range c.refusals() {
 			id, err := refOf(line)
@@ -247,6 +255,9 @@ func (p *player) agree() {
 			r, ok := records[id]
 			if !ok || !tells(r, line) {
 				p.Errorf("no record tells of %q: %+v", line, r)
+			}
+			if told := r.Reply.Line() == line || len(r.Facts.Rcpts) > 0 && slices.ContainsFunc(r.Facts.Rcpts, func(t smtp.Recipient) bool { return t.Reply.Line() == line }); told && !events.tell(id, line) {
+				p.Errorf("no event tells of %q: %+v", line, events)
 			}
 			if !p.world.recorder.announced[r.Facts.Ref] && !strings.Contains(line, "stopping") {
 				p.Errorf("%q was said before its ref was safe", line)

@@ -2,6 +2,7 @@ package replay
 
 import (
 	"context"
+	"slices"
 
 	"mailweir/record"
 	"mailweir/smtp"
@@ -116,7 +117,7 @@ func (p *Player) finish(t *take) {
 // its recipients, and then its message.
 func (p *Player) conclude(t *take) Result {
 	if t.sender != "" {
-		return refusedFor(t.sender)
+		return t.refused(t.sender)
 	}
 	accepted := 0
 	for i := range t.rcpts {
@@ -135,7 +136,7 @@ func (p *Player) conclude(t *take) Result {
 		p.sum.MissingFacts++
 		return t.was
 	case t.message != "":
-		return refusedFor(t.message)
+		return t.refused(t.message)
 	}
 	return t.was
 }
@@ -145,13 +146,24 @@ func (p *Player) conclude(t *take) Result {
 func (t *take) refusals() Result {
 	for _, want := range []smtp.Outcome{smtp.Rejected, smtp.Deferred} {
 		for i := range t.rcpts {
-			if r := refusedFor(t.rcpts[i].reason); r.Outcome == want {
+			if r := t.refused(t.rcpts[i].reason); r.Outcome == want {
 				return r
 			}
 		}
 	}
 	return t.was
 }
+
+// refused is the result of a refusal as policy has it.
+func (t *take) refused(why reply.Reason) Result {
+	res := refusedFor(why)
+	if slices.Contains(t.later, why) {
+		res.Outcome = smtp.Deferred
+	}
+	return res
+}
+
+func (r Result) later() bool { return r.Outcome == smtp.Deferred }
 
 // refusedFor is the result of a refusal that nothing followed.
 func refusedFor(why reply.Reason) Result {

@@ -25,10 +25,11 @@ type take struct {
 	null   bool // the null sender
 	rcpts  []rcpt
 
-	arrives smtp.Verdict // on the address alone; one that drops bans
-	sender  reply.Reason // why MAIL is refused now
-	message reply.Reason // why the message is refused now
-	taken   int          // recipients that were accepted then
+	arrives smtp.Verdict   // on the address alone; one that drops bans
+	sender  reply.Reason   // why MAIL is refused now
+	message reply.Reason   // why the message is refused now
+	later   []reply.Reason // of these, and of the recipients', put off by policy
+	taken   int            // recipients that were accepted then
 
 	was    Result
 	silent bool // nothing was said to the client: it may as well have been dropped
@@ -128,7 +129,7 @@ func (p *Player) judge(t *take, l *record.Line, f *smtp.Facts) {
 		if whyRefused(r) == "" {
 			t.taken++
 		}
-		why := p.judgeRecipient(f, r)
+		why := p.judgeRecipient(t, f, r)
 		t.rcpts = append(t.rcpts, rcpt{
 			at: max(0, r.At), to: strings.Clone(r.To), oracle: r.Oracle, age: r.Age, trap: r.Trap, reason: why, grey: p.grey(f, why),
 		})
@@ -136,16 +137,19 @@ func (p *Player) judge(t *take, l *record.Line, f *smtp.Facts) {
 	}
 	f.Size = size
 	if t.taken > 0 {
-		t.message = cmp.Or(refusal(p.o.Chain.Data, f), p.judgeContent(f, rcpts))
+		t.message = cmp.Or(refusal(p.o.Chain.Data, f), p.judgeContent(t, f, rcpts))
 	}
 	if t.was == (Result{smtp.Rejected, reply.MessageRefused}) && l.BackendReply == "" && t.message != "" {
 		t.was.Reason = t.message // it was us who refused it, and for this
+	}
+	if t.was.Reason == "" && t.sender != "" && t.was.Outcome == t.refused(t.sender).Outcome {
+		t.was.Reason = t.sender // in words of their own
 	}
 }
 
 // judgeContent is why a message is refused for what it says, by the judges of
 // policy: the mildest word of those that its recipients are judged by.
-func (p *Player) judgeContent(f *smtp.Facts, rcpts []smtp.Recipient) (why reply.Reason) {
+func (p *Player) judgeContent(t *take, f *smtp.Facts, rcpts []smtp.Recipient) (why reply.Reason) {
 	defer func() { f.Rcpts = rcpts }()
 	for i := range rcpts {
 		if rcpts[i].Reason != "" {
@@ -153,11 +157,11 @@ func (p *Player) judgeContent(f *smtp.Facts, rcpts []smtp.Recipient) (why reply.
 		}
 		f.Rcpts = rcpts[:i+1]
 		c := p.chain(rcpts[i].To)
-		now := weighed(c, f, c.Peer, c.HELO, c.Sender, c.Content)
+		now := p.weighed(t, c, f, c.Peer, c.HELO, c.Sender, c.Content)
 		switch {
 		case now == "":
 			return ""
-		case why == "" || refusedFor(now).Outcome == smtp.Deferred:
+		case why == "" || t.refused(now).later():
 			why = now
 		}
 	}
@@ -181,7 +185,7 @@ func domainOf(mailbox string) string {
 }
 
 // judgeRecipient is why the last recipient of f is refused; "": it is not.
-func (p *Player) judgeRecipient(f *smtp.Facts, r *smtp.Recipient) reply.Reason {
+func (p *Player) judgeRecipient(t *take, f *smtp.Facts, r *smtp.Recipient) reply.Reason {
 	was := whyRefused(r)
 	r.Trap = r.Trap || p.o.Trap != nil && p.o.Trap(r.To)
 	r.Route = p.route(r, was)
@@ -198,12 +202,12 @@ func (p *Player) judgeRecipient(f *smtp.Facts, r *smtp.Recipient) reply.Reason {
 	if why := refusal(p.o.Chain.Rcpt, f); why != "" {
 		return why
 	}
-	if why := weighed(c, f, c.Peer, c.HELO); why != "" {
+	if why := p.weighed(t, c, f, c.Peer, c.HELO); why != "" {
 		return why
 	}
 	if r.Oracle == "" {
 		if was == "" {
-			return weighed(c, f, c.Peer, c.HELO, c.Sender)
+			return p.weighed(t, c, f, c.Peer, c.HELO, c.Sender)
 		}
 		p.sum.MissingFacts++ // nobody asked the oracle, since it was refused before
 		return was
@@ -211,7 +215,7 @@ func (p *Player) judgeRecipient(f *smtp.Facts, r *smtp.Recipient) reply.Reason {
 	if why := refusal(p.o.Chain.Oracle, f); why != "" {
 		return why
 	}
-	return weighed(c, f, c.Peer, c.HELO, c.Sender)
+	return p.weighed(t, c, f, c.Peer, c.HELO, c.Sender)
 }
 
 // grey is what the greylist is to be asked about the last recipient of f; nil:
@@ -239,10 +243,13 @@ func (p *Player) chain(to string) *smtp.Chain {
 
 // weighed is the reason of what the judges of policy come to; what they refuse
 // is spoken to everybody but postmaster.
-func weighed(c *smtp.Chain, f *smtp.Facts, stages ...[]smtp.Link) reply.Reason {
+func (p *Player) weighed(t *take, c *smtp.Chain, f *smtp.Facts, stages ...[]smtp.Link) reply.Reason {
 	v := c.Weigh(f, stages...).Verdict
-	if v.Action == reply.Pass || v.Action == reply.Log || smtp.IsPostmaster(f.Rcpts[len(f.Rcpts)-1].To) {
+	if v.Action == reply.Pass || v.Action == reply.Log || p.o.Observe && v.Reason.Spared() || smtp.IsPostmaster(f.Rcpts[len(f.Rcpts)-1].To) {
 		return ""
+	}
+	if v.Action == reply.Defer && !t.refused(v.Reason).later() {
+		t.later = append(t.later, v.Reason)
 	}
 	return v.Reason
 }
@@ -368,7 +375,7 @@ func became(l *record.Line) Result {
 	case accepted == 0 && worst.Outcome != "":
 		return worst
 	case accepted == 0 && l.Reply != nil:
-		return bySaid(l.Reply.Code, "")
+		return bySaid(l.Reply.Code, saidFor(*l.Reply))
 	case accepted > 0 && l.Reply != nil && !l.Reply.Positive() && l.BackendReply == "" && saidFor(*l.Reply) != "":
 		return bySaid(l.Reply.Code, saidFor(*l.Reply))
 	case accepted > 0 && l.Reply != nil && !l.Reply.Positive():

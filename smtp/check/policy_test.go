@@ -73,9 +73,10 @@ func TestChecksOfPolicy(t *testing.T) {
 		{"R-BW-24 NXDOMAIN", smtp.Facts{Sender: smtp.SenderNXDomain}, reply.SenderNXDomain, -1, 550},
 		{"R-BW-E19 null MX", smtp.Facts{Sender: smtp.SenderNullMX}, reply.SenderNullMX, -1, 550},
 		{"R-BW-E19 no MX", smtp.Facts{Sender: smtp.SenderNoMX}, reply.SenderNoMX, 0, 550},
+		{"R-BW-E19 no MX yet", smtp.Facts{Sender: smtp.SenderNoMXYet}, reply.SenderNoMX, 0, 451},
 		{"R-BW-24 sender failed", smtp.Facts{Sender: smtp.SenderFailed}, reply.SenderDomainError, -2, 451},
 		{"R-BW-E07 same", smtp.Facts{MailFrom: from("u@office.example"), Rcpts: rcpts(smtp.Recipient{To: "U@office.example"})}, reply.SenderIsRecipient, 3, 550},
-		{"forged", smtp.Facts{MailFrom: from("u@example.com")}, reply.SenderLocal, 2, 550},
+		{"forged", smtp.Facts{MailFrom: from("u@example.com")}, reply.SenderLocal, 2, 530},
 		{"ours by SPF", smtp.Facts{MailFrom: from("u@example.com"), SPF: "pass"}, "", 0, 0},
 		{"SPF fail", smtp.Facts{SPF: "fail"}, reply.SPFFail, 4, 550},
 		{"SPF softfail", smtp.Facts{SPF: "softfail"}, reply.SPFSoftfail, 1, 0},
@@ -157,7 +158,7 @@ func TestSettings(t *testing.T) {
 		do   reply.Action
 		code int
 	}{
-		"off": {"", 0}, "log": {reply.Log, 550}, "defer": {reply.Defer, 451}, "reject": {reply.Reject, 550}, "5": {reply.Pass, 550},
+		"off": {"", 0}, "log": {reply.Log, 550}, "defer": {reply.Defer, 450}, "reject": {reply.Reject, 550}, "5": {reply.Pass, 550},
 	} {
 		p := policy
 		s, _ := reply.ParseSetting(text)

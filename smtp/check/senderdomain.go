@@ -24,6 +24,13 @@ func (j SenderDomain) Judge(f *smtp.Facts) smtp.Verdict {
 		return j.Policy.failed(reply.SenderNullMX, domain)
 	case smtp.SenderNoMX:
 		return j.Policy.failed(reply.SenderNoMX, domain)
+	case smtp.SenderNoMXYet:
+		v := j.Policy.failed(reply.SenderNoMX, domain)
+		if v.Action == reply.Reject {
+			v.Action, v.Reply = reply.Defer, v.Reply.Later()
+			v.Reply.Code = 451
+		}
+		return v
 	case smtp.SenderFailed:
 		return j.Policy.failed(reply.SenderDomainError, domain)
 	}

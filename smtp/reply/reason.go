@@ -84,7 +84,8 @@ const (
 	UnknownCommand Reason = "unknown_command" // one we do not serve
 	Order          Reason = "order"           // a command before its turn
 	HELOSyntax     Reason = "helo_syntax"
-	Auth           Reason = "auth" // AUTH, which we never offer
+	Auth           Reason = "auth"        // AUTH, which we never offer
+	AuthFailed     Reason = "auth_failed" // a guess at a password
 	TLSRequired    Reason = "tls_required"
 	TLSFailed      Reason = "tls_failed" // the handshake after STARTTLS
 )

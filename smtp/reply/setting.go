@@ -50,12 +50,15 @@ func (s Setting) String() string {
 }
 
 // Later is r as a reply for the time being: what 5xx says for good, 4xx says
-// for now, in the same words.
+// for now, in the same words. 450 is to 550 what 451 is to any other.
 func (r Reply) Later() Reply {
 	if !r.Permanent() {
 		return r
 	}
-	if r.Code = 451; r.Enhanced[0] == 5 {
+	if r.Code -= 100; r.Code != 450 {
+		r.Code = 451
+	}
+	if r.Enhanced[0] == 5 {
 		r.Enhanced[0] = 4
 	}
 	return r

@@ -107,18 +107,29 @@ func TestCatalogue(t *testing.T) {
 		alias  string
 		line   string
 	}{
-		{Banned, "DENIED_BLACKLIST_IP", "554 5.7.1"},                        // R-BW-E03
-		{EarlyTalk, "DENIED_EARLYTALKER", "554 5.5.0"},                      // R-BW-E05
-		{Internal, "DENIED_OTHER", "451 4.3.0"},                             // R-BW-E10
-		{Maintenance, "DENIED_REJECT_ALL", "421 4.3.2"},                     // R-BW-E16
-		{Relaying, "DENIED_RELAYING", "554 5.7.1"},                          // R-BW-E17
-		{TooManyRecipients, "DENIED_TOO_MANY_RECIPIENTS", "452 4.5.3"},      // R-BW-E20
-		{UnqualifiedRecipient, "DENIED_UNQUALIFIED_RECIPIENT", "550 5.1.3"}, // R-BW-E21
-		{NoRecipients, "DENIED_ZERO_RECIPIENTS", "554 5.5.1"},               // R-BW-E22
-		{TLSRequired, "FAILED_TLS", "530 5.7.10"},                           // R-BW-E24
-		{Timeout, "TIMEOUT", "421 4.4.2"},                                   // R-BW-E25
-		{Auth, "UNKNOWN_AUTH", "504 5.5.4"},                                 // R-BW-E26
-		{UnknownUser, "", "550 5.1.1"},                                      // R-BW-15
+		{Banned, "DENIED_BLACKLIST_IP", "554 5.7.1"},                          // R-BW-E03
+		{EarlyTalk, "DENIED_EARLYTALKER", "554 5.5.0"},                        // R-BW-E05
+		{Internal, "DENIED_OTHER", "451 4.3.0"},                               // R-BW-E10
+		{Maintenance, "DENIED_REJECT_ALL", "421 4.3.2"},                       // R-BW-E16
+		{Relaying, "DENIED_RELAYING", "554 5.7.1"},                            // R-BW-E17
+		{TooManyRecipients, "DENIED_TOO_MANY_RECIPIENTS", "452 4.5.3"},        // R-BW-E20
+		{UnqualifiedRecipient, "DENIED_UNQUALIFIED_RECIPIENT", "550 5.1.3"},   // R-BW-E21
+		{NoRecipients, "DENIED_ZERO_RECIPIENTS", "554 5.5.1"},                 // R-BW-E22
+		{TLSRequired, "FAILED_TLS", "530 5.7.10"},                             // R-BW-E24
+		{Timeout, "TIMEOUT", "421 4.4.2"},                                     // R-BW-E25
+		{SenderLocal, "DENIED_AUTH_REQUIRED", "530 5.7.0"},                    // R-BW-E02
+		{SenderIsRecipient, "DENIED_IDENTICAL_SENDER_RECIPIENT", "550 5.7.1"}, // R-BW-E07
+		{RDNSGenericCC, "DENIED_IP_IN_CC_RDNS", "550 5.7.25"},                 // R-BW-E08
+		{RDNSGeneric, "DENIED_IP_IN_RDNS", "550 5.7.25"},                      // R-BW-E09
+		{DNSBL, "DENIED_RBL_MATCH", "554 5.7.1"},                              // R-BW-E11
+		{RDNSMissing, "DENIED_RDNS_MISSING", "550 5.7.25"},                    // R-BW-E12
+		{RDNSMismatch, "DENIED_RDNS_RESOLVE", "550 5.7.25"},                   // R-BW-E13
+		{RHSBL, "DENIED_RHSBL_MATCH", "554 5.7.1"},                            // R-BW-E14
+		{SenderNoMX, "DENIED_SENDER_NO_MX", "550 5.1.8"},                      // R-BW-E19
+		{SenderNullMX, "DENIED_SENDER_NO_MX", "550 5.7.27"},                   // R-BW-E19
+		{AuthFailed, "FAILED_AUTH", "535 5.7.8"},                              // R-BW-E23
+		{Auth, "UNKNOWN_AUTH", "504 5.5.4"},                                   // R-BW-E26
+		{UnknownUser, "", "550 5.1.1"},                                        // R-BW-15
 	} {
 		if got := want.reason.Alias(); got != want.alias {
 			t.Errorf("%s: alias %q, want %q", want.reason, got, want.alias)

@@ -10,6 +10,7 @@ package scout
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"slices"
 	"strings"
@@ -30,6 +31,7 @@ type Options struct {
 	// Classify says what kind of name an address has, and by which pattern;
 	// nil: the class stays untold.
 	Classify func(name string, addr netip.Addr) (class, pattern string)
+	Clock    func() time.Time // nil: time.Now
 }
 
 // Scout implements smtp.Scout.
@@ -37,11 +39,15 @@ type Scout struct {
 	dns      *dns.Resolver
 	lists    *Lists
 	classify func(string, netip.Addr) (string, string)
+	without  without
 }
 
 // New returns a Scout.
 func New(o Options) *Scout {
-	s := &Scout{dns: o.DNS, lists: o.Lists, classify: o.Classify}
+	s := &Scout{dns: o.DNS, lists: o.Lists, classify: o.Classify, without: without{now: o.Clock, since: map[string]time.Time{}}}
+	if s.without.now == nil {
+		s.without.now = time.Now
+	}
 	if s.lists == nil {
 		s.lists = &Lists{}
 	}
@@ -174,6 +180,11 @@ func (s *Scout) senderDomain(ctx context.Context, domain string) smtp.SenderDoma
 	switch {
 	case unknown(ctx, a):
 		return ""
+	case errors.Is(a.Err, dns.ErrNoProof):
+		if _, b := s.dns.Addrs(ctx, name, dns.Domain); b.State == dns.Found {
+			return smtp.SenderOK // its servers know addresses only, and mail goes there (RFC 5321 section 5.1)
+		}
+		return smtp.SenderFailed
 	case a.State == dns.Failed:
 		return smtp.SenderFailed
 	case a.State == dns.NoName:
@@ -188,8 +199,40 @@ func (s *Scout) senderDomain(ctx context.Context, domain string) smtp.SenderDoma
 		return ""
 	case a.State == dns.Failed:
 		return smtp.SenderFailed
+	case a.State == dns.Found && s.without.lately(name):
+		return smtp.SenderNoMXYet
 	case a.State == dns.Found:
 		return smtp.SenderNoMX
 	}
 	return smtp.SenderNXDomain
+}
+
+// without knows since when domains have been seen without MX record, so that
+// one that is being set up is not refused for good (R-BW-E19).
+type without struct {
+	now   func() time.Time
+	mu    sync.Mutex
+	since map[string]time.Time
+}
+
+const (
+	firstSight   = 10 * time.Minute
+	mostWithout  = 20_000
+	keepsWithout = 24 * time.Hour
+)
+
+// lately says whether a domain was first seen so a short while ago.
+func (w *without) lately(domain string) bool {
+	now := w.now()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	since, seen := w.since[domain]
+	if seen && now.Sub(since) < keepsWithout {
+		return now.Sub(since) < firstSight
+	}
+	if len(w.since) >= mostWithout {
+		clear(w.since)
+	}
+	w.since[domain] = now
+	return true
 }

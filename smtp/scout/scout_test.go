@@ -25,6 +25,7 @@ type world struct {
 	zone  map[string][]miekg.RR
 	fails string // names with this end fail, all when "."
 	sick  bool   // the canaries fail too
+	lame  bool   // no SOA with what is empty
 	dns   *dns.Resolver
 	lists *scout.Lists
 	now   time.Time
@@ -99,12 +100,16 @@ func (w *world) ServeDNS(rw miekg.ResponseWriter, q *miekg.Msg) {
 				a.Rcode = miekg.RcodeSuccess
 			}
 		}
+		if !w.lame {
+			soa, _ := miekg.NewRR("example. 60 SOA ns. host. 1 60 60 60 60")
+			a.Ns = append(a.Ns, soa)
+		}
 	}
 	rw.WriteMsg(a)
 }
 
 func (w *world) scout() *scout.Scout {
-	return scout.New(scout.Options{DNS: w.dns, Lists: w.lists, Classify: func(name string, _ netip.Addr) (string, string) { return "custom", name }})
+	return scout.New(scout.Options{DNS: w.dns, Lists: w.lists, Clock: func() time.Time { w.mu.Lock(); defer w.mu.Unlock(); return w.now }, Classify: func(name string, _ netip.Addr) (string, string) { return "custom", name }})
 }
 
 // R-BW-13, R-CX-03.
@@ -229,7 +234,7 @@ func TestSender(t *testing.T) {
 		domain smtp.SenderDomain
 		spf    string
 	}{
-		{"a@pass.example", smtp.SenderOK, "pass"}, {"a@fail.example", smtp.SenderNoMX, "fail"},
+		{"a@pass.example", smtp.SenderOK, "pass"}, {"a@fail.example", smtp.SenderNoMXYet, "fail"},
 		{"a@soft.example", smtp.SenderNXDomain, "softfail"}, {"a@redirect.example", smtp.SenderNXDomain, "pass"},
 		{"a@lost.example", smtp.SenderNXDomain, "permerror"}, {"a@ten.example", smtp.SenderNXDomain, "permerror"},
 		{"a@void.example", smtp.SenderNXDomain, "permerror"}, {"a@macro.example", smtp.SenderNXDomain, "pass"},
@@ -251,5 +256,32 @@ func TestSender(t *testing.T) {
 	w.fail(".", true)
 	if domain, spf, _ := w.scout().Sender(t.Context(), peer, "pass.example", "a@pass.example"); domain != "" || spf.Result != "" {
 		t.Errorf("a sick resolver knows %q %q", domain, spf.Result)
+	}
+}
+
+// R-BW-E19: who has no MX record is put off first. R-CX-03: an empty answer that
+// no zone vouches for is no no.
+func TestSenderWithoutMX(t *testing.T) {
+	w := newWorld(t, "addr.example. 60 A 192.0.2.1")
+	s := w.scout()
+	domain := func(name string) smtp.SenderDomain {
+		d, _, _ := s.Sender(t.Context(), peer, "x.example", "a@"+name)
+		return d
+	}
+	for _, step := range []struct {
+		after time.Duration
+		want  smtp.SenderDomain
+	}{{0, smtp.SenderNoMXYet}, {5 * time.Minute, smtp.SenderNoMXYet}, {5 * time.Minute, smtp.SenderNoMX}, {25 * time.Hour, smtp.SenderNoMXYet}} {
+		w.later(step.after)
+		if got := domain("addr.example"); got != step.want {
+			t.Errorf("after %v more: %s, want %s", step.after, got, step.want)
+		}
+	}
+	w.mu.Lock()
+	w.lame = true
+	w.mu.Unlock()
+	w.add(t, "lame.example. 60 A 192.0.2.1", "sub.empty.example. 60 A 192.0.2.1")
+	if a, b := domain("lame.example"), domain("empty.example"); a != smtp.SenderOK || b != smtp.SenderFailed {
+		t.Errorf("nobody vouches for the answer: %s, %s", a, b)
 	}
 }

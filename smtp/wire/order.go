@@ -93,7 +93,8 @@ func (c *Conn) handleAuth(cmd Command) {
 	case c.cfg.TLS != nil && c.TLS() == nil:
 		r = reply.Reply{Code: 530, Enhanced: reply.Enhanced{5, 7, 0}, Text: "Authentication is not offered in clear"}
 	case strings.Contains(cmd.Arg, " "):
-		r = reply.Reply{Code: 535, Enhanced: reply.Enhanced{5, 7, 8}, Text: "Authentication failed"}
+		c.refuse(reply.AuthFailed, cmd, reply.AuthFailed.Reply())
+		return
 	}
 	c.refuse(reply.Auth, cmd, r)
 }
