@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -94,15 +96,21 @@ func (l *Lab) weirBinary() (string, error) {
 		}
 		from = io.NewSectionReader(f, 0, 1<<40)
 	}
+	return to, copyProgram(to, from)
+}
+
+// copyProgram keeps other labs of this process from starting anything
+// meanwhile: what they fork would have the file open for writing until it
+// executes its own, and the kernel runs no such program ("text file busy").
+func copyProgram(to string, from io.Reader) error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	out, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY, 0o755)
 	if err != nil {
-		return "", err
+		return err
 	}
-	if _, err := io.Copy(out, from); err != nil {
-		out.Close()
-		return "", err
-	}
-	return to, out.Close()
+	_, err = io.Copy(out, from)
+	return errors.Join(err, out.Close())
 }
 
 // builtWeir builds the binary once a process. It is a file without a name, so
