@@ -84,7 +84,6 @@ func (b *keyBench) well() {
 // again, guessers are dropped all the same, and what was not written is when
 // there is room.
 func TestFullDiskLive(t *testing.T) {
-	needRoot(t)
 	b := newKeyBench(t)
 	b.weir.Stop()
 	b.shell(b.edge, "mkdir -p /var/lib/mailweir && mount -t tmpfs -o size=24m,mode=755 tmpfs /var/lib/mailweir")
@@ -124,7 +123,6 @@ func TestFullDiskLive(t *testing.T) {
 // What lies on the disk is cut and overwritten between two runs: both roles
 // start, say what they could not read, and keep what they could.
 func TestDamagedStateLive(t *testing.T) {
-	needRoot(t)
 	b := newKeyBench(t)
 	first, second := b.source(), b.source()
 	b.cmd("ban", first.String(), "--why", "test")
@@ -160,8 +158,6 @@ func TestDamagedStateLive(t *testing.T) {
 
 // The record store is overwritten while it is in use.
 func TestDamagedRecordsLive(t *testing.T) {
-	needRoot(t)
-	t.Parallel()
 	b := newKeyBench(t)
 	if !b.arrives(b.first) {
 		t.Fatal("the message did not arrive")
@@ -193,7 +189,6 @@ func TestDamagedRecordsLive(t *testing.T) {
 // Without the capabilities of BPF, nftables does it alone; without any, the mail
 // role refuses the convicted at its gate. Both are said aloud.
 func TestMissingCapabilitiesLive(t *testing.T) {
-	needRoot(t)
 	b := newKeyBench(t)
 	for _, c := range []struct {
 		drop  string
@@ -216,8 +211,10 @@ func TestMissingCapabilitiesLive(t *testing.T) {
 		if b.dropped(from) != c.works {
 			t.Errorf("%s: dropped in the kernel: %v, want %v", c.drop, !c.works, c.works)
 		}
-		if conn, r := b.call(from); conn != nil && r.Code == 220 {
-			t.Errorf("%s: the convicted is greeted: %v", c.drop, r)
+		if !c.works { // whom the kernel drops would try for two minutes
+			if conn, r := b.call(from); conn != nil && r.Code == 220 {
+				t.Errorf("%s: the convicted is greeted: %v", c.drop, r)
+			}
 		}
 		s.unharmed()
 	}
@@ -225,7 +222,6 @@ func TestMissingCapabilitiesLive(t *testing.T) {
 
 // A kernel without BTF is good enough: the program carries its own.
 func TestKernelWithoutBTFLive(t *testing.T) {
-	needRoot(t)
 	b := newKeyBench(t)
 	b.weir.Stop()
 	b.shell(b.edge, "mount -t tmpfs tmpfs /sys/kernel/btf")
@@ -249,8 +245,6 @@ func TestKernelWithoutBTFLive(t *testing.T) {
 
 // An interface goes away under the firewall, and comes back.
 func TestInterfaceGoneLive(t *testing.T) {
-	needRoot(t)
-	t.Parallel()
 	b := newKeyBench(t)
 	b.shell(b.edge, "ip link add spare0 type veth peer name spare1 && ip link set spare0 up && ip link set spare1 up")
 	name := strings.Fields(b.xdp())[0]
@@ -271,8 +265,6 @@ func TestInterfaceGoneLive(t *testing.T) {
 
 // A backend that answers nonsense or nothing: senders hear 451, nobody is banned.
 func TestNonsenseBackendLive(t *testing.T) {
-	needRoot(t)
-	t.Parallel()
 	b := newKeyBench(t)
 	l, err := b.office.Listen(netip.MustParseAddrPort("192.0.2.54:25"))
 	if err != nil {
@@ -353,7 +345,6 @@ func (n *nonsense) serve(l net.Listener) {
 // Clients that send nonsense, nothing, or a byte a second: each is ended with a
 // word or by its time-out, and is not banned for it; others are served meanwhile.
 func TestNonsenseClientsLive(t *testing.T) {
-	needRoot(t)
 	b := newKeyBench(t)
 	b.apply(map[string]string{"smtp.timeouts.command": `"2s"`, "smtp.timeouts.session": `"8s"`})
 	s := b.survivor()

@@ -387,6 +387,7 @@ func (b *keyBench) put(name string, content []byte) {
 
 // names550 says whether a recipient is refused as unknown users are.
 func (b *keyBench) names550(from netip.Addr, to string) bool {
+	b.guessed = true
 	c, _ := b.call(from)
 	if c == nil {
 		return false

@@ -30,7 +30,8 @@ type probe struct {
 	seen func(b *keyBench) bool
 }
 
-// keyBench is the appliance in a lab, under one configuration after another.
+// keyBench is the appliance in a lab, under one configuration after another. A
+// bench is for one test at a time.
 type keyBench struct {
 	*lab.Lab
 	t             *testing.T
@@ -42,8 +43,9 @@ type keyBench struct {
 	open          []*lab.Client // by the probe
 	file          *config.File
 	cfg           config.Config
-	sources       int // addresses that were used
-	names         int // recipients that were used
+	sources       int  // addresses that were used
+	names         int  // recipients that were used
+	guessed       bool // somebody guessed since the appliance was started
 }
 
 var keyEdge = netip.MustParseAddrPort("192.0.2.25:25")
@@ -79,9 +81,12 @@ backends = ["spare"]
 
 // TestEveryKeyHasAnEffect turns every key of the schema on and off in a running
 // appliance. A key without a probe is a key that is only parsed.
+//
+// Probes run side by side, each on a bench that is free: most of their time is
+// waiting. A bench lives as long as the test, not the probe.
 func TestEveryKeyHasAnEffect(t *testing.T) {
-	needRoot(t)
-	b := newKeyBench(t)
+	labNeeds(t)
+	idle := make(chan *keyBench, len(config.Keys()))
 	probes := maps.Clone(keyProbes)
 	maps.Copy(probes, checkProbes)
 	for _, path := range config.Keys() {
@@ -90,8 +95,16 @@ func TestEveryKeyHasAnEffect(t *testing.T) {
 			t.Errorf("no probe shows what %s does", path)
 			continue
 		}
-		t.Run(path, func(t *testing.T) {
-			b.t = t
+		t.Run(path, func(probe *testing.T) {
+			probe.Parallel()
+			var b *keyBench
+			select {
+			case b = <-idle:
+			default:
+				b = makeKeyBench(t)
+			}
+			defer func() { idle <- b }()
+			b.t = probe
 			b.try(strings.NewReplacer("backend.NAME", "backend.office", "dnsbl.NAME", "dnsbl.bl", "domain.NAME", `domain."example.com"`, "syslog.NAME", "syslog.siem").Replace(path), p)
 		})
 	}
@@ -102,15 +115,36 @@ func TestEveryKeyHasAnEffect(t *testing.T) {
 	}
 }
 
+// labNeeds skips a test of the built program where it cannot run, or tells
+// nothing.
+func labNeeds(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("runs the program as it is built, in a lab: -short (make race) leaves that to make test")
+	}
+	needRoot(t)
+}
+
 func needRoot(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("needs root, for network namespaces, XDP and nftables")
+		t.Skip("needs root: make test runs as root")
 	}
 }
 
+// newKeyBench makes the bench of one test, which runs beside others from then
+// on.
 func newKeyBench(t *testing.T) *keyBench {
-	b := &keyBench{Lab: lab.New(t), t: t, cert: testCertificate(t)}
+	t.Helper()
+	labNeeds(t)
+	t.Parallel()
+	return makeKeyBench(t)
+}
+
+func makeKeyBench(t *testing.T) *keyBench {
+	t.Helper()
+	b := &keyBench{t: t, cert: testCertificate(t)}
+	b.Lab = lab.New(owner{t, b})
 	b.Host("ns", "192.0.2.53").DNS("mx1.example.com. A 192.0.2.25", "office.example.net. A 192.0.2.10",
 		"2.0.0.127.bl.example. A 127.0.0.2", "1.113.0.203.bl.example. A 127.0.0.2")
 	b.office = b.Host("office", "192.0.2.10", "192.0.2.11", "192.0.2.54")
@@ -125,6 +159,18 @@ func newKeyBench(t *testing.T) *keyBench {
 	b.edit(nil)
 	b.weir = b.edge.Weir(string(b.file.Text))
 	return b
+}
+
+// owner is a bench's lab's test: what is cleaned up goes with the test that made
+// the bench, what fails is the one that uses it.
+type owner struct {
+	*testing.T
+	bench *keyBench
+}
+
+func (o owner) Fatalf(format string, args ...any) {
+	o.bench.t.Helper()
+	o.bench.t.Fatalf(format, args...)
 }
 
 func (b *keyBench) sink(at string) *sink {
@@ -171,8 +217,10 @@ func (b *keyBench) try(path string, p probe) {
 	}
 	maps.Copy(on, p.also)
 	on[path] = p.set
-	b.weir.Stop()
-	b.startAnew()
+	if b.guessed {
+		b.weir.Stop()
+		b.startAnew()
+	}
 	b.apply(p.with)
 	if b.see(p) {
 		b.t.Fatalf("the effect of %s is there without it", path)
@@ -232,6 +280,7 @@ func (b *keyBench) startAnew() {
 	if out, err := b.edge.Run(b.t.Context(), "/bin/rm", "-f", "/var/lib/mailweir/mail/harvest.state"); err != nil {
 		b.t.Fatalf("forget who guessed: %v: %s", err, out)
 	}
+	b.guessed = false
 	b.weir.Start()
 }
 
@@ -305,6 +354,7 @@ const mostGuesses = 40
 // that none is slowed. It returns how many were answered until none was.
 func (b *keyBench) guesses(from netip.Addr) (answered int) {
 	b.t.Helper()
+	b.guessed = true
 	const inSession = 3
 	for answered < mostGuesses {
 		if answered > 0 && b.dropped(from) {

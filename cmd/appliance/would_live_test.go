@@ -13,7 +13,6 @@ import (
 // Observe (smtp-filter.md section 4, safety 3): nobody is banned, and the report
 // says who would have been, by what, and that somebody good is among them.
 func TestObserveTellsWhoWouldBeBanned(t *testing.T) {
-	needRoot(t)
 	b := newKeyBench(t)
 	b.apply(map[string]string{"observe": "true"})
 	if out := b.cmd("bans", "--would"); out != "nobody would have been banned\n" {
