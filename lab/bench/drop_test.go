@@ -90,7 +90,7 @@ func BenchmarkVerdictToDrop(b *testing.B) {
 // fall has an attacker write to a spamtrap, which convicts at once, and returns
 // when the verdict came.
 func (s *site) fall(b *testing.B, h *lab.Host, from netip.Addr, stamp *stamp) (time.Duration, error) {
-	c, _, err := h.SMTP(b.Context(), from, smtpPort(s.edge))
+	c, _, err := h.SMTP(patient(b), from, smtpPort(s.edge))
 	if err != nil {
 		return 0, err
 	}

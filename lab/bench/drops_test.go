@@ -21,7 +21,7 @@ func (s *site) firstDrops(b *testing.B) map[netip.Addr]time.Duration {
 			First  time.Time `json:"first"`
 		} `json:"hits"`
 	}
-	bans, err := lab.Objects[ban](b.Context(), s.weir, "bans")
+	bans, err := lab.Objects[ban](patient(b), s.weir, "bans")
 	if err != nil {
 		b.Fatal(err)
 	}

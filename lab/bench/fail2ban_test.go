@@ -208,7 +208,7 @@ func (s *site) fail2ban(b *testing.B) *lab.Process {
 			b.Fatalf("fail2ban ended at once, exit code %d: %s", p.ExitCode(), p.Log())
 		default:
 		}
-		out, err := s.peer.RunCommand(b.Context(), root.Command("/usr/bin/fail2ban-client", "status", "postfix"))
+		out, err := s.peer.RunCommand(patient(b), root.Command("/usr/bin/fail2ban-client", "status", "postfix"))
 		return err == nil && out != ""
 	})
 	return p

@@ -67,6 +67,8 @@ func try(ctx context.Context, h *lab.Host, generator string, what load) (y yield
 	}
 	cmd := h.Command(generator)
 	cmd.Env = append(cmd.Env, loadEnv+"="+string(spec))
+	ctx, cancel := context.WithTimeout(ctx, what.For+patience)
+	defer cancel()
 	out, err := h.RunCommand(ctx, cmd)
 	if err == nil {
 		err = json.Unmarshal([]byte(out), &y)

@@ -30,7 +30,7 @@ func (s *site) sink(b *testing.B) {
 		b.Fatal(err)
 	}
 	s.Eventually(10*time.Second, "the sink greets", func() bool {
-		_, greeting, err := s.client.SMTP(b.Context(), sources.Addr().Next(), smtpPort(s.office))
+		_, greeting, err := s.client.SMTP(patient(b), sources.Addr().Next(), smtpPort(s.office))
 		return err == nil && greeting.Code == 220
 	})
 }

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -58,13 +59,24 @@ func newSite(b *testing.B) *site {
 	return s
 }
 
+// patience is how long anything may take that is not under load. go test takes
+// its time limit back while a benchmark runs: what waits ends by itself.
+const patience = time.Minute
+
+// patient ends after that, or with the benchmark.
+func patient(b *testing.B) context.Context {
+	ctx, cancel := context.WithTimeout(b.Context(), patience)
+	b.Cleanup(cancel)
+	return ctx
+}
+
 func smtpPort(h *lab.Host) netip.AddrPort { return netip.AddrPortFrom(h.Addr(), 25) }
 
 // ours starts the appliance with a file of peers/.
 func (s *site) ours(b *testing.B, config string) side {
 	b.Helper()
 	s.weir = s.edge.Weir(peerFile(b, config))
-	version, err := s.weir.Cmd(b.Context(), "version")
+	version, err := s.weir.Cmd(patient(b), "version")
 	if err != nil {
 		b.Fatal(err)
 	}
