@@ -26,11 +26,17 @@ demo: ## a mail and an attack in a small internet of namespaces
 	@go build -o bin/demo ./lab/demo
 	@$(ROOT) bin/demo
 
+# Tests that run the program in a lab wait more than they work, so more of them
+# run at once than there are processors.
 test: ## every test, the privileged ones too; PKG=./smtp/... for some
 	@scripts/deps test
-	$(ROOT) go test -count=1 -timeout 30m $(PKG)
+	$(ROOT) go test -count=1 -parallel 4 -timeout 30m $(PKG)
 
-race: ## the tests under the race detector, without those of the built program
+# The detector finds what two goroutines of a test binary do to each other. -short
+# leaves out what it cannot learn from, and make test runs: the built program in a
+# lab (a process of its own, built without the detector), large corpora that one
+# goroutine goes through, and the kernel's work where it is the same Go twice.
+race: ## the tests under the race detector, but for those that tell it nothing
 	$(ROOT) go test -race -short -count=1 -timeout 30m $$(go list $(PKG) | grep -v '/lab/')
 
 bench: ## the figures; PKG=./firewall/... for some

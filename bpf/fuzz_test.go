@@ -49,6 +49,9 @@ func FuzzComposed(f *testing.F) {
 // TestComposed composes many frames at random. That every end is reached often
 // shows that they get everywhere.
 func TestComposed(t *testing.T) {
+	if testing.Short() {
+		t.Skip("many frames in one goroutine: -short (make race) leaves that to make test")
+	}
 	p := loadPair(t)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)

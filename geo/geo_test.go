@@ -337,6 +337,9 @@ func TestNoDatabase(t *testing.T) {
 // The database that comes with the program, as installed: at both ends of every
 // range, and just outside, our table says what the file says.
 func TestRealShipped(t *testing.T) {
+	if testing.Short() {
+		t.Skip("all of the real database in one goroutine: -short (make race) leaves that to make test")
+	}
 	db, err := Open("", "")
 	if err != nil {
 		t.Fatal(err)

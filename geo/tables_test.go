@@ -28,6 +28,9 @@ func realDB(t testing.TB) *DB {
 // R-BW-11: at every boundary of the real database, and at the addresses before
 // and behind it, the compiled tables say what the database says.
 func TestTablesAgree(t *testing.T) {
+	if testing.Short() {
+		t.Skip("all of the real database in one goroutine: -short (make race) leaves that to make test")
+	}
 	db := realDB(t)
 	began := time.Now()
 	tables, err := db.Compile(nil)
@@ -258,6 +261,9 @@ func TestRanges(t *testing.T) {
 
 // Of the real database: ranges hold what they should, and end where they should.
 func TestRealRanges(t *testing.T) {
+	if testing.Short() {
+		t.Skip("all of the real database in one goroutine: -short (make race) leaves that to make test")
+	}
 	tables, err := realDB(t).Compile(nil)
 	if err != nil {
 		t.Fatal(err)

@@ -137,6 +137,9 @@ func TestGenerationRises(t *testing.T) {
 // TestHundredThousand: one change larger than a netlink message, than the
 // buffers of a socket by default, and back out of it; nft reads the same.
 func TestHundredThousand(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a hundred thousand bans in one goroutine: -short (make race) leaves that to make test")
+	}
 	w := enginetest.NewWorld(t)
 	table := open(t, w, nft.Options{})
 	const n = 100_000

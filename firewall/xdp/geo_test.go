@@ -70,6 +70,9 @@ func (t *Table) configureOrFail(tb testing.TB, rules firewall.Rules) {
 // R-BW-11: the packet program says of every boundary of the real database, and
 // of the addresses before and behind it, what the tables say.
 func TestProgramKnowsTheWorld(t *testing.T) {
+	if testing.Short() {
+		t.Skip("all of the real database in one goroutine: -short (make race) leaves that to make test")
+	}
 	w := realWorld(t)
 	table := placesTable(t)
 	table.configureOrFail(t, rulesFor(t, w))

@@ -31,8 +31,14 @@ var native, generic = engine(xdp.Native), engine(xdp.Generic)
 
 func TestMain(m *testing.M) { enginetest.Main(m, native, generic) }
 
-func TestNativeSuite(t *testing.T)  { enginetest.Run(t, native) }
-func TestGenericSuite(t *testing.T) { enginetest.Run(t, generic) }
+func TestNativeSuite(t *testing.T) { enginetest.Run(t, native) }
+
+func TestGenericSuite(t *testing.T) {
+	if testing.Short() {
+		t.Skip("another flag for the kernel, the same Go as native: -short (make race) leaves that to make test")
+	}
+	enginetest.Run(t, generic)
+}
 
 // noTables says that no nftables table is in the namespace.
 func noTables() error {

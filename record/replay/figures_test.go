@@ -19,6 +19,9 @@ import (
 // gone by the 25th wrong one, and learns one address at the most, were he
 // lucky to have it among the first.
 func TestWhatAGuesserLearns(t *testing.T) {
+	if testing.Short() {
+		t.Skip("much arithmetic in one goroutine: -short (make race) leaves that to make test")
+	}
 	for _, seed := range append(tuned, untuned...) {
 		s := newStage(seed)
 		a := addr("203.0.113.7")
@@ -61,6 +64,9 @@ func firstBan(says []any) *replay.Ban {
 // the first 5 % at least 90 % of its guesses learn nothing, and no good sender
 // is hit.
 func TestWhatABotnetLearns(t *testing.T) {
+	if testing.Short() {
+		t.Skip("much arithmetic in one goroutine: -short (make race) leaves that to make test")
+	}
 	s := newStage(4711)
 	s.office(200)
 	var good []netip.Addr

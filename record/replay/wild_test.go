@@ -245,6 +245,9 @@ func (w *wild) addr6(bits int, a netip.Addr) netip.Addr {
 // TestWild holds drawn scenes against their truth: attackers and innocents, of
 // whatever rate and habit, by seeds of which half were never looked at.
 func TestWild(t *testing.T) {
+	if testing.Short() {
+		t.Skip("much arithmetic in one goroutine: -short (make race) leaves that to make test")
+	}
 	for _, name := range slices.Sorted(maps.Keys(wilds)) {
 		for _, seed := range append(slices.Clone(tuned), untuned[:2]...) {
 			t.Run(fmt.Sprintf("%s/%d", name, seed), func(t *testing.T) {
@@ -262,6 +265,9 @@ func TestWild(t *testing.T) {
 
 // What was decided changes nothing, wherever it stands in the line.
 func TestWildFactsAlone(t *testing.T) {
+	if testing.Short() {
+		t.Skip("much arithmetic in one goroutine: -short (make race) leaves that to make test")
+	}
 	all := 0
 	for name, build := range wilds {
 		var said [2][]any
