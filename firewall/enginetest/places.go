@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,8 +19,23 @@ import (
 // and 2001:db8:1::/48 are of AS64500 and in NL, 198.51.100.0/24 and
 // 2001:db8:2::/48 in DE; the lower half of 203.0.113.0/24 is in FR, the upper
 // one in NL. All else is nowhere in the first; in the second 10.0.0.0/8 is in US
-// and of AS64499, so that AS64500 has another number.
+// and of AS64499, so that AS64500 has another number. They are made once: 16
+// million entries each, however little is in them.
 func Worlds(t testing.TB) [2]*geo.Tables {
+	t.Helper()
+	worlds.Do(func() { worlds.both = makeWorlds(t) })
+	if worlds.both[0] == nil {
+		t.Fatal("the worlds could not be made: the first test that wanted them says why")
+	}
+	return worlds.both
+}
+
+var worlds struct {
+	sync.Once
+	both [2]*geo.Tables
+}
+
+func makeWorlds(t testing.TB) [2]*geo.Tables {
 	t.Helper()
 	countries := map[string]mmdbtype.DataType{
 		"192.0.2.0/24": country("NL"), "198.51.100.0/24": country("DE"), "203.0.113.0/25": country("FR"), "203.0.113.128/25": country("NL"),

@@ -20,11 +20,7 @@ import (
 // realWorld is the database that comes with the program, compiled.
 func realWorld(t testing.TB) *geo.Tables {
 	t.Helper()
-	db, err := geo.Open("", "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	w, err := db.Compile(nil)
+	w, err := compileReal()
 	if errors.Is(err, geo.ErrNoDatabase) {
 		t.Skip("geoip and geoip6 of tor-geoipdb are not installed (scripts/deps does)")
 	}
@@ -33,6 +29,14 @@ func realWorld(t testing.TB) *geo.Tables {
 	}
 	return w
 }
+
+var compileReal = sync.OnceValues(func() (*geo.Tables, error) {
+	db, err := geo.Open("", "")
+	if err != nil {
+		return nil, err
+	}
+	return db.Compile(nil)
+})
 
 func placesTable(t testing.TB) *Table {
 	t.Helper()
@@ -236,7 +240,11 @@ func TestSwapLeavesNoGap(t *testing.T) {
 			}
 		})
 	}
-	for i := range 20 {
+	swaps := 20
+	if testing.Short() {
+		swaps = 4 // the detector slows laying a world out, not what could race
+	}
+	for i := range swaps {
 		table.configureOrFail(t, rulesFor(t, worlds[(i+1)%2], deny...))
 	}
 	close(stop)
