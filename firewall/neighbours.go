@@ -63,7 +63,8 @@ func (l *Ledger) widen(p netip.Prefix, now time.Time, widest int) netip.Prefix {
 	}
 	for _, s := range steps {
 		wide, err := p.Addr().Prefix(s.to)
-		if err != nil || p.Bits() != s.from || s.to < widest || l.guards.Touches(wide) || l.bannedBlocks(wide, s.from, now)+1 < s.need {
+		if err != nil || p.Bits() != s.from || s.to < widest || l.of(p).crowd(p)+1 < s.need ||
+			l.guards.Touches(wide) || l.bannedBlocks(wide, s.from, now)+1 < s.need {
 			return p
 		}
 		p = wide

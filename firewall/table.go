@@ -64,7 +64,12 @@ type table[A address] struct {
 	top    uint32   // entry numbers from here on were never used
 	count  int
 	byBits [129]int // how many of each prefix length: which look-ups can hit
+	crowds []uint32 // how many within prefixes of eight bits less, by their hash
 }
+
+// crowdCount is how many crowds are told apart: enough that neighbours of a
+// hundred thousand records are seldom counted one by one for nothing.
+const crowdCount = 1 << 16
 
 func newTable4() *table[uint32] {
 	return &table[uint32]{
@@ -74,14 +79,14 @@ func newTable4() *table[uint32] {
 			binary.BigEndian.PutUint32(b[:], v)
 			return netip.AddrFrom4(b)
 		},
-		seed: maphash.MakeSeed(), index: make([]uint32, 64),
+		seed: maphash.MakeSeed(), index: make([]uint32, 64), crowds: make([]uint32, crowdCount),
 	}
 }
 
 func newTable6() *table[[16]byte] {
 	return &table[[16]byte]{
 		pack: netip.Addr.As16, unpack: netip.AddrFrom16,
-		seed: maphash.MakeSeed(), index: make([]uint32, 64),
+		seed: maphash.MakeSeed(), index: make([]uint32, 64), crowds: make([]uint32, crowdCount),
 	}
 }
 
@@ -135,6 +140,7 @@ func (t *table[A]) put(r record) {
 		t.index[i] = t.take() + 1
 		t.count++
 		t.byBits[k.bits]++
+		*t.crowdOf(r.prefix)++
 	}
 	e := t.at(t.index[i] - 1)
 	*e = entry[A]{
@@ -159,6 +165,17 @@ func (t *table[A]) take() uint32 {
 	t.top++
 	return t.top - 1
 }
+
+// crowdOf counts the records of p's length within what is eight bits wider, and
+// perhaps others.
+func (t *table[A]) crowdOf(p netip.Prefix) *uint32 {
+	wide, _ := p.Addr().Prefix(max(p.Bits()-8, 0))
+	return &t.crowds[maphash.Comparable(t.seed, key[A]{t.pack(wide.Addr()), uint8(p.Bits())})%crowdCount]
+}
+
+// crowd is how many records of p's length there may be at most within what is
+// eight bits wider. It spares the counting where there are few.
+func (t *table[A]) crowd(p netip.Prefix) int { return int(*t.crowdOf(p)) }
 
 // reserve makes the index large enough for n records, so that a restore of
 // millions does not grow it again and again.
@@ -190,6 +207,7 @@ func (t *table[A]) remove(p netip.Prefix) bool {
 	t.unused = append(t.unused, n-1)
 	t.count--
 	t.byBits[p.Bits()]--
+	*t.crowdOf(p)--
 	t.closeUp(i)
 	return true
 }
@@ -239,6 +257,7 @@ type records interface {
 	get(netip.Prefix) (record, bool)
 	put(record)
 	remove(netip.Prefix) bool
+	crowd(netip.Prefix) int
 	reserve(int)
 	len() int
 	chunkCount() int

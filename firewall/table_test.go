@@ -3,6 +3,7 @@ package firewall
 import (
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"testing"
 	"unsafe"
 )
@@ -48,5 +49,21 @@ func TestTableAgainstMap(t *testing.T) {
 	}
 	if seen != len(want) {
 		t.Errorf("walked %d entries, want %d", seen, len(want))
+	}
+	crowds := map[netip.Prefix]int{} // by the lengths of their prefixes less eight
+	for p := range want {
+		wide, _ := p.Addr().Prefix(p.Bits() - 8)
+		crowds[wide]++
+	}
+	for p := range want {
+		wide, _ := p.Addr().Prefix(p.Bits() - 8)
+		if n := table.crowd(p); n < crowds[wide] {
+			t.Fatalf("%v: a crowd of %d, want at least %d", p, n, crowds[wide])
+		}
+		crowds[wide]--
+		table.remove(p)
+	}
+	if i := slices.IndexFunc(table.crowds, func(n uint32) bool { return n != 0 }); i >= 0 {
+		t.Errorf("a crowd of %d is left of nobody", table.crowds[i])
 	}
 }

@@ -84,6 +84,9 @@ func (c *cli) runGuard(ctx context.Context, file string) error {
 	if err != nil {
 		return err
 	}
+	if err := guard.Hurry(); err != nil {
+		log.Warn("guard waits its turn where the processors are busy, bans come later then", "error", err)
+	}
 	if err := guard.DropPrivileges(); err != nil {
 		return err
 	}

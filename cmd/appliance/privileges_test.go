@@ -14,7 +14,8 @@ import (
 
 // TestPrivileges reads what the kernel says of the running roles: mail has its
 // own user and no capability, guard has the three that it works with, and no
-// thread of either can ever gain more.
+// thread of either can ever gain more. All of guard goes before others who want
+// the processor.
 func TestPrivileges(t *testing.T) {
 	b := newKeyBench(t)
 	const none = "0000000000000000"
@@ -35,6 +36,11 @@ func TestPrivileges(t *testing.T) {
 				if got[key] != value {
 					t.Errorf("%s: %s of %s is %q, want %q", role, key, task, got[key], value)
 				}
+			}
+			thread, _ := strconv.Atoi(filepath.Base(filepath.Dir(task)))
+			// The system call says 20 - niceness: 30 for guard's -10.
+			if n, err := unix.Getpriority(unix.PRIO_PROCESS, thread); err != nil || (role == "guard") != (n == 30) {
+				t.Errorf("%s: thread %d has priority %d (%v)", role, thread, n, err)
 			}
 		}
 	}
