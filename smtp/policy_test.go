@@ -23,6 +23,7 @@ type known struct {
 }
 
 func (k *known) Peer(context.Context, netip.Addr) (*smtp.RDNS, []smtp.Listing) {
+	time.Sleep(k.slow)
 	return k.rdns, k.lists
 }
 
