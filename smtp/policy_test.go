@@ -19,6 +19,7 @@ type known struct {
 	helo   smtp.HELOName
 	sender smtp.SenderDomain
 	spf    smtp.SPF
+	slow   time.Duration // a look-up takes
 	said   smtp.Authentication
 }
 
