@@ -28,14 +28,12 @@ func main() {
 	svg := flag.String("svg", "", "also draw the scenes from the second on into this file")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	var printed bytes.Buffer
 	out := newStage(os.Stdout)
 	if *svg != "" {
 		out = newStage(io.MultiWriter(os.Stdout, &printed))
 	}
 	code := play(ctx, out, *weir, *engine)
-	cancel()
 	stop()
 	if code == 0 && *svg != "" {
 		if err := picture(*svg, "make demo", printed.Bytes(), 2); err != nil {
@@ -61,7 +59,11 @@ func play(ctx context.Context, s *stage, weir, engine string) (code int) {
 			fmt.Fprintf(s.out, "\nAll of it came true, in %.0f s. Nothing is left on this machine.\n", time.Since(began).Seconds())
 		}
 	}()
-	p := rehearse(ctx, s, weir, engine)
+	p := rehearse(s, weir, engine)
+	// From here on: the first time, packages are downloaded and weir is built.
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	p.ctx = ctx
 	for _, scene := range []struct {
 		title string
 		play  func()

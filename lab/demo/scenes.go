@@ -54,13 +54,13 @@ var (
 )
 
 // rehearse builds the small internet.
-func rehearse(ctx context.Context, s *stage, weir, engine string) *cast {
+func rehearse(s *stage, weir, engine string) *cast {
 	fmt.Fprintln(s.out, s.paint("1", "A small internet in network namespaces"))
 	l := lab.New(s)
 	if weir != "" {
 		l.UseWeir(weir)
 	}
-	c := &cast{ctx: ctx, stage: s, lab: l}
+	c := &cast{stage: s, lab: l}
 	l.Host("ns", "192.0.2.53").DNS(
 		"example.com. MX 10 mx1.example.com.",
 		"mx1.example.com. A 192.0.2.25",
