@@ -13,6 +13,7 @@ import (
 
 	"mailweir/ref"
 	"mailweir/smtp"
+	"mailweir/smtp/access"
 	"mailweir/smtp/greylist"
 	"mailweir/smtp/reply"
 )
@@ -103,6 +104,7 @@ type Rcpt struct {
 	Oracle smtp.OracleState `json:"oracle,omitempty"`
 	Age    smtp.Age         `json:"age,omitempty"`
 	Trap   bool             `json:"trap"`
+	Listed *access.Entry    `json:"listed,omitempty"` // the operator's word
 	Grey   *Grey            `json:"greylist,omitempty"`
 	Reply  *reply.Reply     `json:"reply,omitempty"` // as written to the wire; nil: none was
 	Reason reply.Reason     `json:"reason"`
@@ -198,7 +200,7 @@ func newRcpts(from []smtp.Recipient) []Rcpt {
 		r := &from[i]
 		to = append(to, Rcpt{
 			T: r.At.Milliseconds(), To: r.To, Form: r.Form, Route: r.Route, Oracle: r.Oracle, Age: r.Age,
-			Trap: r.Trap, Grey: newGrey(r.Grey), Reply: written(r.Reply), Reason: r.Reason, Alias: r.Reason.Alias(),
+			Trap: r.Trap, Listed: r.Listed, Grey: newGrey(r.Grey), Reply: written(r.Reply), Reason: r.Reason, Alias: r.Reason.Alias(),
 		})
 	}
 	return to
@@ -281,7 +283,7 @@ func greyedNone(rcpts []Rcpt) bool {
 func (r *Rcpt) recipient() smtp.Recipient {
 	to := smtp.Recipient{
 		At: time.Duration(r.T) * time.Millisecond, To: r.To, Form: r.Form, Route: r.Route,
-		Oracle: r.Oracle, Age: r.Age, Trap: r.Trap, Reason: r.Reason,
+		Oracle: r.Oracle, Age: r.Age, Trap: r.Trap, Listed: r.Listed, Reason: r.Reason,
 	}
 	if r.Reply != nil {
 		to.Reply = *r.Reply

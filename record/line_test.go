@@ -13,6 +13,8 @@ import (
 
 	"mailweir/ref"
 	"mailweir/smtp"
+	"mailweir/smtp/access"
+	"mailweir/smtp/greylist"
 	"mailweir/smtp/reply"
 )
 
@@ -53,7 +55,10 @@ func fullTransaction() smtp.Transaction {
 			Sender: smtp.SenderOK, SPF: "pass", SPFWide: true,
 			Slips: []string{"early_talk"}, MailFrom: &from, MailForm: smtp.BadSyntax, Declared: 5000, Limit: 1 << 20,
 			Rcpts: []smtp.Recipient{
-				{At: 310 * time.Millisecond, To: "u1@example.com", Route: "office", Oracle: smtp.Valid, Age: smtp.Live, Reply: reply.Reply{Code: 250, Enhanced: reply.Enhanced{2, 1, 5}, Text: "ok"}},
+				{At: 310 * time.Millisecond, To: "u1@example.com", Route: "office",
+					Listed: &access.Entry{Action: access.Allow, Subject: access.Subject{Kind: access.RDNS, Name: "sender.example"}, To: "example.com", Author: "root", Why: "ours"},
+					Grey:   &smtp.Grey{State: greylist.Early, Since: time.Date(2026, 11, 22, 8, 25, 0, 0, time.UTC), Left: 5 * time.Minute},
+					Oracle: smtp.Valid, Age: smtp.Live, Reply: reply.Reply{Code: 250, Enhanced: reply.Enhanced{2, 1, 5}, Text: "ok"}},
 				{At: 410 * time.Millisecond, To: "joe", Form: smtp.Unqualified, Trap: true, Reply: reply.Reply{Code: 550, Enhanced: reply.Enhanced{5, 1, 3}, Text: "no"}, Reason: reply.UnqualifiedRecipient},
 				{To: "left@example.com"},
 			},

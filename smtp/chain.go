@@ -20,6 +20,7 @@ type Chain struct {
 	Gate    []Link // before the greeting; those of Peer that can be judged there
 	Mail    []Link // MAIL was parsed
 	Rcpt    []Link // RCPT was parsed and routed; the recipient is the last of Facts.Rcpts
+	Lists   []Link // the operator's lists were asked; before all of policy
 	Peer    []Link // who it is that connects; before the oracle is asked
 	HELO    []Link // what he calls himself; with them
 	Oracle  []Link // the oracle answered for that recipient

@@ -36,7 +36,7 @@ func (s *Server) serveConn(nc net.Conn) {
 	c := &client{server: s, nc: nc, peer: peer, cancel: cancel}
 	c.session = s.newSession(ctx, peer, listener)
 	c.session.conn, _ = nc.(*net.TCPConn)
-	if !c.standing() || !c.welcome() {
+	if !c.standing() || !c.welcome() || c.blocked() {
 		return
 	}
 	would, refuse := s.limits.admit(s.now(), peer, c.session.tier, c.session.policy)
@@ -85,6 +85,16 @@ func (c *client) standing() bool {
 	c.reset()
 	c.session.end(Dropped, reply.Banned)
 	return false
+}
+
+// blocked turns away whom the operator blocks by his address.
+func (c *client) blocked() bool {
+	v := c.session.blocked()
+	if v.passes() {
+		return false
+	}
+	c.turnAway(v)
+	return true
 }
 
 // standing is the verdict on the source by the bans that stand.

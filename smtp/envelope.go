@@ -107,6 +107,10 @@ func (s *session) rcpt(to string) reply.Reply {
 		c := s.policy.chainFor(box.Domain)
 		s.scouted(t, s.peerScout, s.heloScout)
 		s.suspect()
+		if v := s.look(t, i, c); !v.passes() {
+			s.recall(t, i, route, box)
+			return v
+		}
 		if v := s.weigh(t, c, c.Peer, c.HELO).Verdict; !v.passes() {
 			s.recall(t, i, route, box)
 			return v // the same, whether the recipient exists or not

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"mailweir/ref"
+	"mailweir/smtp/access"
 	"mailweir/smtp/greylist"
 	"mailweir/smtp/reply"
 )
@@ -61,8 +62,9 @@ type Recipient struct {
 	Oracle OracleState   // "" when not asked
 	Age    Age           // how fresh the oracle's answer was
 	Trap   bool
-	Grey   *Grey       // what the greylist said; nil: it was not asked
-	Reply  reply.Reply // as written to the wire
+	Listed *access.Entry // the operator's word that counts for it; nil: none
+	Grey   *Grey         // what the greylist said; nil: it was not asked
+	Reply  reply.Reply   // as written to the wire
 	Reason reply.Reason
 
 	// Answer is what the oracle would have the client hear; the record does

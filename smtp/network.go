@@ -251,6 +251,13 @@ func IsPostmaster(mailbox string) bool {
 	return strings.EqualFold(local, "postmaster")
 }
 
+// Spared says that refusals of policy are only told, and not made, to the last
+// recipient: it is postmaster, or the operator lets the mail in.
+func (f *Facts) Spared() bool {
+	n := len(f.Rcpts)
+	return n > 0 && (IsPostmaster(f.Rcpts[n-1].To) || f.Rcpts[n-1].Allowed())
+}
+
 // weigh has the judges of policy say their word of the recipient, the last of
 // t if there is one, and keeps what they said.
 func (s *session) weigh(t *transaction, c *Chain, stages ...[]Link) Weight {
@@ -282,12 +289,8 @@ func (s *session) lookedUp(t *transaction, name string) time.Duration {
 // weighFacts is weigh of facts that may end before the last recipient of t.
 // Called with s.mu held.
 func (s *session) weighFacts(t *transaction, f *Facts, c *Chain, stages ...[]Link) Weight {
-	postmaster := false
-	if n := len(f.Rcpts); n > 0 {
-		postmaster = IsPostmaster(f.Rcpts[n-1].To)
-	}
 	told := func(v Verdict) Verdict {
-		if !v.passes() && (postmaster || s.policy.Observe && v.Reason.Spared()) {
+		if !v.passes() && (f.Spared() || s.policy.Observe && v.Reason.Spared()) {
 			v.Detail = wouldHave(v)
 			v.Action = reply.Log
 		}

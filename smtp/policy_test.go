@@ -2,11 +2,14 @@ package smtp_test
 
 import (
 	"context"
+	"errors"
 	"net/netip"
+	"path/filepath"
 	"strings"
 	"time"
 
 	"mailweir/smtp"
+	"mailweir/smtp/access"
 	"mailweir/smtp/check"
 	"mailweir/smtp/greylist"
 	"mailweir/smtp/reply"
@@ -80,6 +83,14 @@ func (w *world) policy(key, value string) {
 	case "rhsbl":
 		w.checks.Lists = append(w.checks.Lists, check.List{Name: "dbl", Domain: true, Scores: []check.Range{{Low: [4]byte{127, 0, 1, 2}, High: [4]byte{127, 0, 1, 9}, Score: 8}}, Lookup: "https://look.example/%{domain}"})
 		k.lists = []smtp.Listing{{Name: "dbl", About: "client.example", Answer: value, Text: "spam domain"}}
+	case "entry": // of the operator's lists, with _ for blanks
+		if w.opts.Access == nil {
+			w.opts.Access, _ = access.Open(filepath.Join(w.t.TempDir(), "lists.json"), time.Now)
+		}
+		entries, errs := access.Import{}.Read(strings.NewReader(strings.ReplaceAll(value, "_", " ")))
+		if err := errors.Join(append(errs, w.opts.Access.(*access.List).Add(entries...))...); err != nil {
+			w.t.Fatal(err)
+		}
 	case "list":
 		k.lists = []smtp.Listing{{Name: "zen", Answer: value, Text: "spam source"}}
 	}

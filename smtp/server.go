@@ -45,6 +45,7 @@ type Options struct {
 	Gate     Gate     // nil: nobody stands banned here
 	Origins  Origins  // nil: country and ASN are absent
 	Tiers    Tiers    // nil: everybody is New
+	Access   Access   // nil: nobody is on a list of the operator
 	Greylist Greylist // nil: nobody has to come back
 
 	// Seal is what our Received field says beside a ref, and only we can make;

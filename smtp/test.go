@@ -64,6 +64,9 @@ func (s *session) probe(p Probe) said {
 	if v := s.observed(s.arrival()); !v.passes() {
 		return said{s.refuseOther(v), v.Reason}
 	}
+	if v := s.blocked(); !v.passes() {
+		return said{s.refuseOther(v), v.Reason}
+	}
 	if text := s.policy.Maintenance; text != "" {
 		v := Verdict{Action: reply.Defer, Reason: reply.Maintenance, Reply: reply.Maintenance.Reply().Detail(text)}
 		return said{s.refuseOther(v), v.Reason}

@@ -136,7 +136,7 @@ func (p *player) configure(rest string) {
 		p.change = append(p.change, func(w *world) {
 			n, _ := strconv.Atoi(value)
 			switch key {
-			case "profile", "reject_score", "set", "rdns", "class", "helo_name", "sender", "rdns_name", "rhsbl", "spf", "dkim", "dmarc", "list", "greylist":
+			case "profile", "reject_score", "set", "rdns", "class", "helo_name", "sender", "rdns_name", "rhsbl", "spf", "dkim", "dmarc", "list", "greylist", "entry":
 				w.policy(key, value)
 			case "fault":
 				w.opts.Policy.Chain.Rcpt = append(w.opts.Policy.Chain.Rcpt, smtp.Link{Name: "recipient", Judge: faulty{}})

@@ -1,62 +1,145 @@
 package main
 
 import (
+	"context"
+	"fmt"
 	"os"
 	"os/user"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"mailweir/control"
 	"mailweir/firewall/guard"
+	"mailweir/smtp/access"
 )
 
 func (c *cli) allowCommand() *cobra.Command {
-	var r guard.AllowRequest
+	cmd := c.listCommand(access.Allow, "allow", "let somebody in")
+	cmd.Aliases = []string{"whitelist"}
+	cmd.Long = `Let somebody in, whatever the checks say. An address or prefix is let in by the kernel too: it
+is never dropped and never banned, and bans that stand under it are lifted at once. By name:
+
+  rdns:example.com        hosts with a confirmed name in the domain
+  helo:mail.example.com   hosts that say so in HELO, where the name resolves to them
+  jane@example.com        a sender; from:example.com: all of its domain; unless SPF says fail
+
+A domain means itself and all below it. Recipients have to exist all the same. The kernel
+sees addresses only: what it drops, no name lets in (weir check warns of it).`
+	cmd.Example = `  weir allow 198.51.100.0/24 --why "our branch office"
+  weir allow rdns:example.org --for 30d --why "ticket 4711"
+  weir allow news@example.org --to jane@example.com --why "she wants it"
+  weir allow --remove 203.0.113.9`
+	return cmd
+}
+
+func (c *cli) blockCommand() *cobra.Command {
+	cmd := c.listCommand(access.Block, "block", "refuse somebody")
+	cmd.Aliases = []string{"blacklist"}
+	cmd.Long = `Refuse somebody by address, prefix, rdns:, helo:, sender or sender domain, as weir allow has
+them, or a recipient of ours (to:jane@example.com: 550 5.2.1, with --for 450 4.2.1). The sender
+is told that he is blocked, and never by whom or why; weir ban drops without a word. A narrower
+entry beats a wider one of its kind, one for a recipient beats one for all, and else it is let in.`
+	cmd.Example = `  weir block 203.0.113.0/24 --why "spam, ticket 4712"
+  weir block from:example.org --to example.com --why "their wish"
+  weir block to:hall@example.com --for 7d --why "flooded"
+  weir block --remove 203.0.113.0/24`
+	return cmd
+}
+
+// listCommand is weir allow and weir block.
+func (c *cli) listCommand(do access.Action, use, short string) *cobra.Command {
+	var d guard.Duration
 	var remove bool
+	e := access.Entry{Action: do}
 	cmd := &cobra.Command{
-		Use:     "allow ADDR|PREFIX",
-		Aliases: []string{"whitelist"},
-		Short:   "let an address or prefix in, whatever it does",
-		Long: `Let an address or prefix in, whatever it does: the kernel never drops it, it is
-never banned, and bans that stand under it are lifted at once.`,
-		Example: `  weir allow 198.51.100.0/24 --why "our branch office"
-  weir allow 203.0.113.9 --for 30d --why "ticket 4711"
-  weir allow --remove 203.0.113.9`,
-		Args: args(cobra.ExactArgs(1)),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			var err error
-			if r.Prefix, err = parsePrefix(args[0]); err != nil {
-				return err
+		Use: use + " WHO", Short: short, Args: args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if e.Subject, err = subject(args[0]); err == nil && e.To != "" {
+				e.To, err = access.Name(e.To)
 			}
-			op := guard.NewOperator(c.runDir)
+			if err != nil {
+				return control.Usagef("%v", err)
+			}
 			if remove {
-				return c.disallow(cmd, op, r)
+				return c.unlist(cmd.Context(), e)
 			}
-			if r.Why == "" {
+			if e.Why == "" {
 				return control.Usagef(`an entry needs a reason that the next operator will understand: add --why "…"`)
 			}
-			r.Author = author()
-			ch, err := op.Allow(cmd.Context(), r)
-			if err == nil {
-				c.say("allowed %s", shortPrefix(r.Prefix))
-			}
-			return c.lifted(ch, err)
+			e.Author, e.Time = author(), c.now()
+			return c.list(cmd.Context(), e, d)
 		},
 	}
-	durationVar(cmd, &r.For, "for", "how long: 12h, 30d (default until it is removed)")
-	cmd.Flags().StringVar(&r.Why, "why", "", "the reason, for the operators to come")
+	durationVar(cmd, &d, "for", "how long: 12h, 30d (default until it is removed)")
+	cmd.Flags().StringVar(&e.To, "to", "", "only for a domain or a recipient of ours")
+	cmd.Flags().StringVar(&e.Why, "why", "", "the reason, for the operators to come")
 	cmd.Flags().BoolVar(&remove, "remove", false, "take the entry out again")
 	return cmd
 }
 
-func (c *cli) disallow(cmd *cobra.Command, op *guard.Operator, r guard.AllowRequest) error {
-	if err := op.Disallow(cmd.Context(), r.Prefix); err != nil {
+// subject reads who is meant; an address as every command reads it.
+func subject(s string) (access.Subject, error) {
+	if _, ok := access.ParsePrefix(s); ok {
+		p, err := parsePrefix(s)
+		return access.Subject{Kind: access.Address, Prefix: p}, err
+	}
+	return access.ParseSubject(s)
+}
+
+// ofGuard says whether an entry is one for the kernel too.
+func ofGuard(e access.Entry) bool {
+	return e.Action == access.Allow && e.Subject.Kind == access.Address && e.To == ""
+}
+
+// list makes an entry: guard's where it has a part in it, then the mail role's.
+func (c *cli) list(ctx context.Context, e access.Entry, d guard.Duration) error {
+	if d > 0 {
+		e.Until = e.Time.Add(time.Duration(d))
+	}
+	var ch guard.Change
+	if ofGuard(e) {
+		var err error
+		if ch, err = guard.NewOperator(c.runDir).Allow(ctx, guard.AllowRequest{Prefix: e.Subject.Prefix, For: d, Why: e.Why, Author: e.Author}); err != nil {
+			return err
+		}
+	}
+	if _, err := newMailClient(c.runDir).addEntries(ctx, []access.Entry{e}); err != nil {
+		if !ofGuard(e) {
+			return err
+		}
+		c.warn([]string{fmt.Sprintf("the kernel lets %v in, but the checks do not know of it: %v", e.Subject, err)})
+	}
+	if c.json && !ofGuard(e) {
+		return c.printJSON(e)
+	}
+	c.say("%sed %v%s", e.Action, e.Subject, scopeOf(e))
+	return c.lifted(ch, nil)
+}
+
+func scopeOf(e access.Entry) string {
+	if e.To == "" {
+		return ""
+	}
+	return " for " + e.To
+}
+
+// unlist takes an entry out, wherever it is.
+func (c *cli) unlist(ctx context.Context, e access.Entry) error {
+	err := newMailClient(c.runDir).removeEntry(ctx, e)
+	if ofGuard(e) {
+		mailErr := err
+		if err = guard.NewOperator(c.runDir).Disallow(ctx, e.Subject.Prefix); err != nil && mailErr == nil {
+			err = nil // an entry that guard never got
+		}
+	}
+	if err != nil {
 		return err
 	}
 	if c.json {
-		return c.printJSON(map[string]any{"removed": r.Prefix})
+		return c.printJSON(map[string]any{"removed": e.Subject})
 	}
-	c.say("%s is no longer allowed", shortPrefix(r.Prefix))
+	c.say("%v is no longer %sed%s", e.Subject, e.Action, scopeOf(e))
 	return nil
 }
 
@@ -73,27 +156,6 @@ func (c *cli) lifted(ch guard.Change, err error) error {
 		c.say("lifted the ban of %s (%v, %d packets dropped)", shortPrefix(b.Prefix), b.Reason, b.Packets)
 	}
 	return nil
-}
-
-func (c *cli) printAllow(list []guard.AllowEntry) error {
-	t := newTable(c.out)
-	for i, e := range list {
-		if c.json {
-			if err := c.printJSON(e); err != nil {
-				return err
-			}
-			continue
-		}
-		if i == 0 {
-			t.row("ALLOW", "LEFT", "SINCE", "BY", "WHY")
-		}
-		left := "until removed"
-		if !e.Until.IsZero() {
-			left = span(e.Until.Sub(c.now()))
-		}
-		t.row(shortPrefix(e.Prefix), left, e.Time.Local().Format("2006-01-02"), e.Author, e.Why)
-	}
-	return t.flush()
 }
 
 // author is who made an entry: the person behind sudo, else the user.

@@ -57,7 +57,7 @@ func TestTiers(t *testing.T) {
 	var cfg config.Config
 	cfg.SMTP.Forwarders = prefixesOf("198.51.100.0/24")
 	cfg.Firewall.NeverBan = prefixesOf("2001:db8::/32")
-	tiers := newTiers(cfg)
+	tiers := newTiers(cfg, nil)
 	for text, want := range map[string]smtp.Tier{
 		"198.51.100.7": smtp.Protected, "::ffff:198.51.100.7": smtp.Protected, "2001:db8::7": smtp.Protected,
 		"127.0.0.1": smtp.Protected, "::1": smtp.Protected, "203.0.113.7": smtp.New,

@@ -14,6 +14,7 @@ import (
 	"mailweir/record"
 	"mailweir/ref"
 	"mailweir/smtp"
+	"mailweir/smtp/access"
 	"mailweir/smtp/greylist"
 	"mailweir/smtp/harvest"
 )
@@ -33,6 +34,7 @@ type mailControl struct {
 	check   func() error // of the file, as reload would find it
 	reload  func() (reloaded, error)
 	returns func() greylist.Report
+	lists   *access.List
 }
 
 // recordsRequest is record.Query as it goes over the socket.
@@ -103,6 +105,9 @@ func (m *mailControl) handler() http.Handler {
 	mux.Handle("GET /returns", control.Handle(func(*http.Request, struct{}) (greylist.Report, error) {
 		return m.returns(), nil
 	}))
+	mux.Handle("GET /lists", control.Stream(m.entries))
+	mux.Handle("POST /lists/add", control.HandleText(m.addEntries))
+	mux.Handle("POST /lists/remove", control.Handle(m.removeEntry))
 	mux.Handle("POST /check", control.Handle(func(*http.Request, struct{}) (control.None, error) {
 		return control.None{}, m.check()
 	}))

@@ -20,6 +20,7 @@ import (
 	"mailweir/record"
 	"mailweir/record/syslog"
 	"mailweir/smtp"
+	"mailweir/smtp/access"
 	"mailweir/smtp/harvest"
 	"mailweir/smtp/relay"
 )
@@ -98,6 +99,7 @@ type mail struct {
 	tls        *certificates
 	tiers      *tiers
 	grey       *greylisting
+	lists      *access.List
 	listeners  []string
 	stopRouter func()
 	reloading  sync.Mutex // one at a time
@@ -139,7 +141,11 @@ func newMail(c *cli, cfg config.Config, file string, alarms []string, ls []*net.
 	m.makeWatch(cfg, key)
 	m.guard = guard.NewClient(c.runDir)
 	m.offender = newOffender(m.guard, func(a netip.Addr) int { return m.watch.Widest(c.now(), a) }, c.now, m.events)
-	m.tiers = newTiers(cfg)
+	var alarm error
+	if m.lists, alarm = access.Open(filepath.Join(m.dir, "lists.json"), c.now); alarm != nil {
+		m.events.Alarm("lists_lost", fmt.Sprintf("the lists cannot be read, nobody is on them: %v", alarm))
+	}
+	m.tiers = newTiers(cfg, m.lists)
 	m.reports = &reports{store: m.store, watch: m.watch, tier: m.tiers.Tier, now: c.now, log: m.log}
 	if m.reports.key, err = sealKey(m.dir); err != nil {
 		return nil, err
@@ -202,8 +208,8 @@ func (m *mail) makeServer(cfg config.Config) error {
 		Hostname: cfg.Hostname, TempDir: filepath.Join(m.dir, "tmp"),
 		Policy: smtpPolicy(cfg, front, m.tls, nil), Recorder: m.events.Before(m.store), Seal: m.reports.key.Seal,
 		Watcher: m.watch, Canary: m.canaries, Offender: m.offender, Gate: m.offender, Origins: m.places, Tiers: m.tiers,
-		Greylist: m.grey,
-		Log:      m.log, Clock: m.c.now,
+		Greylist: m.grey, Access: m.lists,
+		Log: m.log, Clock: m.c.now,
 	})
 	if err != nil {
 		return err
@@ -271,7 +277,7 @@ func (m *mail) startRouter(life context.Context, background *sync.WaitGroup) {
 
 func (m *mail) control(life context.Context, background *sync.WaitGroup) http.Handler {
 	mc := &mailControl{
-		store: m.store, server: m.server, watch: m.watch, now: m.c.now, status: m.status, origin: m.places.origin, hits: m.geoHits, returns: m.grey.report,
+		store: m.store, server: m.server, watch: m.watch, now: m.c.now, status: m.status, origin: m.places.origin, hits: m.geoHits, returns: m.grey.report, lists: m.lists,
 		check:  func() error { _, err := m.prepare(); return err },
 		reload: func() (reloaded, error) { return m.reload(life, background) },
 	}
@@ -339,6 +345,7 @@ func (m *mail) reload(life context.Context, background *sync.WaitGroup) (reloade
 	m.router, m.cfg, m.aside = c.router, c.cfg, ""
 	m.mu.Unlock()
 	m.events.Clear(alarmConfig, "the file is good")
+	m.events.Clear("lists_lost", "the configuration was put in force anew")
 	m.events.Clear(alarmGreylistLost, "the configuration was put in force anew")
 	m.events.Clear(alarmHarvestLost, "the configuration was put in force anew")
 	m.startRouter(life, background)

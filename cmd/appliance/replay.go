@@ -121,7 +121,7 @@ func (c *cli) play(p *replay.Player) (replay.Summary, error) {
 func replayOptions(cfg config.Config) (replay.Options, error) {
 	o := replay.Options{
 		Rules: harvestRules(cfg.Harvest), Chain: checkPolicy(cfg).Chain(), Domains: domainChains(cfg),
-		Bans: newReplayBans(cfg), Observe: cfg.Observe, Tier: newTiers(cfg).Tier,
+		Bans: newReplayBans(cfg), Observe: cfg.Observe, Tier: newTiers(cfg, nil).Tier,
 		Trap: harvest.NewTraps(cfg.Harvest.Traps).Match,
 	}
 	if len(cfg.Domains) > 0 { // without any, the lines say what was served

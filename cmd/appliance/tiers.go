@@ -6,16 +6,19 @@ import (
 
 	"mailweir/config"
 	"mailweir/smtp"
+	"mailweir/smtp/access"
 )
 
-// tiers says how well a source is known, as far as the file says it: whom the
-// operator named there, and this machine itself, are protected.
+// tiers says how well a source is known, as far as the file and the lists say it: whom the
+// operator named there or let in by address, and this machine itself, are
+// protected.
 type tiers struct {
 	protected atomic.Pointer[[]netip.Prefix]
+	lists     smtp.Access // nil: nobody is on any
 }
 
-func newTiers(cfg config.Config) *tiers {
-	t := new(tiers)
+func newTiers(cfg config.Config, lists smtp.Access) *tiers {
+	t := &tiers{lists: lists}
 	t.set(cfg)
 	return t
 }
@@ -30,6 +33,11 @@ func (t *tiers) set(cfg config.Config) {
 func (t *tiers) Tier(addr netip.Addr) smtp.Tier {
 	for _, p := range *t.protected.Load() {
 		if p.Contains(addr.Unmap()) {
+			return smtp.Protected
+		}
+	}
+	if t.lists != nil {
+		if e, ok := t.lists.Find(access.Query{Peer: addr}); ok && e.Action == access.Allow {
 			return smtp.Protected
 		}
 	}

@@ -2,6 +2,7 @@ package replay
 
 import (
 	"cmp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"mailweir/record"
 	"mailweir/ref"
 	"mailweir/smtp"
+	"mailweir/smtp/access"
 	"mailweir/smtp/greylist"
 	"mailweir/smtp/reply"
 )
@@ -87,6 +89,11 @@ func (p *Player) tier(l *record.Line, f *smtp.Facts) smtp.Tier {
 	f.Tier = smtp.New
 	if p.o.Tier != nil {
 		f.Tier = p.o.Tier(l.Peer)
+	}
+	if slices.ContainsFunc(f.Rcpts, func(r smtp.Recipient) bool {
+		return r.Allowed() && r.Listed.Subject.Kind == access.Address && r.Listed.To == ""
+	}) {
+		f.Tier = smtp.Protected
 	}
 	if f.Tier == smtp.New && (p.o.Chain.Suspects(f) || listed(l) >= smtp.SuspectScore) {
 		return smtp.Suspect
@@ -245,7 +252,7 @@ func (p *Player) chain(to string) *smtp.Chain {
 // is spoken to everybody but postmaster.
 func (p *Player) weighed(t *take, c *smtp.Chain, f *smtp.Facts, stages ...[]smtp.Link) reply.Reason {
 	v := c.Weigh(f, stages...).Verdict
-	if v.Action == reply.Pass || v.Action == reply.Log || p.o.Observe && v.Reason.Spared() || smtp.IsPostmaster(f.Rcpts[len(f.Rcpts)-1].To) {
+	if v.Action == reply.Pass || v.Action == reply.Log || p.o.Observe && v.Reason.Spared() || f.Spared() {
 		return ""
 	}
 	if v.Action == reply.Defer && !t.refused(v.Reason).later() {

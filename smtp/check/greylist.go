@@ -48,7 +48,7 @@ var _ smtp.Greylister = Greylist{}
 // where that could not be learnt, by the doubt (R-CX-03).
 func (g Greylist) Asks(f *smtp.Facts, score float64) (greylist.Terms, bool) {
 	r := last(f)
-	if r == nil || !f.Tier.Stranger() || sender(f) == "" || smtp.IsPostmaster(r.To) {
+	if r == nil || r.Allowed() || !f.Tier.Stranger() || sender(f) == "" || smtp.IsPostmaster(r.To) {
 		return g.Terms, false
 	}
 	switch g.Mode {

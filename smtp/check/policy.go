@@ -81,6 +81,7 @@ func (p Policy) Chain() smtp.Chain {
 	if len(p.GeoBan) > 0 {
 		c.Arrival = []smtp.Link{{Name: "geo", Judge: GeoBan{p}}}
 	}
+	c.Lists = []smtp.Link{{Name: "lists", Judge: Listed{}}}
 	c.Gate = []smtp.Link{early}
 	c.Peer = []smtp.Link{
 		{Name: "geo", Judge: Geo{p}},

@@ -396,7 +396,7 @@ func (w *engine) refusedFor(e *event) (smtp.Conviction, bool) {
 // is temporary never are (smtp-filter.md section 4).
 func persistent(r reply.Reason) bool {
 	switch r {
-	case reply.EarlyTalk, reply.NotSMTP, "blocked", reply.Geo, reply.DNSBL, reply.Score:
+	case reply.EarlyTalk, reply.NotSMTP, reply.Blocked, reply.Geo, reply.DNSBL, reply.Score:
 		return true
 	}
 	return false

@@ -20,6 +20,7 @@ type Reason string
 // Reasons that concern the connection.
 const (
 	Banned        Reason = "banned"          // the source stands banned (where the kernel does not drop it)
+	Blocked       Reason = "blocked"         // the operator's list has the client's address
 	Concurrency   Reason = "concurrency"     // too many open connections of one source
 	Rate          Reason = "rate"            // too many new connections of one source
 	Overload      Reason = "overload"        // too many open connections in all
@@ -61,7 +62,9 @@ const (
 	SenderNoMX        Reason = "sender_no_mx"
 	SenderDomainError Reason = "sender_domain_error"
 	SenderIsRecipient Reason = "sender_is_recipient"
-	SenderLocal       Reason = "sender_local" // of a domain that we serve
+	SenderLocal       Reason = "sender_local"   // of a domain that we serve
+	BlockedName       Reason = "blocked_name"   // the operator's list has the client's name
+	BlockedSender     Reason = "blocked_sender" // the operator's list has the sender
 	SPFFail           Reason = "spf_fail"
 	SPFSoftfail       Reason = "spf_softfail"
 	SPFTemperror      Reason = "spf_temperror"
@@ -111,6 +114,7 @@ const (
 	BounceRecipients     Reason = "bounce_recipients" // a second recipient of the null sender
 	OracleAway           Reason = "oracle_away"       // nobody can say whether the recipient exists
 	RecipientForNow      Reason = "recipient_for_now" // the backend refuses the recipient for the time being
+	BlockedRecipient     Reason = "blocked_recipient" // the operator's list has the recipient
 	MailboxDisabled      Reason = "mailbox_disabled"  // the backend knows the recipient and takes nothing for it
 	NoRecipients         Reason = "no_recipients"
 )

@@ -36,7 +36,7 @@ func (r Reason) Spared() bool {
 		return true
 	}
 	switch r {
-	case Banned, Concurrency, Rate, Harvest, Persistence, Complaint, RelayProbe, TooManyUnknown, UnderAttack, Greylisted:
+	case Banned, Blocked, BlockedName, BlockedSender, BlockedRecipient, Concurrency, Rate, Harvest, Persistence, Complaint, RelayProbe, TooManyUnknown, UnderAttack, Greylisted:
 		return true
 	}
 	return false
@@ -70,6 +70,14 @@ func say(code, class, subject, detail int, text string) Reply {
 var table = []Row{
 	fixed("ban", Banned, "DENIED_BLACKLIST_IP", Drop, say(554, 5, 7, 1, "Your address is banned for what it sent"),
 		"The source stands banned and the kernel let it through, or explain_per_hour allows it to hear why; weir why has the evidence."),
+	fixed("lists", Blocked, "DENIED_BLACKLIST_IP", Reject, say(554, 5, 7, 1, "Your address is blocked here"),
+		"weir block has the client's address; said in place of the greeting where it holds for all recipients. weir lists has who wrote it, and why."),
+	fixed("lists", BlockedName, "DENIED_BLACKLIST_NAME", Reject, say(554, 5, 7, 1, "Your host is blocked here by its name"),
+		"weir block has the confirmed name of the client's address, or what it says in HELO."),
+	fixed("lists", BlockedSender, "DENIED_SENDER_BLACKLISTED", Reject, say(550, 5, 7, 1, "The sender is blocked here"),
+		"weir block has the sender or its domain."),
+	fixed("lists", BlockedRecipient, "DENIED_RECIPIENT_BLACKLISTED", Reject, say(550, 5, 2, 1, "The recipient takes no mail"),
+		"weir block has the recipient or its domain; with --for the reply is 450 4.2.1, for as long as it takes."),
 	fixed("concurrency", Concurrency, "", Defer, say(421, 4, 7, 0, "Too many open connections from your network, close some first"),
 		"smtp.per_source.open was reached; the sender comes again by itself."),
 	fixed("rate", Rate, "", Defer, say(421, 4, 7, 0, "Too many new connections from your network, try again in a minute"),

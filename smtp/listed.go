@@ -1,0 +1,73 @@
+package smtp
+
+import (
+	"mailweir/smtp/access"
+	"mailweir/smtp/reply"
+)
+
+// Access is the operator's lists; *access.List is one.
+type Access interface {
+	// Find returns the entry that counts for a client and a recipient.
+	Find(q access.Query) (access.Entry, bool)
+}
+
+// Allowed says that the operator lets this mail in: no check of policy is held
+// against it, and it never waits.
+func (r *Recipient) Allowed() bool { return r.Listed != nil && r.Listed.Action == access.Allow }
+
+// query is what the lists are asked about the last recipient of f.
+func (f *Facts) query() access.Query {
+	q := access.Query{
+		Peer: f.Peer, HELO: f.HELO, HELOTrue: f.HELOName == HELOPeer, Forged: f.SPF == "fail", To: f.Rcpts[len(f.Rcpts)-1].To,
+	}
+	if f.RDNS != nil && f.RDNS.State == Confirmed {
+		q.RDNS = f.RDNS.Name
+	}
+	if f.MailFrom != nil && f.MailForm == GoodForm {
+		q.Sender = *f.MailFrom
+	}
+	return q
+}
+
+// look asks the lists about recipient i, and judges what they say. Whether a
+// sender is forged has to be known before he lets anybody in.
+func (s *session) look(t *transaction, i int, c *Chain) Verdict {
+	lists := s.server.opts.Access
+	if lists == nil {
+		return Verdict{Action: reply.Pass}
+	}
+	find := func() (listed *access.Entry) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if e, ok := lists.Find(t.Facts.query()); ok {
+			listed = &e
+		}
+		t.Facts.Rcpts[i].Listed = listed
+		return listed
+	}
+	if e := find(); e != nil && e.Action == access.Allow && e.Subject.Kind == access.From {
+		s.scouted(t, t.scout)
+		find()
+	}
+	return s.weigh(t, c, c.Lists).Verdict
+}
+
+// blocked is the verdict on a source by its address alone, where the lists block
+// it for every recipient.
+func (s *session) blocked() Verdict {
+	pass := Verdict{Action: reply.Pass}
+	if s.server.opts.Access == nil || s.tier == Protected {
+		return pass
+	}
+	e, ok := s.server.opts.Access.Find(access.Query{Peer: s.peer})
+	if !ok || e.Action != access.Block {
+		return pass
+	}
+	v := s.observed(Verdict{Action: reply.Reject, Reason: reply.Blocked, Reply: reply.Blocked.Reply(), Detail: e.Told()})
+	if v.passes() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.tx.check(reply.Of(reply.Blocked).Check, v, 0)
+	}
+	return v
+}
