@@ -89,7 +89,7 @@ func kindOf(place any) string {
 		return "list of addresses"
 	case *[]Certificate:
 		return "list of tables"
-	case *map[string]float64, *map[string]string:
+	case *map[string]float64, *map[string]string, *map[string][]string:
 		return "table"
 	}
 	return "text"
@@ -112,7 +112,7 @@ func literal(place any) string {
 			parts = append(parts, quote(a.String()))
 		}
 		return "[" + strings.Join(parts, ", ") + "]"
-	case *map[string]float64, *map[string]string:
+	case *map[string]float64, *map[string]string, *map[string][]string:
 		return "{}"
 	case *bool, *int, *float64:
 		return fmt.Sprint(reflect.ValueOf(place).Elem())

@@ -27,6 +27,10 @@ func check(d *document, c *Config) (faults []fault) {
 				hint: `write what the list documents, such as scores = { "127.0.0.2" = 4 }`})
 		}
 	}
+	if len(c.System.Routes) > 0 && !c.System.hasAddresses() {
+		faults = append(faults, fault{at: at("system", "routes"), what: "no interface of [system] has an address, so no route can lead out of one",
+			hint: "name the addresses in system.interfaces, or leave the routes to DHCP"})
+	}
 	if !c.Firewall.Enabled && !c.Observe {
 		faults = append(faults, fault{at: at("firewall", "enabled"), warning: true,
 			what: "the firewall is off: convicted sources are banned but not dropped", hint: "set firewall.enabled = true"})

@@ -69,7 +69,7 @@ var samples = map[string]struct {
 	"geo.database":                          {`"/var/lib/c.mmdb"`, "/var/lib/c.mmdb"},
 	"geo.asn":                               {`"/var/lib/a.mmdb"`, "/var/lib/a.mmdb"},
 	"geo.ban":                               {`["NL", "AS64500"]`, []string{"NL", "AS64500"}},
-	"geo.drop":                              {`["nl", "as64500"]`, []string{"NL", "AS64500"}},
+	"geo.drop":                              {`["NL", "as64500"]`, []string{"NL", "as64500"}},
 	"geo.reject":                            {`["KP", "AS64500"]`, []string{"KP", "AS64500"}},
 	"geo.score":                             {`{ KP = 3, AS64500 = -0.5 }`, map[string]float64{"KP": 3, "AS64500": -0.5}},
 	"checks.profile":                        {`"strict"`, "strict"},
@@ -82,7 +82,6 @@ var samples = map[string]struct {
 	`domain."example.com".greylist.window`:  {`"1d"`, 24 * time.Hour},
 	`domain."example.com".greylist.pass`:    {`"60d"`, 60 * 24 * time.Hour},
 	"checks.reject_score":                   {`9.5`, 9.5},
-	"checks.rdns_keywords":                  {`["cust"]`, []string{"cust"}},
 	"checks.set":                            {`{ rdns_generic = "reject", helo_ours = 2 }`, map[string]string{"rdns_generic": "reject", "helo_ours": "2"}},
 	"dnsbl.zen.zone":                        {`"Zen.example.org."`, "zen.example.org"},
 	"dnsbl.zen.kind":                        {`"allow"`, "allow"},
@@ -114,6 +113,12 @@ var samples = map[string]struct {
 	"syslog.siem.target":                    {`"tls://[2001:db8::5]:6514"`, "tls://[2001:db8::5]:6514"},
 	"syslog.siem.ca":                        {`"/etc/ca.pem"`, "/etc/ca.pem"},
 	"syslog.siem.facility":                  {`"local3"`, "local3"},
+	"system.interfaces":                     {`{ eth0 = ["192.0.2.25/24", "2001:db8::25/64"], eth1 = [] }`, map[string][]string{"eth0": {"192.0.2.25/24", "2001:db8::25/64"}, "eth1": nil}},
+	"system.routes":                         {`{ default = ["192.0.2.1"], "10.0.0.0/8" = ["192.0.2.2"] }`, map[string][]string{"default": {"192.0.2.1"}, "10.0.0.0/8": {"192.0.2.2"}}},
+	"system.dns":                            {`["192.0.2.53"]`, addrPorts("192.0.2.53:53")},
+	"system.ntp":                            {`["ntp.example.net", "192.0.2.123"]`, []string{"ntp.example.net", "192.0.2.123"}},
+	"system.operators": {`{ anna = ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEW5K7t89vEsUHNPvjp9JHHSKgt/4tyKLnzNrIO2hwSS anna"] }`,
+		map[string][]string{"anna": {"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEW5K7t89vEsUHNPvjp9JHHSKgt/4tyKLnzNrIO2hwSS anna"}}},
 }
 
 func addrPorts(s ...string) (list []netip.AddrPort) {
@@ -148,6 +153,10 @@ func TestEveryKeyIsRead(t *testing.T) {
 				sample, ok := samples[path]
 				if !ok {
 					t.Fatal("the key has no sample in this test")
+				}
+				base := base
+				if path == "system.routes" {
+					base += "[system.interfaces]\neth0 = [\"192.0.2.25/24\"]\n"
 				}
 				f, old, problems := Parse("weir.toml", []byte(base))
 				if problems.Bad() {

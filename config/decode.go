@@ -39,7 +39,7 @@ func set(to any, v value) *fault {
 		return setList(to, v, setAddrPort)
 	case *[]Certificate:
 		return setList(to, v, setCertificate)
-	case *map[string]string, *map[string]float64:
+	case *map[string]string, *map[string]float64, *map[string][]string:
 		if v.kind == unstable.InlineTable { // an empty one: what is in others, comes by itself
 			return nil
 		}
@@ -57,6 +57,13 @@ func setElement(to any, name string, v value) *fault {
 			return f
 		}
 		put(to, name, n)
+		return nil
+	case *map[string][]string:
+		var list []string
+		if f := setList(&list, v, setString); f != nil {
+			return f
+		}
+		put(to, name, list)
 		return nil
 	case *map[string]string:
 		text, f := setting(v)

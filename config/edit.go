@@ -77,7 +77,7 @@ func (d *document) set(path []string, value string) ([]byte, error) {
 		}
 	}
 	if e, ok := d.dotted(home); ok {
-		return d.insertLine(d.endOfLine(e.whole.to), e.fromHeader(d, path)+" = "+value), nil
+		return d.insertLine(d.endOfLine(e.whole.to), joinPath(path[len(e.header(d)):])+" = "+value), nil
 	}
 	table := "\n[" + joinPath(home) + "]\n" + joinPath(path[len(home):]) + " = " + value
 	return d.insertLine(len(d.text), table), nil
@@ -97,25 +97,26 @@ func homeTable(path []string) []string {
 	return nil
 }
 
-// dotted finds a key of table that is written under another header, or none.
+// dotted finds a key of table that is written under a header above the table's
+// own, or under none.
 func (d *document) dotted(table []string) (last entry, ok bool) {
 	for _, e := range d.entries {
-		if e.inline == 0 && len(e.path) > len(table) && slices.Equal(e.path[:len(table)], table) {
+		below := len(e.path) > len(table) && slices.Equal(e.path[:len(table)], table)
+		if e.inline == 0 && below && len(e.header(d)) <= len(table) {
 			last, ok = e, true
 		}
 	}
 	return last, ok
 }
 
-// fromHeader writes path as a key under the header that e stands under.
-func (e entry) fromHeader(d *document, path []string) string {
-	var under []string
+// header is the path of the header that e stands under.
+func (e entry) header(d *document) (under []string) {
 	for _, h := range d.headers {
 		if h.at.from < e.whole.from {
 			under = h.path
 		}
 	}
-	return joinPath(path[len(under):])
+	return under
 }
 
 // oneValue holds that value is one value of TOML, so that a splice cannot bring

@@ -184,12 +184,20 @@ func (r *reader) entry(e entry) {
 
 // element reads one value of a table of names.
 func (r *reader) element(k key, name string, to any, e entry) {
-	if what, hint := k.element(name); what != "" {
-		r.fault(e.key.from, what, hint)
-		return
+	if k.element != nil {
+		if what, hint := k.element(name); what != "" {
+			r.fault(e.key.from, what, hint)
+			return
+		}
 	}
 	if f := setElement(to, name, e.value); f != nil {
 		r.faults = append(r.faults, *f)
+		return
+	}
+	if k.lines != nil {
+		if what, hint := k.lines(name, (*to.(*map[string][]string))[name]); what != "" {
+			r.fault(e.value.at.from, what, hint)
+		}
 	}
 }
 

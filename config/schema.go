@@ -21,6 +21,8 @@ type key struct {
 	// table: the value is a table of names, each of which element narrows.
 	table   bool
 	element func(name string) (what, hint string)
+	// lines narrows each line of a table of lists, instead of element.
+	lines func(name string, values []string) (what, hint string)
 	// atStart: a reload leaves the value that is in force as it is.
 	atStart bool
 	doc     string
@@ -102,9 +104,9 @@ var schema = []section{
 			doc: "A database of countries in MaxMind's format (GeoLite2-Country, DB-IP lite, …), read again when it changes. Empty: the one that comes with the program."},
 		{name: "asn", place: func(c *Config, _ string) any { return &c.Geo.ASN }, within: emptyOrAbsolute,
 			doc: "A database of autonomous systems in MaxMind's format, read again when it changes. Empty: none."},
-		{name: "drop", place: func(c *Config, _ string) any { return &c.Geo.Drop }, within: places,
+		{name: "drop", place: func(c *Config, _ string) any { return &c.Geo.Drop }, within: geoRules,
 			doc: "Countries (two letters, ISO 3166-1) and networks (`AS64500`, which need geo.asn) from which nobody may connect: the kernel drops new connections to the protected ports. Connections that this machine opens are answered all the same, and what `weir allow` lets in by address comes in. The kernel knows no names: to refuse a country and let some of its senders in by name, use geo.reject."},
-		{name: "ban", place: func(c *Config, _ string) any { return &c.Geo.Ban }, within: places,
+		{name: "ban", place: func(c *Config, _ string) any { return &c.Geo.Ban }, within: geoRules,
 			doc: "Countries and networks whose first completed connection earns an ordinary ban (firewall.ban_ttl, longer each time): the kernel then drops every packet of that address, and `weir bans` names it. Whom smtp.forwarders, firewall.never_ban or `weir allow` name is let in; a domain's own settings come too late for who is banned, so to spare some senders by name use geo.reject."},
 		{name: "reject", place: func(c *Config, _ string) any { return &c.Geo.Reject }, within: places,
 			doc: "Countries (`\"KP\"`) and networks (`\"AS64500\"`) whose mail is refused, with a reason. A domain may have its own."},
@@ -138,8 +140,6 @@ var schema = []section{
 			doc: "`balanced`: most checks add to a score, and the sum decides. `strict`: each failed check refuses by itself. docs/refusals.md has both for each check."},
 		{name: "reject_score", place: func(c *Config, _ string) any { return &c.Checks.RejectScore }, within: between(1.0, 100.0),
 			doc: "The sum from which mail is refused. From 4 a source is suspect: it waits longer at the gate, and is convicted of guessing sooner."},
-		{name: "rdns_keywords", place: func(c *Config, _ string) any { return &c.Checks.RDNSKeywords }, within: keywords,
-			doc: "Words that make a client's name that of a dial-up line (`rdns_dynamic`), where they stand between dots, hyphens, digits or ends: `pool` is in `pool-1-2-3-4.isp.example` and not in `liverpool.example`."},
 		{name: "set", table: true, element: checkName, place: func(c *Config, _ string) any { return &c.Checks.Set },
 			doc: "Single checks, in place of the profile: `\"off\"`, `\"log\"` (recorded, nothing else), a score, `\"defer\"` or `\"reject\"`: `rdns_generic = \"reject\"`."},
 	}},
@@ -211,6 +211,18 @@ var schema = []section{
 		{name: "facility", place: func(c *Config, n string) any { return &c.syslog(n).Facility }, within: oneOf(facilities...),
 			doc: "The syslog facility of the events."},
 	}},
+	{path: "system", doc: "The machine itself, on the appliance image; elsewhere it has no effect, since the operating system's own files say this. `weir system apply` puts it in force, and takes it back unless it is confirmed.", keys: []key{
+		{name: "interfaces", atStart: true, table: true, lines: interfaceAddresses, place: func(c *Config, _ string) any { return &c.System.Interfaces },
+			doc: "Addresses by interface, with the length of their network: `{ eth0 = [\"192.0.2.25/24\", \"2001:db8::25/64\"] }`. An empty list, or an interface that is not named, is DHCP and router advertisements."},
+		{name: "routes", atStart: true, table: true, lines: routeGateways, place: func(c *Config, _ string) any { return &c.System.Routes },
+			doc: "Gateways by destination: `{ default = [\"192.0.2.1\", \"2001:db8::1\"], \"10.0.0.0/8\" = [\"192.0.2.2\"] }`. Each goes out where the gateway's network is."},
+		{name: "dns", atStart: true, place: func(c *Config, _ string) any { return &c.System.DNS }, within: resolvers,
+			doc: "Servers that the machine's own resolver forwards to. Empty: it asks the authoritative servers itself, which is best: block lists refuse forwarders that many use."},
+		{name: "ntp", atStart: true, place: func(c *Config, _ string) any { return &c.System.NTP }, within: timeServers,
+			doc: "Time servers. Empty: Debian's pool."},
+		{name: "operators", atStart: true, table: true, lines: operatorLogins, place: func(c *Config, _ string) any { return &c.System.Operators },
+			doc: "Who may log in: by name, SSH public keys, and for the console the hash of a password as `openssl passwd -6` prints it. Until somebody has a password, the console asks for none."},
+	}},
 }
 
 // later is every key of the contract that this release does not act on, with
@@ -223,7 +235,6 @@ var later = []struct{ path, with string }{
 	{"domain.*.contacts", "the pages for refused senders"},
 	{"metrics", "metrics"},
 	{"web", "the pages for refused senders"},
-	{"system", "the appliance image"},
 }
 
 // The bounds of the greylist: a delay that senders put up with, a window that
