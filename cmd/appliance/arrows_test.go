@@ -41,10 +41,14 @@ var arrows = map[string]string{
 	"firewall/xdp":        "firewall bpf geo",
 	"firewall/nft":        "firewall geo",
 	"firewall/guard":      "disk firewall control geo ref",
-	"cmd/appliance":       "bpf config control disk dns firewall firewall/guard firewall/nft firewall/xdp geo record record/replay record/syslog ref smtp smtp/access smtp/address smtp/check smtp/complaint smtp/greylist smtp/harvest smtp/rdns smtp/relay smtp/reply smtp/scout",
+	"cmd/appliance":       "bpf config control disk dns firewall firewall/guard firewall/nft firewall/xdp geo image/osfiles image/slot record record/replay record/syslog ref smtp smtp/access smtp/address smtp/check smtp/complaint smtp/greylist smtp/harvest smtp/rdns smtp/relay smtp/reply smtp/scout",
 	"lab/demo":            "lab",
 	"lab/bench":           "lab",
 	"firewall/enginetest": "firewall geo",
+	"image/osfiles":       "",
+	"image/slot":          "disk",
+	"image/pack":          "image/slot",
+	"image/vm":            "",
 }
 
 // owners is which package of ours alone imports a library directly, tests

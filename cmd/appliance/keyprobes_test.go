@@ -203,6 +203,12 @@ var keyProbes = map[string]probe{
 	"syslog.NAME.ca": {set: `"/etc/mailweir/mx.pem"`, with: map[string]string{"syslog.siem.target": `"tls://192.0.2.10:6514"`}, seen: func(b *keyBench) bool {
 		return b.event("192.0.2.10:6514", &tls.Config{Certificates: []tls.Certificate{b.cert}}) != ""
 	}},
+	"system.interfaces": {set: `{ eth7 = ["192.0.2.77/24"] }`, seen: systemShows("Name=eth7\n", "Address=192.0.2.77/24\n")},
+	"system.routes": {set: `{ default = ["192.0.2.1"] }`, with: map[string]string{"system.interfaces": `{ eth7 = ["192.0.2.77/24"] }`},
+		seen: systemShows("[Route]\nGateway=192.0.2.1\n")},
+	"system.dns":       {set: `["192.0.2.99"]`, seen: systemShows("forward-addr: 192.0.2.99@53\n")},
+	"system.ntp":       {set: `["ntp.example.net"]`, seen: systemShows("server ntp.example.net iburst\n")},
+	"system.operators": {set: `{ anna = ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEW5K7t89vEsUHNPvjp9JHHSKgt/4tyKLnzNrIO2hwSS"] }`, seen: systemShows(`"userName":"anna"`, "keys/anna\nssh-ed25519 ")},
 }
 
 // opens says whether a role has a file below a folder open, or opens one soon:
@@ -413,4 +419,13 @@ func (b *keyBench) complain(from netip.Addr) {
 		b.t.Fatal(err)
 	}
 	b.cmd("complain", from.String(), "--ref", l.Ref)
+}
+
+// systemShows says whether weir system show prints all of these. What comes of
+// the files is seen on the image itself (image/vm).
+func systemShows(parts ...string) func(b *keyBench) bool {
+	return func(b *keyBench) bool {
+		text := b.cmd("system", "show")
+		return !slices.ContainsFunc(parts, func(p string) bool { return !strings.Contains(text, p) })
+	}
 }

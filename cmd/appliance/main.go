@@ -28,6 +28,6 @@ func (c *cli) commands() []*cobra.Command {
 		c.bansCommand(), c.banCommand(), c.unbanCommand(), c.firewallCommand(),
 		c.allowCommand(), c.blockCommand(), c.listsCommand(),
 		c.whyCommand(), c.recordsCommand(), c.replayCommand(), c.topCommand(), c.complainCommand(), c.testCommand(), c.geoCommand(),
-		c.versionCommand(), c.manualCommand(),
+		c.systemCommand(), c.upgradeCommand(), c.versionCommand(), c.manualCommand(),
 	}
 }

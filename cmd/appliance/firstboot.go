@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"mailweir/config"
+	"mailweir/image/osfiles"
+)
+
+// Where a seed may be.
+const (
+	seedCredential = "weir.config" // in $CREDENTIALS_DIRECTORY
+	seedVolume     = "WEIR_SEED"   // label of a file system
+	seedFile       = "weir.toml"   // on that volume
+)
+
+// prepareSystem is what happens at each boot before any service.
+func (c *cli) prepareSystem(ctx context.Context, file string) error {
+	if !onImage("/") {
+		return errNotImage
+	}
+	i := c.image(file)
+	if !exists(file) {
+		if err := c.firstBoot(ctx, file); err != nil {
+			return err
+		}
+	}
+	if exists(i.path(pendingFile)) {
+		c.say("a change of [system] was not confirmed before this boot: it is taken back")
+		if err := i.restoreFile(); err != nil {
+			return err
+		}
+	}
+	cfg, err := i.bootConfig()
+	if err != nil {
+		// A machine that answers by DHCP can be mended; one without network cannot.
+		fmt.Fprintf(c.err, "weir system: no configuration can be used, so addresses come from DHCP: %v\n", err)
+		cfg = config.Default()
+	}
+	if cfg.Hostname != "" {
+		if err := unix.Sethostname([]byte(cfg.Hostname)); err != nil {
+			fmt.Fprintf(c.err, "weir system: set the host name: %v\n", err)
+		}
+	}
+	_, err = osfiles.Write(i.root, osfiles.Render(machineSettings(cfg)))
+	return errors.Join(err, i.sshKey(ctx), i.run(ctx, "systemctl", "daemon-reload"))
+}
+
+// bootConfig is the file, which counts as confirmed by the boot, or where it
+// is bad the last one that was.
+func (i *image) bootConfig() (config.Config, error) {
+	_, cfg, problems, err := config.Read(i.config)
+	if err == nil {
+		err = problems.Err()
+	}
+	if err == nil {
+		return cfg, i.remember()
+	}
+	_, last, lastProblems, lastErr := config.Read(i.path(appliedFile))
+	if lastErr != nil || lastProblems.Bad() {
+		return cfg, err
+	}
+	return last, nil
+}
+
+// sshKey makes the key that the machine is known by, once.
+func (i *image) sshKey(ctx context.Context) error {
+	key := i.path("ssh_host_ed25519_key")
+	if exists(key) {
+		return nil
+	}
+	return i.run(ctx, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", key)
+}
+
+// firstBoot writes the configuration: a seed, or one to try the machine out
+// with until somebody sets it up.
+func (c *cli) firstBoot(ctx context.Context, file string) error {
+	text, from, err := seed(ctx)
+	if err != nil {
+		fmt.Fprintf(c.err, "weir system: %v\n", err)
+	}
+	if text == nil {
+		c.say("first boot: there is no seed, so a first configuration is written to %s", file)
+		return errors.Join(firstFile(file), giveToMail(filepath.Dir(file)))
+	}
+	if _, _, problems := config.Parse(from, text); problems.Bad() {
+		// It is kept all the same: the roles say what is wrong with it.
+		fmt.Fprintf(c.err, "weir system: the seed has mistakes: %v\n", problems.Err())
+	}
+	c.say("first boot: the configuration comes from %s", from)
+	return errors.Join(config.WriteFile(file, text, 0o640, nil), giveToMail(filepath.Dir(file)))
+}
+
+// giveToMail lets the mail role's group read the folder and what is in it.
+func giveToMail(dir string) error {
+	g, err := user.LookupGroup("weir-mail")
+	if err != nil {
+		return fmt.Errorf("find the group of the mail role: %w", err)
+	}
+	gid, err := strconv.Atoi(g.Gid)
+	if err != nil {
+		return fmt.Errorf("read the group of the mail role: %w", err)
+	}
+	return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		return errors.Join(err, os.Lchown(path, 0, gid))
+	})
+}
+
+// seed looks for a configuration file that was given to this machine. None is
+// no error.
+func seed(ctx context.Context) (text []byte, from string, err error) {
+	if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" {
+		if text, err := os.ReadFile(filepath.Join(dir, seedCredential)); err == nil {
+			return text, "the credential " + seedCredential, nil
+		}
+	}
+	device := "/dev/disk/by-label/" + seedVolume
+	wait, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	runCommand(wait, "udevadm", "settle", "--timeout=8", "--exit-if-exists="+device) // a disk may be slow to come
+	if !exists(device) {
+		return nil, "", nil
+	}
+	at, err := os.MkdirTemp("/run", "seed-")
+	if err != nil {
+		return nil, "", fmt.Errorf("make a place for the seed: %w", err)
+	}
+	defer os.Remove(at)
+	for _, kind := range []string{"iso9660", "vfat", "ext4"} {
+		if err = unix.Mount(device, at, kind, unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err == nil {
+			defer unix.Unmount(at, 0)
+			text, err = os.ReadFile(filepath.Join(at, seedFile))
+			break
+		}
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("read the seed: %w (the volume %s needs a file %s)", err, seedVolume, seedFile)
+	}
+	return text, "the volume " + seedVolume, nil
+}

@@ -1,0 +1,291 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"mailweir/config"
+	"mailweir/control"
+	"mailweir/disk"
+	"mailweir/image/osfiles"
+)
+
+// image is the appliance image that this process runs on: it renders [system]
+// into files of the operating system, and takes a change back that nobody
+// confirmed.
+type image struct {
+	root   string // "/", or a test's
+	config string // the configuration file
+	dir    string // what is kept: applied.toml, pending.json, the keys of SSH
+	now    func() time.Time
+	run    func(ctx context.Context, command ...string) error
+}
+
+// onImage says whether this machine is one. Elsewhere [system] is not ours to
+// put in force.
+func onImage(root string) bool {
+	b, err := os.ReadFile(filepath.Join(root, "usr/lib/os-release"))
+	return err == nil && strings.Contains("\n"+string(b), "\nIMAGE_ID=mailweir\n")
+}
+
+func (c *cli) image(file string) *image {
+	return &image{root: "/", config: file, dir: "/var/lib/mailweir/system", now: c.now, run: runCommand}
+}
+
+func runCommand(ctx context.Context, command ...string) error {
+	out, err := exec.CommandContext(ctx, command[0], command[1:]...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("run %s: %w: %s", strings.Join(command, " "), err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
+
+var errNotImage = errors.New("this machine is not the appliance image: its own operating system has addresses, users and time, and [system] has no effect")
+
+func (c *cli) systemCommand() *cobra.Command {
+	var file string
+	var within time.Duration
+	show := &cobra.Command{
+		Use:   "show",
+		Short: "print the files that [system] means",
+		Long: `Print the files of the operating system that are made from [system] of the configuration
+file. Nothing is changed; it works on any machine.`,
+		Args: args(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error { return c.showSystem(file) },
+	}
+	apply := &cobra.Command{
+		Use:   "apply",
+		Short: "put [system] in force, until it is confirmed or taken back",
+		Long: `Put [system] of the configuration file in force. Unless "weir system confirm" is said
+within the time of --confirm, the machine takes it back by itself, with the whole file
+as it was before: a change that cuts you off undoes itself, and so does a power cut
+meanwhile. The file that was taken back stays beside it, as weir.toml.undone.`,
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error { return c.applySystem(cmd.Context(), file, within) },
+	}
+	apply.Flags().DurationVar(&within, "confirm", 2*time.Minute, "how long to wait for weir system confirm")
+	confirm := &cobra.Command{
+		Use:   "confirm",
+		Short: "keep what weir system apply put in force",
+		Args:  args(cobra.NoArgs),
+		RunE:  func(cmd *cobra.Command, _ []string) error { return c.image(file).confirm(cmd.Context()) },
+	}
+	undo := &cobra.Command{
+		Use:   "undo",
+		Short: "take back what weir system apply put in force, now",
+		Args:  args(cobra.NoArgs),
+		RunE:  func(cmd *cobra.Command, _ []string) error { return c.undoSystem(cmd.Context(), file) },
+	}
+	prepare := &cobra.Command{
+		Use:   "prepare",
+		Short: "make ready what the services of the image need, at boot",
+		Long: `Make ready what the services of the image need, at each boot before any of them: the
+files of [system], and at the first boot the configuration file and the key of SSH. The
+first file is a seed, where there is one: the credential weir.config (SMBIOS type 11,
+systemd.system-credentials(7)), or weir.toml on a volume labelled WEIR_SEED.`,
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error { return c.prepareSystem(cmd.Context(), file) },
+	}
+	for _, cmd := range []*cobra.Command{show, apply, confirm, undo, prepare} {
+		configVar(cmd, &file)
+	}
+	return group(&cobra.Command{Use: "system", Short: "the machine itself, on the appliance image"}, show, apply, confirm, undo, prepare)
+}
+
+// machineSettings are what of the configuration the operating system is told.
+func machineSettings(cfg config.Config) osfiles.Settings {
+	s := osfiles.Settings{
+		Listen: cfg.SMTP.Listen, Interfaces: cfg.System.Interfaces, Routes: cfg.System.Routes,
+		DNS: cfg.System.DNS, NTP: cfg.System.NTP,
+	}
+	for _, name := range slices.Sorted(maps.Keys(cfg.System.Operators)) {
+		o := osfiles.Operator{Name: name}
+		for _, login := range cfg.System.Operators[name] {
+			if config.IsPasswordHash(login) {
+				o.Password = login
+			} else {
+				o.Keys = append(o.Keys, login)
+			}
+		}
+		s.Operators = append(s.Operators, o)
+	}
+	return s
+}
+
+func (c *cli) showSystem(file string) error {
+	_, cfg, problems, err := config.Read(file)
+	if err != nil {
+		return explainRead(file, err)
+	}
+	if err := problems.Err(); err != nil {
+		return err
+	}
+	files := osfiles.Render(machineSettings(cfg))
+	if c.json {
+		return c.printJSON(files)
+	}
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if f := files[name]; f.Text != "" {
+			fmt.Fprintf(c.out, "==> /%s\n%s\n", name, printableLines(f.Text))
+		}
+	}
+	return nil
+}
+
+func (c *cli) applySystem(ctx context.Context, file string, within time.Duration) error {
+	if !onImage("/") {
+		return errNotImage
+	}
+	if within < 10*time.Second || within > time.Hour {
+		return control.Usagef("--confirm %v is too short or too long: write 10s to 1h", within)
+	}
+	cfg, err := checkedConfig(file)
+	if err != nil {
+		return err
+	}
+	if err := c.image(file).apply(ctx, cfg, within); err != nil {
+		return err
+	}
+	c.say("in force for %v: say weir system confirm to keep it", within)
+	return nil
+}
+
+func (c *cli) undoSystem(ctx context.Context, file string) error {
+	undone, err := c.image(file).undo(ctx)
+	if err != nil {
+		return err
+	}
+	if !undone {
+		return errors.New("there is nothing to take back: the last change was confirmed, or there was none")
+	}
+	if _, err := c.reload(ctx); err != nil {
+		return fmt.Errorf("[system] is as it was, and so is the file, but the roles do not take it: %w", err)
+	}
+	c.say("[system] and the file are as they were before; the change is in %s.undone", file)
+	return nil
+}
+
+// Names of what the image keeps in its folder.
+const (
+	appliedFile = "applied.toml" // the file whose [system] is in force and confirmed
+	pendingFile = "pending.json"
+	undoUnit    = "weir-system-undo"
+)
+
+// pending is a change that nobody has confirmed yet.
+type pending struct {
+	Until time.Time `json:"until"`
+}
+
+func (i *image) path(name string) string { return filepath.Join(i.dir, name) }
+
+// apply puts [system] of cfg in force. The way back is armed first, and it is
+// the service manager's: it outlives the session that asks.
+func (i *image) apply(ctx context.Context, cfg config.Config, within time.Duration) error {
+	if exists(i.path(pendingFile)) {
+		return errors.New("the last change is not confirmed yet: say weir system confirm or weir system undo first")
+	}
+	text, err := json.Marshal(pending{Until: i.now().Add(within)})
+	if err != nil {
+		return fmt.Errorf("encode the pending change: %w", err)
+	}
+	if err := config.WriteFile(i.path(pendingFile), text, 0o600, nil); err != nil {
+		return err
+	}
+	arm := i.run(ctx, "systemd-run", "--quiet", "--unit="+undoUnit, "--on-active="+fmt.Sprint(int(within.Seconds())), "--timer-property=AccuracySec=1s",
+		"/usr/bin/weir", "system", "undo", "-c", i.config)
+	if arm != nil {
+		return errors.Join(arm, os.Remove(i.path(pendingFile)))
+	}
+	if err := i.write(ctx, cfg); err != nil {
+		_, undo := i.undo(ctx)
+		return errors.Join(err, undo)
+	}
+	return nil
+}
+
+// write renders cfg and has the services look.
+func (i *image) write(ctx context.Context, cfg config.Config) error {
+	changed, err := osfiles.Write(i.root, osfiles.Render(machineSettings(cfg)))
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, command := range osfiles.Services(changed) {
+		errs = append(errs, i.run(ctx, command...))
+	}
+	return errors.Join(errs...)
+}
+
+// confirm keeps what is in force.
+func (i *image) confirm(ctx context.Context) error {
+	if !exists(i.path(pendingFile)) {
+		return errors.New("nothing waits to be confirmed: the time was over and the change was taken back, or there was none")
+	}
+	if err := i.remember(); err != nil {
+		return err
+	}
+	if err := os.Remove(i.path(pendingFile)); err != nil {
+		return fmt.Errorf("confirm: %w", err)
+	}
+	return errors.Join(disk.SyncDir(i.dir), i.run(ctx, "systemctl", "stop", undoUnit+".timer"))
+}
+
+// remember keeps the configuration file as the one to go back to.
+func (i *image) remember() error {
+	text, err := os.ReadFile(i.config)
+	if err != nil {
+		return explainRead(i.config, err)
+	}
+	return config.WriteFile(i.path(appliedFile), text, 0o600, nil)
+}
+
+// undo takes an unconfirmed change back, in the system and in the file; false
+// says that there was none.
+func (i *image) undo(ctx context.Context) (undone bool, err error) {
+	if !exists(i.path(pendingFile)) {
+		return false, nil
+	}
+	if err := i.restoreFile(); err != nil {
+		return true, err
+	}
+	_, cfg, problems, err := config.Read(i.config)
+	if err == nil {
+		err = problems.Err()
+	}
+	if err == nil {
+		err = i.write(ctx, cfg)
+	}
+	i.run(ctx, "systemctl", "stop", undoUnit+".timer") // it may be what runs us
+	return true, err
+}
+
+// restoreFile puts the last confirmed file in the place of the one that was
+// not, which is kept beside it.
+func (i *image) restoreFile() error {
+	before, err := os.ReadFile(i.path(appliedFile))
+	if err != nil {
+		return fmt.Errorf("read the last confirmed configuration: %w", err)
+	}
+	now, err := os.ReadFile(i.config)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("read the configuration: %w", err)
+	}
+	like, _ := os.Stat(i.config)
+	return errors.Join(
+		config.WriteFile(i.config+".undone", now, 0o640, like),
+		config.WriteFile(i.config, before, 0o640, like),
+		os.Remove(i.path(pendingFile)), disk.SyncDir(i.dir))
+}

@@ -1,0 +1,301 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/ed25519"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"mailweir/control"
+	"mailweir/image/slot"
+)
+
+func (c *cli) upgradeCommand() *cobra.Command {
+	var back, status, settle, stay bool
+	cmd := &cobra.Command{
+		Use:   "upgrade [FILE|-]",
+		Short: "start another version of the appliance image",
+		Long: `Write a signed update bundle to the other slot of the disk and restart into it. The new
+version is kept only if it comes up well: mail answers, and bans hold in the kernel.
+Else the machine goes back by itself, after three tries. Settings, bans, records and
+keys are on a partition of their own, and stay.
+
+A bundle that is not signed for this machine, is older than what runs, or would take the
+only version away that is known to be good, is refused before anything is written.`,
+		Args: args(cobra.MaximumNArgs(1)),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			if !onImage("/") {
+				return errors.New("this machine is not the appliance image: it is upgraded as it was installed")
+			}
+			switch {
+			case settle:
+				return c.settle(cmd.Context())
+			case status && len(a) == 0 && !back:
+				return c.slotStatus()
+			case back && len(a) == 0:
+				return c.goBack(cmd.Context(), !stay)
+			case len(a) == 1 && !back && !status:
+				return c.upgrade(cmd.Context(), a[0], !stay)
+			}
+			return control.Usagef("name a bundle, or say --back or --status")
+		},
+	}
+	cmd.Flags().BoolVar(&back, "back", false, "restart into the version before")
+	cmd.Flags().BoolVar(&status, "status", false, "say which versions there are")
+	cmd.Flags().BoolVar(&stay, "no-restart", false, "write it, and let somebody else restart the machine")
+	cmd.Flags().BoolVar(&settle, "settle", false, "confirm the version that was started, or restart: the image does this at each boot")
+	cmd.Flags().MarkHidden("settle")
+	return cmd
+}
+
+// slots is the disk that this machine runs from.
+func slots() (slot.Machine, error) {
+	m := slot.Machine{ESP: "/efi"}
+	cmdline, err := os.ReadFile("/proc/cmdline")
+	if err != nil {
+		return m, err
+	}
+	m.Cmdline = string(cmdline)
+	// The partition of the boot loaders and the slots are on one disk.
+	esp, err := filepath.EvalSymlinks("/dev/disk/by-partlabel/esp")
+	if err != nil {
+		return m, fmt.Errorf("find the disk: %w", err)
+	}
+	sys, err := filepath.EvalSymlinks(filepath.Join("/sys/class/block", filepath.Base(esp)))
+	if err != nil {
+		return m, fmt.Errorf("find the disk of %s: %w", esp, err)
+	}
+	m.Device = filepath.Join("/dev", filepath.Base(filepath.Dir(sys)))
+	if m.Version, err = imageVersion("/usr/lib/os-release"); err != nil {
+		return m, err
+	}
+	epoch, err := os.Stat("/usr/lib/clock-epoch") // made with the image
+	if err != nil {
+		return m, err
+	}
+	m.Released = epoch.ModTime().Unix()
+	m.Keys, err = updateKeys("/usr/share/mailweir/update.pub")
+	return m, err
+}
+
+func imageVersion(osRelease string) (string, error) {
+	b, err := os.ReadFile(osRelease)
+	if err != nil {
+		return "", fmt.Errorf("read which version runs: %w", err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if v, ok := strings.CutPrefix(strings.TrimSpace(line), "IMAGE_VERSION="); ok {
+			return strings.Trim(v, `"`), nil
+		}
+	}
+	return "", fmt.Errorf("%s names no IMAGE_VERSION", osRelease)
+}
+
+// updateKeys reads public keys in PEM: that of now, and the next one.
+func updateKeys(path string) (keys []ed25519.PublicKey, err error) {
+	rest, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read whom updates are taken from: %w", err)
+	}
+	for {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			return keys, nil
+		}
+		key, err := x509.ParsePKIXPublicKey(block.Bytes)
+		k, ok := key.(ed25519.PublicKey)
+		if err != nil || !ok {
+			return nil, fmt.Errorf("%s has a key that is not Ed25519", path)
+		}
+		keys = append(keys, k)
+	}
+}
+
+func (c *cli) upgrade(ctx context.Context, file string, restart bool) error {
+	m, err := slots()
+	if err != nil {
+		return err
+	}
+	var in io.Reader = c.in
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return fmt.Errorf("read the bundle: %w", err)
+		}
+		defer f.Close()
+		in = f
+	}
+	version, err := m.Upgrade(bufio.NewReaderSize(in, 1<<20))
+	if err != nil {
+		return err
+	}
+	c.say("%s is written; it is kept when mail answers and bans hold, else %s comes back", version, m.Version)
+	return c.restart(ctx, restart)
+}
+
+func (c *cli) goBack(ctx context.Context, restart bool) error {
+	m, err := slots()
+	if err != nil {
+		return err
+	}
+	version, err := m.Back()
+	if err != nil {
+		return err
+	}
+	c.say("%s starts next", version)
+	return c.restart(ctx, restart)
+}
+
+func (c *cli) restart(ctx context.Context, now bool) error {
+	if !now {
+		return nil
+	}
+	c.say("restarting")
+	return runCommand(ctx, "systemctl", "reboot")
+}
+
+func (c *cli) slotStatus() error {
+	m, err := slots()
+	if err != nil {
+		return err
+	}
+	s, err := m.Status()
+	if err != nil {
+		return err
+	}
+	if c.json {
+		return c.printJSON(s)
+	}
+	c.say("running   %s", s.Running)
+	if !s.Confirmed {
+		c.say("          on trial: not confirmed yet, %s left", plural(s.TriesLeft, "try"))
+	}
+	if s.Other != "" {
+		c.say("way back  %s (weir upgrade --back)", s.Other)
+	}
+	if s.Failed != "" {
+		c.say("failed    %s did not come up", s.Failed)
+	}
+	return nil
+}
+
+// settleTime is how long a version may take to come up.
+const settleTime = 4 * time.Minute
+
+// settle confirms the version that runs. One that is on trial and does not come
+// up well ends in an error, on which the service manager restarts the machine:
+// the boot loaders count. A version that was confirmed once is never restarted
+// for what looks wrong: that would end mail that still flows.
+func (c *cli) settle(ctx context.Context) error {
+	m, err := slots()
+	if err != nil {
+		return c.onlySaid(err)
+	}
+	before, err := m.Status()
+	if err != nil {
+		return c.onlySaid(err)
+	}
+	wait, cancel := context.WithTimeout(ctx, settleTime)
+	defer cancel()
+	if err := c.comesUp(wait); err != nil {
+		if before.Confirmed {
+			return c.onlySaid(err)
+		}
+		return fmt.Errorf("%s does not come up well: %w", m.Version, err)
+	}
+	failed, err := m.Confirm()
+	if err != nil {
+		return c.onlySaid(err)
+	}
+	if failed != "" {
+		c.say("the update to %s failed: %s runs as before", failed, m.Version)
+	}
+	c.say("%s came up well", m.Version)
+	return nil
+}
+
+// onlySaid is an error of book-keeping, for which nobody restarts a machine.
+func (c *cli) onlySaid(err error) error {
+	fmt.Fprintf(c.err, "weir upgrade: %s\n", printableLines(err.Error()))
+	return nil
+}
+
+// comesUp waits until mail answers and bans hold, and says what does not.
+func (c *cli) comesUp(ctx context.Context) error {
+	for {
+		err := c.healthy(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+func (c *cli) healthy(ctx context.Context) error {
+	s, err := c.findStatus(ctx)
+	switch {
+	case err != nil:
+		return err
+	case s.Guard == nil || s.Mail == nil:
+		return errors.New(strings.Join(s.Problems, "; "))
+	}
+	for _, e := range s.Guard.Engines {
+		if s.Guard.Firewall == "on" && (!e.Working || e.Bans < s.Guard.Bans) {
+			return fmt.Errorf("%s holds %d of %d bans: %s", e.Engine, e.Bans, s.Guard.Bans, strings.Join(e.Problems, "; "))
+		}
+	}
+	for _, l := range s.Mail.Listeners {
+		if err := greeted(ctx, l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// greeted is nil when a listener of ours takes part in a session.
+func greeted(ctx context.Context, listener string) error {
+	at, err := netip.ParseAddrPort(listener)
+	if err != nil {
+		return err
+	}
+	if at.Addr().IsUnspecified() {
+		loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+		if at.Addr().Is6() {
+			loopback = netip.IPv6Loopback()
+		}
+		at = netip.AddrPortFrom(loopback, at.Port())
+	}
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", at.String())
+	if err != nil {
+		return fmt.Errorf("mail does not answer: %w", err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	in := bufio.NewReader(conn)
+	for _, command := range []string{"", "HELO localhost\r\n", "QUIT\r\n"} {
+		io.WriteString(conn, command)
+		line, err := in.ReadString('\n')
+		if err != nil || line[0] != '2' {
+			return fmt.Errorf("mail at %v answers %q (%v)", at, strings.TrimSpace(line), err)
+		}
+	}
+	return nil
+}
