@@ -1,0 +1,228 @@
+// Package vm boots the disk of an image in QEMU, through SeaBIOS or OVMF and
+// the disk's own boot loader, and talks to it over its two serial lines: the
+// console, as an operator has it, and a shell for the test.
+//
+// The shell is no part of the image. It comes in as every hypervisor may bring
+// one: by a system credential (SMBIOS type 11) that adds a unit
+// (systemd-debug-generator(8)). Who owns the hypervisor owns the machine.
+//
+// QEMU is the one of the image's root of tools, and emulates: minutes pass. All
+// waiting has an end.
+package vm
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Firmware is what starts the boot loader.
+type Firmware string
+
+// The two that there are.
+const (
+	BIOS Firmware = "bios" // SeaBIOS
+	UEFI Firmware = "uefi" // OVMF
+)
+
+// Options say what the machine is like.
+type Options struct {
+	Tree      string   // the source tree, with the build's root of tools in .cache/image
+	Disk      string   // below .cache/image; it is written to
+	Firmware  Firmware // BIOS where none is named
+	Memory    int      // MiB; 0 is 512
+	Processes int      // virtual processors; 0 is 2
+	Namespace string   // path of the network namespace that has Tap; "": ours
+	Tap       string   // "" is QEMU's own network, which reaches nobody
+	MAC       string
+	Seed      string    // content of the credential weir.config
+	Watch     io.Writer // gets what the console says, as it comes
+	Extra     []string  // more of QEMU's arguments, such as another disk
+}
+
+// Machine is one that runs.
+type Machine struct {
+	Console *Line // ttyS0
+	shell   *Line // ttyS1
+	cmd     *exec.Cmd
+	ended   chan struct{}
+	began   time.Time
+	listens bool // somebody answered on shell
+	token   atomic.Int64
+}
+
+// testShell is a root shell on the second serial line.
+const testShell = `[Unit]
+Description=A shell for the test
+DefaultDependencies=no
+After=local-fs.target systemd-tmpfiles-setup.service
+Conflicts=shutdown.target
+Before=shutdown.target
+[Service]
+ExecStart=/bin/sh
+Environment=HOME=/run/root TERM=dumb PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin
+StandardInput=tty-force
+StandardOutput=tty
+StandardError=tty
+TTYPath=/dev/ttyS1
+TTYReset=yes
+Restart=always
+RestartSec=0
+`
+
+// Start switches a machine on.
+func Start(o Options) (*Machine, error) {
+	if o.Watch == nil {
+		o.Watch = io.Discard
+	}
+	console, consoleEnd, err := newLine(o.Watch)
+	if err != nil {
+		return nil, err
+	}
+	defer consoleEnd.Close()
+	shell, shellEnd, err := newLine(io.Discard)
+	if err != nil {
+		return nil, err
+	}
+	defer shellEnd.Close()
+	cache := filepath.Join(o.Tree, ".cache/image")
+	script := `. "$0/image/lib"; tree=$0; enter "$0/.cache/image/tools" "$0" "$@"`
+	args := append([]string{"-euc", script, o.Tree}, o.qemu()...)
+	command := append([]string{"sh"}, args...)
+	if o.Namespace != "" {
+		command = append([]string{"nsenter", "--net=" + o.Namespace}, command...)
+	}
+	m := &Machine{Console: console, shell: shell, ended: make(chan struct{}), began: time.Now()}
+	m.cmd = exec.Command(command[0], command[1:]...)
+	m.cmd.ExtraFiles = []*os.File{consoleEnd, shellEnd}
+	m.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	m.cmd.Dir = cache
+	log, err := os.CreateTemp("", "weir-qemu-*.log")
+	if err != nil {
+		return nil, fmt.Errorf("make a log for QEMU: %w", err)
+	}
+	defer os.Remove(log.Name())
+	m.cmd.Stdout, m.cmd.Stderr = log, log
+	if err := m.cmd.Start(); err != nil {
+		log.Close()
+		return nil, fmt.Errorf("start QEMU: %w", err)
+	}
+	go func() {
+		m.cmd.Wait()
+		log.Seek(0, io.SeekStart)
+		said, _ := io.ReadAll(log)
+		log.Close()
+		m.Console.note(string(said))
+		close(m.ended)
+	}()
+	return m, nil
+}
+
+// qemu is the command line, as seen inside the root of tools, where .cache/image
+// is /w.
+func (o Options) qemu() []string {
+	encode := func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
+	credential := func(name, text string) []string {
+		return []string{"-smbios", "type=11,value=io.systemd.credential.binary:" + name + "=" + encode(text)}
+	}
+	memory, processors := max(o.Memory, 0), max(o.Processes, 0)
+	if memory == 0 {
+		memory = 512
+	}
+	if processors == 0 {
+		processors = 2
+	}
+	a := []string{"qemu-system-x86_64", "-accel", "tcg,thread=multi", "-machine", "q35", "-cpu", "max",
+		"-smp", strconv.Itoa(processors), "-m", strconv.Itoa(memory), "-nodefaults", "-display", "none", "-vga", "std",
+		"-chardev", "socket,id=console,fd=3", "-serial", "chardev:console",
+		"-chardev", "socket,id=shell,fd=4", "-serial", "chardev:shell",
+		"-drive", "if=virtio,format=qcow2,cache=writeback,discard=unmap,file=/w/" + o.Disk,
+		"-device", "virtio-rng-pci", "-device", "i6300esb", "-action", "watchdog=reset"}
+	if o.Firmware == UEFI {
+		a = append(a, "-drive", "if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd",
+			"-drive", "if=pflash,format=raw,file=/w/"+o.Disk+".vars")
+	}
+	if o.Tap != "" {
+		a = append(a, "-netdev", "tap,id=net,script=no,downscript=no,ifname="+o.Tap)
+	} else {
+		a = append(a, "-netdev", "user,id=net,restrict=on")
+	}
+	device := "virtio-net-pci,netdev=net"
+	if o.MAC != "" {
+		device += ",mac=" + o.MAC
+	}
+	a = append(a, "-device", device)
+	a = append(a, credential("systemd.extra-unit.image-test.service", testShell)...)
+	a = append(a, credential("systemd.unit-dropin.multi-user.target", "[Unit]\nWants=image-test.service\n")...)
+	if o.Seed != "" {
+		a = append(a, credential("weir.config", o.Seed)...)
+	}
+	return append(a, o.Extra...)
+}
+
+// Age is how long ago the machine was switched on.
+func (m *Machine) Age() time.Duration { return time.Since(m.began) }
+
+// Ended is closed when the machine is off.
+func (m *Machine) Ended() <-chan struct{} { return m.ended }
+
+// Cut takes the power away: nothing that was not on the disk is there later.
+func (m *Machine) Cut() {
+	unix.Kill(-m.cmd.Process.Pid, unix.SIGKILL)
+	<-m.ended
+}
+
+// awaitShell asks until there is somebody who answers: what is typed before is
+// lost.
+func (m *Machine) awaitShell(ctx context.Context) error {
+	for !m.listens {
+		if _, err := io.WriteString(m.shell, "echo he\"\"re\n"); err != nil {
+			return fmt.Errorf("write to the shell: %w", err)
+		}
+		ask, cancel := context.WithTimeout(ctx, 2*time.Second)
+		_, err := m.shell.Expect(ask, "here\r?\n")
+		cancel()
+		if m.listens = err == nil; err != nil && ask.Err() == nil || ctx.Err() != nil {
+			return fmt.Errorf("wait for the shell: %w", err)
+		}
+	}
+	return nil
+}
+
+// Shell runs a command as root inside and returns what it printed. The error
+// tells of a status that is not zero.
+func (m *Machine) Shell(ctx context.Context, command string) (string, error) {
+	if err := m.awaitShell(ctx); err != nil {
+		return "", err
+	}
+	n := m.token.Add(1)
+	mark := fmt.Sprintf("end%d-", n)
+	// The mark is written in two parts, so that its echo is not taken for it.
+	if _, err := io.WriteString(m.shell, fmt.Sprintf("stty -echo 2>/dev/null; { %s\n} 2>&1; echo \"end\"%d-$?-\n", command, n)); err != nil {
+		return "", fmt.Errorf("write to the shell: %w", err)
+	}
+	out, err := m.shell.Expect(ctx, mark+`\d+-`)
+	if err != nil {
+		return out, fmt.Errorf("%s: %w", command, err)
+	}
+	at := strings.LastIndex(out, mark)
+	text := strings.ReplaceAll(out[:at], "\r", "")
+	if i := strings.LastIndex(text, fmt.Sprintf("\"end\"%d-$?-\n", n)); i >= 0 {
+		text = text[i+len(fmt.Sprintf("\"end\"%d-$?-\n", n)):]
+	}
+	if status := strings.Trim(out[at+len(mark):], "-"); status != "0" {
+		return text, fmt.Errorf("%s: status %s: %s", command, status, strings.TrimSpace(text))
+	}
+	return text, nil
+}
