@@ -8,10 +8,10 @@ SHELL := /bin/sh
 ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo env PATH="$$PATH" GOTOOLCHAIN=auto)
 PKG ?= ./...
 
-.PHONY: help build generate test race bench run demo fmt check clean
+.PHONY: help build generate test race bench run demo image image-test fmt check clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 build: ## bin/weir
 	CGO_ENABLED=0 go build -trimpath -o bin/weir ./cmd/appliance
@@ -42,6 +42,14 @@ race: ## the tests under the race detector, but for those that tell it nothing
 bench: ## the figures; PKG=./firewall/... for some
 	@scripts/deps test
 	$(ROOT) go test -run '^$$' -bench . -count=1 -timeout 60m $(PKG)
+
+image: ## the appliance: a disk that boots, in dist/ (as root)
+	@scripts/deps image
+	$(ROOT) image/build
+
+image-test: ## boot that disk in QEMU, through BIOS and UEFI, and try it (as root; half an hour)
+	@scripts/deps image
+	for firmware in bios uefi; do $(ROOT) go test -tags image -count=1 -v -timeout 60m ./image/vm -firmware=$$firmware || exit 1; done
 
 generate: ## compile the packet program, write the generated chapters of the manual
 	go generate ./bpf/... ./cmd/appliance

@@ -154,8 +154,7 @@ type Transaction struct {
 	Took    time.Duration
 }
 
-// Check is one judge's verdict as the record keeps it. Ms has the look-ups that
-// it waited for.
+// Check is one judge's verdict as the record keeps it.
 type Check struct {
 	Name   string       `json:"name"`
 	Action reply.Action `json:"action"`
