@@ -31,10 +31,8 @@ func (Listed) Judge(f *smtp.Facts) smtp.Verdict {
 		v.Detail = e.Told()
 		return v
 	}
-	v := refuse(blockedBy[e.Subject.Kind], e.Told())
 	if e.Subject.Kind == access.To && !e.Until.IsZero() {
-		v.Action = reply.Defer
-		v.Reply.Code, v.Reply.Enhanced[0] = 450, 4
+		return refuse(reply.HeldRecipient, e.Told())
 	}
-	return v
+	return refuse(blockedBy[e.Subject.Kind], e.Told())
 }

@@ -115,6 +115,7 @@ const (
 	OracleAway           Reason = "oracle_away"       // nobody can say whether the recipient exists
 	RecipientForNow      Reason = "recipient_for_now" // the backend refuses the recipient for the time being
 	BlockedRecipient     Reason = "blocked_recipient" // the operator's list has the recipient
+	HeldRecipient        Reason = "held_recipient"    // the same, for a while
 	MailboxDisabled      Reason = "mailbox_disabled"  // the backend knows the recipient and takes nothing for it
 	NoRecipients         Reason = "no_recipients"
 )

@@ -36,7 +36,7 @@ func (r Reason) Spared() bool {
 		return true
 	}
 	switch r {
-	case Banned, Blocked, BlockedName, BlockedSender, BlockedRecipient, Concurrency, Rate, Harvest, Persistence, Complaint, RelayProbe, TooManyUnknown, UnderAttack, Greylisted:
+	case Banned, Blocked, BlockedName, BlockedSender, BlockedRecipient, HeldRecipient, Concurrency, Rate, Harvest, Persistence, Complaint, RelayProbe, TooManyUnknown, UnderAttack, Greylisted:
 		return true
 	}
 	return false
@@ -77,7 +77,9 @@ var table = []Row{
 	fixed("lists", BlockedSender, "DENIED_SENDER_BLACKLISTED", Reject, say(550, 5, 7, 1, "The sender is blocked here"),
 		"weir block has the sender or its domain."),
 	fixed("lists", BlockedRecipient, "DENIED_RECIPIENT_BLACKLISTED", Reject, say(550, 5, 2, 1, "The recipient takes no mail"),
-		"weir block has the recipient or its domain; with --for the reply is 450 4.2.1, for as long as it takes."),
+		"weir block has the recipient or its domain; it stands there until it is removed."),
+	fixed("lists", HeldRecipient, "DENIED_RECIPIENT_BLACKLISTED", Defer, say(450, 4, 2, 1, "The recipient takes no mail for now, try again later"),
+		"weir block has the recipient or its domain, for a while (--for)."),
 	fixed("concurrency", Concurrency, "", Defer, say(421, 4, 7, 0, "Too many open connections from your network, close some first"),
 		"smtp.per_source.open was reached; the sender comes again by itself."),
 	fixed("rate", Rate, "", Defer, say(421, 4, 7, 0, "Too many new connections from your network, try again in a minute"),
