@@ -4,11 +4,12 @@
 /*
  * filter.c: drop TCP packets of banned sources before they cost anything
  *
- * An XDP program. Of everything that comes in at an interface it drops three
+ * An XDP program. Of everything that comes in at an interface it drops four
  * things: IP packets whose header contradicts itself (the kernel would drop
  * them a moment later), TCP packets to a protected port from a source that is
- * banned and not allowed, and those that open a connection to one from where
- * the operator denies it. Everything else passes and is only counted.
+ * banned and not allowed, those that open a connection to one from where the
+ * operator denies it, and those that open more than a source may. Everything
+ * else passes and is only counted.
  *
  * The way of a packet, and the reason it is counted under when it ends there:
  *
@@ -17,11 +18,15 @@
  *   3  the source is of this link only    local
  *   4  walk to the TCP ports              not_tcp; not found: group "unknown"
  *   5  the port's group                   unprotected
- *   6  bans, longest prefix first         go on to 8
- *   7  new connections: where from        clean; no_port in group "unknown"
- *   8  allow, asked only for who is       allowed
+ *   6  bans, longest prefix first         go on to 9; explained, where a banned
+ *                                         source may hear why
+ *   7  new connections: where from        go on to 9
+ *   8  new connections: how many          go on to 9, else clean; no_port in
+ *                                         group "unknown"
+ *   9  allow, asked only for who is       allowed
  *      about to be dropped
- *   9  observe                            observed, else banned or geo (dropped)
+ *  10  observe                            observed, else banned, geo, syn_limit
+ *                                         or flood (dropped)
  *
  * A ban ends here, against the kernel's own clock, whether or not anything of
  * ours is alive. User space writes the maps (package firewall/xdp); the layouts
@@ -29,7 +34,7 @@
  * of meaning needs a new pin directory, not only a new type.
  *
  * packet.h reads the packet, bans.h and prefixes.h know who is banned,
- * geo.h where sources are.
+ * geo.h where sources are, limits.h how much they open; samples.h tells of drops.
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -57,6 +62,9 @@ enum reason {
 	REASON_OBSERVED,
 	REASON_BANNED,
 	REASON_GEO,
+	REASON_SYN_LIMIT,
+	REASON_FLOOD,
+	REASON_EXPLAINED,
 	REASON_COUNT,
 	REASON_LOOK, /* not an end: go on to the bans */
 };
@@ -80,16 +88,23 @@ enum reason {
 /* Whether a world is loaded, and in which slot. */
 #define CFG_GEO (1ULL << 32)
 #define CFG_GEO_SLOT (1ULL << 33)
+#define CFG_FLOOD (1ULL << 34) /* the flood guard is active */
+#define CFG_EXPLAIN (1ULL << 35)
 
 struct config {
 	__u64 mode;
 	__u64 key[2]; /* of the hash; odd, and the same as long as the tables live */
+	__u32 syn_gap;   /* what a SYN costs its source, in units of 2^20 ns; 0: no limit */
+	__u32 syn_burst; /* how much of that a source may owe */
+	__u32 explain;   /* connections an hour of a banned source, at most 255 */
+	__u32 pad;
 };
 
 #include "packet.h"
 #include "prefixes.h"
 #include "bans.h"
 #include "geo.h"
+#include "samples.h"
 
 /* The four leading bytes always match whole: bits counts them too. */
 struct allow_key {
@@ -107,6 +122,8 @@ struct {
 	__type(key, __u32);
 	__type(value, struct config);
 } cfg SEC(".maps");
+
+#include "limits.h"
 
 /* Eight ports a word, one byte each: the group. Two generations. */
 #define PORT_WORDS (65536 / 8)
@@ -197,6 +214,29 @@ static __always_inline int from_denied(const struct flow *f, __u8 group, __u64 m
 	return geo_denies(f->addr, f->family, group, mode & CFG_GEO_SLOT ? 1 : 0);
 }
 
+/* What counts as one source: an IPv4 address, or the /64 of an IPv6 address. */
+static __always_inline __u64 source_half(const struct flow *f)
+{
+	__u64 hi;
+
+	if (f->family == 4)
+		return f->addr[0];
+	__builtin_memcpy(&hi, f->addr, sizeof(hi));
+	return hi;
+}
+
+/* Whether a banned source is let in to hear why. */
+static __always_inline int explained(const struct flow *f, const struct config *c)
+{
+	__u64 hi = source_half(f), lo = 0;
+
+	if (!f->found)
+		return 0;
+	if (f->family == 6)
+		__builtin_memcpy(&lo, &f->addr[2], sizeof(lo));
+	return explain_admits(hash6(hi, 0, 64, c), hash6(hi ^ (__u64)f->local << 32, lo ^ ((__u64)f->from << 16 | f->port), 0, c), !f->late);
+}
+
 static __always_inline int judge(const struct flow *f, const struct config *c, __u64 mode)
 {
 	__u8 group = port_group(f, mode);
@@ -207,11 +247,19 @@ static __always_inline int judge(const struct flow *f, const struct config *c, _
 	if (find_ban(f, c, mode, &b)) {
 		if (allowed(f, mode))
 			return REASON_ALLOWED;
+		if (mode & CFG_EXPLAIN && explained(f, c))
+			return REASON_EXPLAINED;
 		strike(&b);
 		return REASON_BANNED;
 	}
 	if (from_denied(f, group, mode))
 		return allowed(f, mode) ? REASON_ALLOWED : REASON_GEO;
+	if (f->found && !f->late) {
+		int reason = syn_limited(source_half(f), f->family == 6);
+
+		if (reason)
+			return allowed(f, mode) ? REASON_ALLOWED : reason;
+	}
 	return group == GROUP_UNKNOWN ? REASON_NO_PORT : REASON_CLEAN;
 }
 
@@ -243,7 +291,9 @@ int mailweir(struct xdp_md *ctx)
 	reason = read_frame(&c, &f);
 	if (reason == REASON_LOOK)
 		reason = judge(&f, config, mode);
-	drop = reason == REASON_BANNED || reason == REASON_GEO || reason == REASON_MALFORMED;
+	drop = reason == REASON_MALFORMED || (reason >= REASON_BANNED && reason <= REASON_FLOOD);
+	if (drop)
+		sample(&f, reason);
 	if (drop && mode & CFG_OBSERVE) {
 		reason = REASON_OBSERVED;
 		drop = 0;

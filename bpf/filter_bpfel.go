@@ -32,9 +32,13 @@ type FilterBan struct {
 }
 
 type FilterConfig struct {
-	_    structs.HostLayout
-	Mode uint64
-	Key  [2]uint64
+	_        structs.HostLayout
+	Mode     uint64
+	Key      [2]uint64
+	SynGap   uint32
+	SynBurst uint32
+	Explain  uint32
+	Pad      uint32
 }
 
 type FilterFirst struct {
@@ -73,12 +77,17 @@ const (
 	FilterMapClassAction  = "class_action"
 	FilterMapClassCount   = "class_count"
 	FilterMapCounters     = "counters"
+	FilterMapExplain      = "explain"
 	FilterMapFirsts       = "firsts"
 	FilterMapGeo          = "geo"
 	FilterMapPorts        = "ports"
 	FilterMapPrefix4      = "prefix4"
 	FilterMapPrefix6      = "prefix6"
 	FilterMapPrefixHint   = "prefix_hint"
+	FilterMapSampled      = "sampled"
+	FilterMapSamples      = "samples"
+	FilterMapSyn          = "syn"
+	FilterMapSyns         = "syns"
 	FilterProgMailweir    = "mailweir"
 	FilterProgMailweirGeo = "mailweir_geo"
 )
@@ -141,12 +150,17 @@ type FilterMapSpecs struct {
 	ClassAction *ebpf.MapSpec `ebpf:"class_action"`
 	ClassCount  *ebpf.MapSpec `ebpf:"class_count"`
 	Counters    *ebpf.MapSpec `ebpf:"counters"`
+	Explain     *ebpf.MapSpec `ebpf:"explain"`
 	Firsts      *ebpf.MapSpec `ebpf:"firsts"`
 	Geo         *ebpf.MapSpec `ebpf:"geo"`
 	Ports       *ebpf.MapSpec `ebpf:"ports"`
 	Prefix4     *ebpf.MapSpec `ebpf:"prefix4"`
 	Prefix6     *ebpf.MapSpec `ebpf:"prefix6"`
 	PrefixHint  *ebpf.MapSpec `ebpf:"prefix_hint"`
+	Sampled     *ebpf.MapSpec `ebpf:"sampled"`
+	Samples     *ebpf.MapSpec `ebpf:"samples"`
+	Syn         *ebpf.MapSpec `ebpf:"syn"`
+	Syns        *ebpf.MapSpec `ebpf:"syns"`
 }
 
 // FilterVariableSpecs contains global variables before they are loaded into the kernel.
@@ -183,12 +197,17 @@ type FilterMaps struct {
 	ClassAction *ebpf.Map `ebpf:"class_action"`
 	ClassCount  *ebpf.Map `ebpf:"class_count"`
 	Counters    *ebpf.Map `ebpf:"counters"`
+	Explain     *ebpf.Map `ebpf:"explain"`
 	Firsts      *ebpf.Map `ebpf:"firsts"`
 	Geo         *ebpf.Map `ebpf:"geo"`
 	Ports       *ebpf.Map `ebpf:"ports"`
 	Prefix4     *ebpf.Map `ebpf:"prefix4"`
 	Prefix6     *ebpf.Map `ebpf:"prefix6"`
 	PrefixHint  *ebpf.Map `ebpf:"prefix_hint"`
+	Sampled     *ebpf.Map `ebpf:"sampled"`
+	Samples     *ebpf.Map `ebpf:"samples"`
+	Syn         *ebpf.Map `ebpf:"syn"`
+	Syns        *ebpf.Map `ebpf:"syns"`
 }
 
 func (m *FilterMaps) Close() error {
@@ -201,12 +220,17 @@ func (m *FilterMaps) Close() error {
 		m.ClassAction,
 		m.ClassCount,
 		m.Counters,
+		m.Explain,
 		m.Firsts,
 		m.Geo,
 		m.Ports,
 		m.Prefix4,
 		m.Prefix6,
 		m.PrefixHint,
+		m.Sampled,
+		m.Samples,
+		m.Syn,
+		m.Syns,
 	)
 }
 

@@ -485,7 +485,7 @@ func TestCountersHaveAllReasons(t *testing.T) {
 	if n := spec.Maps[bpf.FilterMapCounters].MaxEntries; n != reasonCount {
 		t.Errorf("the program has %d reasons, the tests %d", n, reasonCount)
 	}
-	if names := slices.Sorted(maps.Keys(spec.Maps)); len(names) != 14 {
+	if names := slices.Sorted(maps.Keys(spec.Maps)); len(names) != 19 {
 		t.Errorf("maps %v", names)
 	}
 }

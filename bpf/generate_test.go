@@ -17,7 +17,7 @@ func TestCommittedIsFresh(t *testing.T) {
 		t.Skipf("needs clang 19.1.7 as clang-19 (Debian: clang-19, llvm-19, libbpf-dev, linux-libc-dev); have %q", firstLine(out))
 	}
 	dir := t.TempDir()
-	for _, name := range []string{"filter.c", "packet.h", "prefixes.h", "bans.h", "geo.h", "include"} {
+	for _, name := range []string{"filter.c", "packet.h", "prefixes.h", "bans.h", "geo.h", "limits.h", "samples.h", "include"} {
 		if out, err := exec.Command("cp", "-r", name, dir).CombinedOutput(); err != nil {
 			t.Fatalf("copy %s: %v: %s", name, err, out)
 		}

@@ -28,11 +28,14 @@ const (
 	observed
 	banned
 	fromDenied // by country or network; only geo_test.go has any
+	synLimit   // only limits_test.go has any of these
+	flood
+	explained
 	reasonCount
 )
 
 var reasonNames = [reasonCount]string{
-	"not_ip", "vlan", "malformed", "local", "not_tcp", "unprotected", "clean", "no_port", "allowed", "observed", "banned", "geo",
+	"not_ip", "vlan", "malformed", "local", "not_tcp", "unprotected", "clean", "no_port", "allowed", "observed", "banned", "geo", "syn_limit", "flood", "explained",
 }
 
 // judge says how a frame ends.

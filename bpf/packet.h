@@ -29,6 +29,8 @@ struct flow {
 	__u8 family; /* 4 or 6 */
 	__u8 found;  /* whether port is known */
 	__u16 port;
+	__u16 from;  /* source port, in network order */
+	__u32 local; /* whom it is for; of IPv6 the words XORed */
 	__u8 late; /* it opens no connection: not a SYN, or not the first fragment */
 };
 
@@ -60,6 +62,7 @@ static __always_inline int read_port(const struct cursor *c, struct flow *f)
 {
 	if (readable(c, PORTS_LEN)) {
 		f->port = bpf_ntohs(((__be16 *)c->pos)[1]);
+		f->from = ((__be16 *)c->pos)[0];
 		f->found = 1;
 	}
 	if (readable(c, FLAGS_AT + 1))
@@ -98,6 +101,7 @@ static __always_inline int read_ip4(struct cursor *c, struct flow *f)
 		return REASON_MALFORMED;
 	f->family = 4;
 	f->addr[0] = ip->saddr;
+	f->local = ip->daddr;
 	if (local4(ip->saddr))
 		return REASON_LOCAL;
 	if (ip->protocol != IPPROTO_TCP)
@@ -167,6 +171,7 @@ static __always_inline int read_ip6(struct cursor *c, struct flow *f)
 		return REASON_MALFORMED;
 	f->family = 6;
 	__builtin_memcpy(f->addr, &ip->saddr, sizeof(f->addr));
+	f->local = ip->daddr.in6_u.u6_addr32[0] ^ ip->daddr.in6_u.u6_addr32[1] ^ ip->daddr.in6_u.u6_addr32[2] ^ ip->daddr.in6_u.u6_addr32[3];
 	if (local6(f->addr))
 		return REASON_LOCAL;
 	skip(c, sizeof(*ip));

@@ -93,15 +93,18 @@ type DNS struct {
 
 // Firewall is what the kernel does.
 type Firewall struct {
-	Enabled      bool
-	Engine       string // "auto", "xdp" or "nft"
-	XDPMode      string // "auto", "native" or "generic"
-	Interfaces   []string
-	Ports        []uint16
-	BanTTL       time.Duration
-	BanMax       time.Duration
-	NeverBan     []netip.Prefix
-	DetachOnStop bool
+	Enabled        bool
+	Engine         string // "auto", "xdp" or "nft"
+	XDPMode        string // "auto", "native" or "generic"
+	Interfaces     []string
+	Ports          []uint16
+	BanTTL         time.Duration
+	BanMax         time.Duration
+	NeverBan       []netip.Prefix
+	SYNLimit       bool
+	FloodPerSecond int // 0: never
+	ExplainPerHour int
+	DetachOnStop   bool
 }
 
 // Geo names the databases of countries and networks ("" is none), and what
@@ -228,7 +231,7 @@ func Default() Config {
 		},
 		TLS:      TLS{MinVersion: "1.2"},
 		DNS:      DNS{Timeout: 5 * time.Second},
-		Firewall: Firewall{Enabled: true, Engine: "auto", XDPMode: "auto", BanTTL: 48 * time.Hour, BanMax: 14 * day},
+		Firewall: Firewall{Enabled: true, Engine: "auto", XDPMode: "auto", BanTTL: 48 * time.Hour, BanMax: 14 * day, SYNLimit: true, FloodPerSecond: 2000},
 		Harvest: Harvest{
 			Enabled: true, UnknownPerHour: 25, SharePerHour: 0.8, UnknownPerDay: 50, SharePerDay: 0.9, AbsolutePerDay: 300,
 			TrapHits: 1, Complaints: 3,

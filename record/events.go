@@ -172,6 +172,18 @@ func banEvent(id string, b *Ban, now time.Time) *syslog.Message {
 	return &syslog.Message{Severity: syslog.Notice, Time: now, ID: id, Params: p, Text: text + ": " + b.Prefix.String()}
 }
 
+func dropEvent(d *Drop) *syslog.Message {
+	var p params
+	p.text("source", d.Source.String())
+	p.text("reason", d.Reason)
+	p.text("country", d.Country)
+	p.text("engine", d.Engine)
+	p.count("port", int64(d.Port))
+	p.number("samples", int64(d.Samples))
+	p.text("first", d.First.UTC().Format(timeLayout))
+	return &syslog.Message{Severity: syslog.Info, Time: d.Last, ID: "DROP", Params: p, Text: "dropped packets of " + d.Source.String() + ": " + d.Reason}
+}
+
 func changeEvent(by, what, detail string, now time.Time) *syslog.Message {
 	var p params
 	p.text("by", by)

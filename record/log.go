@@ -96,6 +96,21 @@ type Ban struct {
 	Why    string // in his words
 }
 
+// Dropped says that packets of a source were seen dropped.
+func (l *Log) Dropped(d Drop) { l.send(dropEvent(&d)) }
+
+// Drop is what was seen dropped of a source for a reason, within a while: some
+// packets of however many there were.
+type Drop struct {
+	Source      netip.Addr // of IPv6 the first address of the /64
+	Reason      string     // banned, geo, syn_limit, flood, malformed
+	Country     string
+	Engine      string
+	Port        uint16 // of the last; 0: not known
+	Samples     int
+	First, Last time.Time
+}
+
 // Change says that somebody changed something: the configuration, a list.
 func (l *Log) Change(by, what, detail string) { l.send(changeEvent(by, what, detail, l.now())) }
 

@@ -179,3 +179,16 @@ func TestAlarmsOfTheStartAreSaid(t *testing.T) {
 		t.Errorf("said again %q", got)
 	}
 }
+
+// What was seen dropped of a source is one event, with how much of it was seen.
+func TestDropped(t *testing.T) {
+	l, s, _ := newTestLog()
+	l.Dropped(Drop{
+		Source: netip.MustParseAddr("203.0.113.7"), Reason: "banned", Country: "NL", Engine: "xdp", Port: 25, Samples: 3,
+		First: start, Last: start.Add(time.Second),
+	})
+	want := "DROP source=203.0.113.7 reason=banned country=NL engine=xdp port=25 samples=3 first=2026-11-22T08:30:00.000Z"
+	if got := s.take(); len(got) != 1 || got[0] != want {
+		t.Errorf("said %q", got)
+	}
+}

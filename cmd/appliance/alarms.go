@@ -22,6 +22,7 @@ const (
 	// guard itself.
 	guardAlarm = "guard."
 	guardAway  = guardAlarm + "away"
+	noEngine   = "no_engine" // as guard calls it
 )
 
 // The alarms that a start of the mail role can find.
@@ -34,6 +35,7 @@ const (
 type guardWatch struct {
 	ask    func(context.Context) ([]guard.Alarm, error)
 	alarms record.Alarms
+	alone  func(bool) // whether no engine holds the kernel; nil: nobody wants to know
 	stood  map[string]bool
 	missed int // questions without an answer, one after the other
 }
@@ -61,13 +63,17 @@ func (w *guardWatch) look(ctx context.Context) {
 		}
 	}
 	w.stood = stand
+	if w.alone != nil {
+		w.alone(stand[noEngine])
+	}
 }
 
 // watchAlarms looks at what no event of its own tells, at each tick.
 func (m *mail) watchAlarms(ctx context.Context, tick <-chan time.Time) {
-	w := guardWatch{ask: m.guard.Alarms, alarms: m.events}
+	w := guardWatch{ask: m.guard.Alarms, alarms: m.events, alone: m.offender.alone.Store}
 	for {
 		w.look(ctx)
+		m.tellDrops(ctx)
 		m.offender.calm()
 		m.harvestFound()
 		select {
@@ -75,6 +81,22 @@ func (m *mail) watchAlarms(ctx context.Context, tick <-chan time.Time) {
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// tellDrops tells collectors whose packets were seen dropped. Guard, when it is
+// away, is an alarm already.
+func (m *mail) tellDrops(ctx context.Context) {
+	list, err := m.guard.Samples(ctx)
+	if err != nil {
+		return
+	}
+	for _, s := range list {
+		country, _ := m.places.Lookup(s.Source)
+		m.events.Dropped(record.Drop{
+			Source: s.Source, Reason: s.Reason, Country: country, Engine: s.Engine,
+			Port: s.Port, Samples: s.Seen, First: s.First, Last: s.Last,
+		})
 	}
 }
 

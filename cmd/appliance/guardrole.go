@@ -133,7 +133,19 @@ func guardPolicy(cfg config.Config) guard.Policy {
 		BanTTL: cfg.Firewall.BanTTL, BanMax: cfg.Firewall.BanMax,
 		Protect:      protections(cfg),
 		DetachOnStop: cfg.Firewall.DetachOnStop,
+		SYNPerMinute: synLimit(cfg), FloodPerSecond: cfg.Firewall.FloodPerSecond, ExplainPerHour: cfg.Firewall.ExplainPerHour,
 	}
+}
+
+// synFactor is how much more the kernel lets a source open than the gate takes
+// of it: the gate says so, the kernel is silent.
+const synFactor = 8
+
+func synLimit(cfg config.Config) int {
+	if !cfg.Firewall.SYNLimit {
+		return 0
+	}
+	return synFactor * cfg.SMTP.PerSource.NewPerMinute
 }
 
 // protections are those whom no ban may hit, besides what guard knows itself.

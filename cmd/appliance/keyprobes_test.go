@@ -131,6 +131,35 @@ var keyProbes = map[string]probe{
 	"firewall.never_ban": {set: `["198.18.0.0/16"]`, seen: func(b *keyBench) bool {
 		return strings.Contains(b.cmd("why", b.source().String(), "--json"), `"`+firewall.GuardNeverBan+`"`) && b.guesses(b.source()) == mostGuesses
 	}},
+	"firewall.syn_limit": {set: "false", with: map[string]string{"smtp.per_source.new_per_minute": "2"}, seen: func(b *keyBench) bool {
+		from := b.source()
+		for range 8*2 + 4 { // the gate refuses most, and says so
+			if b.dropped(from) {
+				return false
+			}
+		}
+		return true
+	}},
+	"firewall.flood_per_second": {set: "5", seen: func(b *keyBench) bool {
+		from := b.source()
+		for end := time.Now().Add(5 * time.Second); time.Now().Before(end); {
+			b.call(from)
+			if strings.Contains(strings.Join(b.status().Problems, "\n"), "firewall.flood_per_second") {
+				return true
+			}
+		}
+		return false
+	}},
+	"firewall.explain_per_hour": {set: "2", seen: func(b *keyBench) bool {
+		from := b.source()
+		b.cmd("ban", from.String(), "--why", "a test")
+		if b.dropped(from) {
+			return false
+		}
+		_, greeting := b.call(from)
+		heard := greeting.Code == 554 && strings.Contains(greeting.String(), "5.7.1 Your address is banned") && strings.Contains(greeting.String(), "until 20")
+		return heard && b.dropped(from) // the third within the hour
+	}},
 	"firewall.detach_on_stop": {set: "true", seen: func(b *keyBench) bool {
 		b.weir.Stop()
 		gone := !b.nft()

@@ -141,6 +141,7 @@ func newMail(c *cli, cfg config.Config, file string, alarms []string, ls []*net.
 	m.makeWatch(cfg, key)
 	m.guard = guard.NewClient(c.runDir)
 	m.offender = newOffender(m.guard, func(a netip.Addr) int { return m.watch.Widest(c.now(), a) }, c.now, m.events)
+	m.offender.lane.Store(cfg.Firewall.ExplainPerHour > 0)
 	var alarm error
 	if m.lists, alarm = access.Open(filepath.Join(m.dir, "lists.json"), c.now); alarm != nil {
 		m.events.Alarm("lists_lost", fmt.Sprintf("the lists cannot be read, nobody is on them: %v", alarm))
@@ -336,6 +337,7 @@ func (m *mail) reload(life context.Context, background *sync.WaitGroup) (reloade
 	m.watch.SetRules(harvestRules(c.cfg.Harvest))
 	records := recordOptions(c.cfg)
 	m.store.SetLimits(records.Keep, records.BanMax, records.MaxSize)
+	m.offender.lane.Store(c.cfg.Firewall.ExplainPerHour > 0)
 	m.tiers.set(c.cfg)
 	m.grey.use(c.cfg)
 	m.places.open(c.cfg.Geo)

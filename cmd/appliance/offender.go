@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"mailweir/firewall"
@@ -24,6 +25,8 @@ type offender struct {
 	widest func(netip.Addr) int
 	now    func() time.Time
 	alarms record.Alarms
+	lane   atomic.Bool // a banned source may come to hear why
+	alone  atomic.Bool // no engine holds the kernel
 
 	mu       sync.Mutex
 	standing map[netip.Prefix]smtp.Standing
@@ -31,9 +34,10 @@ type offender struct {
 	since    time.Time // of away
 }
 
-// filer files offences with guard: *guard.Client.
+// filer is guard as the mail role sees it: *guard.Client.
 type filer interface {
 	OffendNetwork(ctx context.Context, conn *net.TCPConn, reason firewall.Reason, r ref.Ref, widest int) (guard.Result, error)
+	Standing(ctx context.Context, a netip.Addr) (firewall.Ban, bool, error)
 }
 
 const (
@@ -109,8 +113,26 @@ func bansOf(addr netip.Addr) []int {
 	return []int{128, 64, 56, 48}
 }
 
-// Banned implements smtp.Gate.
+// Banned implements smtp.Gate. Guard is asked only where the kernel lets banned
+// sources in: a gate that guard keeps waiting lets everybody in.
 func (o *offender) Banned(addr netip.Addr) (smtp.Standing, bool) {
+	explain := o.lane.Load()
+	if s, ok := o.stands(addr); ok {
+		s.Explain = explain
+		return s, true
+	}
+	if !explain && !o.alone.Load() {
+		return smtp.Standing{}, false
+	}
+	b, banned, err := o.guard.Standing(context.Background(), addr)
+	if err != nil || !banned {
+		return smtp.Standing{}, false
+	}
+	return smtp.Standing{Until: b.Until, Ref: b.Ref, Explain: explain}, true
+}
+
+// stands looks at those whom the kernel missed.
+func (o *offender) stands(addr netip.Addr) (smtp.Standing, bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, bits := range bansOf(addr) {

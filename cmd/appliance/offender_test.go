@@ -26,6 +26,10 @@ func (a *answering) OffendNetwork(context.Context, *net.TCPConn, firewall.Reason
 	return a.result, a.err
 }
 
+func (a *answering) Standing(context.Context, netip.Addr) (firewall.Ban, bool, error) {
+	return a.result.Ban, a.result.Outcome == guard.Already, a.err
+}
+
 // connection is one from loopback to loopback.
 func connection(t *testing.T) *net.TCPConn {
 	t.Helper()
@@ -121,5 +125,30 @@ func TestPeerPrefix(t *testing.T) {
 	}
 	if got := peerPrefix(connection(t)); got != netip.MustParsePrefix("127.0.0.1/32") {
 		t.Errorf("an IPv4 host counts as %v", got)
+	}
+}
+
+// The gate asks guard where the kernel lets banned sources in, and only there;
+// it explains where there is a lane, and lets in whom guard says nothing of.
+func TestGateAsksWhereTheKernelLetsIn(t *testing.T) {
+	peer := addrOf("203.0.113.7")
+	until := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
+	g := &answering{result: guard.Result{Outcome: guard.Already, Ban: firewall.Ban{Prefix: netip.PrefixFrom(peer, 32), Until: until, Ref: 7}}}
+	o := newOffender(g, func(netip.Addr) int { return 0 }, time.Now, record.NewLog("mx1", time.Now))
+	if _, banned := o.Banned(peer); banned {
+		t.Error("guard was asked, though the kernel drops")
+	}
+	o.alone.Store(true)
+	if s, banned := o.Banned(peer); !banned || s.Explain {
+		t.Errorf("without engine: %+v, banned %v", s, banned)
+	}
+	o.alone.Store(false)
+	o.lane.Store(true)
+	if s, banned := o.Banned(peer); !banned || !s.Explain || !s.Until.Equal(until) || s.Ref != 7 {
+		t.Errorf("in the lane: %+v, banned %v", s, banned)
+	}
+	g.err = errors.New("away")
+	if _, banned := o.Banned(peer); banned {
+		t.Error("guard is away, and an innocent may be refused")
 	}
 }

@@ -1,17 +1,22 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"mailweir/control"
+	"mailweir/firewall"
 	"mailweir/firewall/guard"
 	"mailweir/smtp"
 	"mailweir/smtp/harvest"
@@ -29,6 +34,8 @@ type topView struct {
 
 	Bans    int               `json:"bans"`
 	Dropped map[string]uint64 `json:"dropped,omitempty"` // packets, by engine
+	// New connections by country and by the networks that rules name; "" is nowhere.
+	Places map[string]firewall.Place `json:"places,omitempty"`
 }
 
 func (c *cli) topCommand() *cobra.Command {
@@ -111,6 +118,9 @@ func (c *cli) findTop(ctx context.Context, most int) (topView, error) {
 		for name, n := range e.Counters {
 			v.Dropped[e.Engine+" "+name] = n
 		}
+		if v.Places == nil {
+			v.Places = e.Places
+		}
 	}
 	return v, nil
 }
@@ -119,6 +129,9 @@ func (c *cli) findTop(ctx context.Context, most int) (topView, error) {
 func (c *cli) printTop(out io.Writer, v topView, width, height int) {
 	p := &page{out: out, width: width, left: height - 1}
 	p.line("%s  %s, %s  dropped: %s", stamp(v.Time), plural(v.Open, "connection"), plural(v.Bans, "ban"), counts(v.Dropped))
+	if len(v.Places) > 0 {
+		p.line("new connections from: %s", placesLine(v.Places))
+	}
 	for _, a := range v.Alarms {
 		p.line("ALARM %s", printable(a))
 	}
@@ -142,6 +155,26 @@ func (c *cli) printTop(out io.Writer, v topView, width, height int) {
 	for _, s := range v.Sources {
 		p.line("%-24s %s", shortPrefix(s.Source), plural(s.Open, "connection"))
 	}
+}
+
+// mostPlaces is how many places a line names.
+const mostPlaces = 12
+
+// placesLine names the places that most came from.
+func placesLine(places map[string]firewall.Place) string {
+	names := slices.SortedFunc(maps.Keys(places), func(a, b string) int {
+		return cmp.Or(cmp.Compare(places[b].Seen, places[a].Seen), cmp.Compare(a, b))
+	})
+	var parts []string
+	for _, name := range names[:min(len(names), mostPlaces)] {
+		n := places[name]
+		part := fmt.Sprintf("%s %d", cmp.Or(name, "nowhere"), n.Seen)
+		if n.Denied > 0 {
+			part += fmt.Sprintf(" (%d denied)", n.Denied)
+		}
+		parts = append(parts, part)
+	}
+	return strings.Join(parts, ", ")
 }
 
 // page writes lines that fit on a screen.

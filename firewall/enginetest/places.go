@@ -95,6 +95,11 @@ func testPlaces(b *bench) {
 	b.denied("192.0.2.7")
 	b.Connects("198.51.100.16", Mail)
 	b.Connects("10.0.0.1", Mail)
+	for _, src := range []string{"192.0.2.7", "2001:db8:1::7"} {
+		before := b.status().Counters["geo"]
+		b.Inject(b.HiddenPort(src))
+		b.eventually("a first fragment that hides its port is dropped: "+src, func() bool { return b.status().Counters["geo"] > before })
+	}
 	b.deny(nil, "AS64500")
 	b.Connects("192.0.2.7", Mail)
 }

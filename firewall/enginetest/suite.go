@@ -58,6 +58,8 @@ func Run(t *testing.T, e Engine) {
 		{"DeniedPlacesInObserve", testPlacesObserved},
 		{"PlacesChangeWithoutGap", testPlacesGap},
 		{"DeniedPlacesAreMended", testPlacesDamage},
+		{"SYNLimit", testSYNLimit},
+		{"ExplainLane", testExplain},
 		{"KilledHolderLeavesDrops", testKill},
 		{"DamageIsNoticedAndMended", testDamage},
 		{"RemoveTakesEverythingOut", testRemove},

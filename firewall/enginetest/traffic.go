@@ -126,6 +126,38 @@ func (s *Sender) Stop(w *World) {
 	w.must("send packets", <-s.done)
 }
 
+// Inject sends one frame on the client's interface.
+func (w *World) Inject(frame []byte) {
+	w.t.Helper()
+	w.must("send a frame", w.in(w.Client, func() error {
+		fd, err := packetSocket()
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		_, err = unix.Write(fd, frame)
+		return err
+	}))
+}
+
+// HiddenPort is a first fragment of src that is too short to have a port.
+func (w *World) HiddenPort(src string) []byte {
+	const payload = 2
+	a := netip.MustParseAddr(src)
+	f := w.frame(a, Mail, Shape{})
+	if a.Is4() {
+		ip := f[14:34]
+		binary.BigEndian.PutUint16(ip[2:], 20+payload)
+		ip[6], ip[10], ip[11] = 0x20, 0, 0 // more fragments
+		binary.BigEndian.PutUint16(ip[10:], checksum(0, ip))
+		return append(f[:34+payload], make([]byte, 60-34-payload)...)
+	}
+	f[14+6] = unix.IPPROTO_FRAGMENT
+	binary.BigEndian.PutUint16(f[14+4:], 8+payload)
+	f = append(f[:54], 6, 0, 0, 1, 0, 0, 0, 7) // offset 0, more fragments
+	return append(f, make([]byte, payload)...)
+}
+
 func (s *Sender) run(ctx context.Context, frame []byte, src netip.Addr, port int, ready chan<- struct{}) error {
 	fd, err := packetSocket()
 	if err != nil {

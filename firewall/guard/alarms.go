@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"time"
 )
@@ -17,18 +18,20 @@ type Alarm struct {
 
 // Guard speaks to no collector: it holds the kernel, and nothing that it does
 // not need for that is in its process. The mail role, which does, asks it over
-// the offence socket: a message like an offence, with the reason that is none
+// the offence socket: a message like an offence, with a reason that is none
 // and no socket. The answer is one message too.
 const (
 	askAlarms    = 255
+	askStanding  = 254             // see appendQuestion
+	askSamples   = 253             // as askAlarms
 	alarmsWithin = 5 * time.Second // engines are asked how they are
 	alarmsEvery  = time.Second     // guard looks at itself for the mail role
 	maxAlarms    = 64 << 10        // bytes of the answer
 	maxAlarmText = 2 << 10
 )
 
-func alarmsRequest() []byte {
-	return append([]byte{wireVersion, askAlarms}, make([]byte, requestSize-2)...)
+func ask(what byte) []byte {
+	return append([]byte{wireVersion, what}, make([]byte, requestSize-2)...)
 }
 
 // alarmList is everything that is wrong now.
@@ -47,6 +50,9 @@ func (s *Server) alarmList(engines []EngineStatus) (all []Alarm) {
 	}
 	if s.ledger.Hurried() {
 		add("hurry", "more than 200 bans were made within a minute: until that is over new ones last an hour; see weir top whether it is an attack, and weir allow for who is none")
+	}
+	if p := s.currentPolicy(); slices.ContainsFunc(engines, func(e EngineStatus) bool { return e.Flood }) {
+		add("flood", fmt.Sprintf("more than %d connections are opened in a second: networks are held to four times what one source may open (firewall.flood_per_second); weir allow lets in whom you know", p.FloodPerSecond))
 	}
 	for _, host := range s.hosts.unknown(s.currentPolicy().hosts()) {
 		add("hosts", fmt.Sprintf("the address of %s is not known, so nothing protects it from bans: check its name and the DNS servers", host))
@@ -74,7 +80,7 @@ func joined(all []Alarm) []Alarm {
 	return list
 }
 
-// alarmsAnswer is the answer to alarmsRequest. It is made anew once a second
+// alarmsAnswer is the answer to askAlarms. It is made anew once a second
 // at most, however often the mail role asks.
 func (s *Server) alarmsAnswer(ctx context.Context) []byte {
 	s.asked.Lock()
@@ -91,27 +97,31 @@ func (s *Server) alarmsAnswer(ctx context.Context) []byte {
 }
 
 // Alarms asks guard what is wrong. An error means that it does not answer.
-func (c *Client) Alarms(ctx context.Context) ([]Alarm, error) {
+func (c *Client) Alarms(ctx context.Context) (list []Alarm, err error) {
+	return list, c.tell(ctx, askAlarms, &list)
+}
+
+// tell asks for what is told as JSON.
+func (c *Client) tell(ctx context.Context, what byte, v any) error {
 	ctx, cancel := context.WithTimeout(ctx, alarmsWithin)
 	defer cancel()
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unixpacket", c.path)
 	if err != nil {
-		return nil, fmt.Errorf("reach guard: %w", err)
+		return fmt.Errorf("reach guard: %w", err)
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	b := make([]byte, maxAlarms)
 	n := 0
-	if _, err = conn.Write(alarmsRequest()); err == nil {
+	if _, err = conn.Write(ask(what)); err == nil {
 		n, err = conn.Read(b)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("ask guard what is wrong: %w", err)
+		return fmt.Errorf("ask guard: %w", err)
 	}
-	var list []Alarm
-	if err := json.Unmarshal(b[:n], &list); err != nil {
-		return nil, fmt.Errorf("read what guard says is wrong: %w: %.40q", err, b[:n])
+	if err := json.Unmarshal(b[:n], v); err != nil {
+		return fmt.Errorf("read what guard says: %w: %.40q", err, b[:n])
 	}
-	return list, nil
+	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"syscall"
 	"time"
 
@@ -62,9 +63,21 @@ func (c *Client) OffendNetwork(ctx context.Context, conn *net.TCPConn, reason fi
 	return result, nil
 }
 
-// offend tries a kept connection first; guard may have been restarted since,
-// so a failure to write there is worth one fresh connection.
+// Standing asks whether an address is banned now. An error means that guard did
+// not answer within 50 ms.
+func (c *Client) Standing(ctx context.Context, a netip.Addr) (b firewall.Ban, banned bool, err error) {
+	r, err := c.exchange(ctx, appendQuestion(nil, a), nil)
+	return r.Ban, err == nil && r.Outcome == Already, err
+}
+
+// offend reports an offence of the peer of a socket.
 func (c *Client) offend(ctx context.Context, fd int, req request) (Result, error) {
+	return c.exchange(ctx, req.append(nil), unix.UnixRights(fd))
+}
+
+// exchange tries a kept connection first; guard may have been restarted since,
+// so a failure to write there is worth one fresh connection.
+func (c *Client) exchange(ctx context.Context, message, rights []byte) (Result, error) {
 	deadline := time.Now().Add(answerWithin)
 	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
 		deadline = d
@@ -74,7 +87,7 @@ func (c *Client) offend(ctx context.Context, fd int, req request) (Result, error
 		if err != nil {
 			return Result{}, err
 		}
-		result, err := exchange(conn, deadline, fd, req)
+		result, err := exchange(conn, deadline, message, rights)
 		if err == nil {
 			c.keep(conn)
 			return result, nil
@@ -113,11 +126,11 @@ func (c *Client) keep(conn *net.UnixConn) {
 	}
 }
 
-func exchange(conn *net.UnixConn, deadline time.Time, fd int, req request) (Result, error) {
+func exchange(conn *net.UnixConn, deadline time.Time, message, rights []byte) (Result, error) {
 	if err := conn.SetDeadline(deadline); err != nil {
 		return Result{}, err
 	}
-	if _, _, err := conn.WriteMsgUnix(req.append(nil), unix.UnixRights(fd), nil); err != nil {
+	if _, _, err := conn.WriteMsgUnix(message, rights, nil); err != nil {
 		return Result{}, err
 	}
 	var b [answerSize + 1]byte

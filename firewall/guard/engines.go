@@ -193,6 +193,22 @@ func (es *engines) hits(ctx context.Context, infos []BanInfo) {
 	}
 }
 
+// counters is what the engines that work counted, by their names.
+func (es *engines) counters(ctx context.Context) map[string]firewall.Counters {
+	all := make(map[string]firewall.Counters)
+	for _, e := range es.list {
+		if !e.working() {
+			continue
+		}
+		c, err := e.enf.Counters(ctx)
+		e.trouble("counters", err)
+		if err == nil {
+			all[e.name] = c
+		}
+	}
+	return all
+}
+
 func (es *engines) status(ctx context.Context) []EngineStatus {
 	list := make([]EngineStatus, len(es.list))
 	for i, e := range es.list {
@@ -206,7 +222,7 @@ func (e *engine) status(ctx context.Context) EngineStatus {
 	if e.enf != nil {
 		is, err := e.enf.Status(ctx)
 		e.trouble("status", err)
-		s.Bans, s.Counters, s.Places, s.Problems = is.Bans, is.Counters, is.Places, is.Problems
+		s.Bans, s.Counters, s.Places, s.Problems, s.Flood = is.Bans, is.Counters, is.Places, is.Problems, is.Flood
 		for _, i := range is.Interfaces {
 			s.Interfaces = append(s.Interfaces, InterfaceStatus(i))
 		}

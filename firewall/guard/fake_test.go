@@ -80,6 +80,11 @@ func (f *fakeEngine) Hits(_ context.Context, prefixes []netip.Prefix) (map[netip
 	return hits, nil
 }
 
+func (f *fakeEngine) Counters(ctx context.Context) (firewall.Counters, error) {
+	s, err := f.Status(ctx)
+	return firewall.Counters{Reasons: s.Counters, Places: s.Places}, err
+}
+
 func (f *fakeEngine) Status(context.Context) (firewall.Status, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -37,18 +37,21 @@ func OperatorPath(runDir string) string { return filepath.Join(runDir, folder, "
 
 // Policy is what the configuration file says to guard. A reload replaces it.
 type Policy struct {
-	Enabled      bool             // false: ledger and lists are kept, the kernel is left alone
-	Observe      bool             // count what would be dropped, drop nothing
-	Interfaces   []string         // to stand on; empty: those that carry an address of Listen
-	Listen       []netip.AddrPort // where the mail role listens
-	Ports        []uint16         // protected ports; empty: those of Listen
-	BanTTL       time.Duration    // of a first ban; 0: 48 h
-	BanMax       time.Duration    // of any automatic ban; 0, and at most: 14 d
-	Protect      []Protection     // whom no ban may hit
-	DetachOnStop bool             // stopping takes the firewall out of the kernel
-	World        *geo.Tables      // where addresses are; nil: not known
-	Deny         []geo.Rule       // new connections from there are dropped
-	Banish       []geo.Rule       // a connection from there earns a ban, without a byte sent
+	Enabled        bool             // false: ledger and lists are kept, the kernel is left alone
+	Observe        bool             // count what would be dropped, drop nothing
+	Interfaces     []string         // to stand on; empty: those that carry an address of Listen
+	Listen         []netip.AddrPort // where the mail role listens
+	Ports          []uint16         // protected ports; empty: those of Listen
+	BanTTL         time.Duration    // of a first ban; 0: 48 h
+	BanMax         time.Duration    // of any automatic ban; 0, and at most: 14 d
+	Protect        []Protection     // whom no ban may hit
+	DetachOnStop   bool             // stopping takes the firewall out of the kernel
+	World          *geo.Tables      // where addresses are; nil: not known
+	Deny           []geo.Rule       // new connections from there are dropped
+	SYNPerMinute   int              // connections that one source may open in a minute; 0: no limit
+	FloodPerSecond int              // connections a second, of all, that start the flood guard; 0: never
+	ExplainPerHour int              // connections an hour that a banned source may open to hear why; 0: none
+	Banish         []geo.Rule       // a connection from there earns a ban, without a byte sent
 }
 
 // Protection is a group of addresses that no ban may hit. Own addresses,

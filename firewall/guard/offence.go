@@ -37,7 +37,7 @@ type judge func(ctx context.Context, fd int, req request) (r Result, after func(
 type court struct {
 	uid     uint32 // of the mail role
 	judge   judge
-	alarms  func(context.Context) []byte // the answer to alarmsRequest
+	tell    func(context.Context, request) []byte // the answer to a question
 	now     func() time.Time
 	limit   *rate.Limiter
 	log     *slog.Logger
@@ -106,7 +106,7 @@ func (c *court) hear(ctx context.Context, conn *net.UnixConn) {
 			return
 		}
 		if fd < 0 {
-			if _, err := conn.Write(c.alarms(ctx)); err != nil {
+			if _, err := conn.Write(c.tell(ctx, req)); err != nil {
 				return
 			}
 			continue
@@ -160,12 +160,12 @@ func (c *court) offences() map[string]uint64 {
 	return m
 }
 
-// receive reads one message with just one socket; none (-1) is with the
-// question for alarms. All descriptors that came
+// receive reads one message with just one socket; none (-1) is with a
+// question. All descriptors that came
 // with anything else are closed: there is room for two, the kernel itself
 // closes what is more (unix(7), SCM_RIGHTS).
 func receive(conn *net.UnixConn) (req request, fd int, err error) {
-	var b [requestSize + 1]byte
+	var b [questionSize + 1]byte
 	oob := make([]byte, unix.CmsgSpace(2*4))
 	n, oobn, flags, _, err := conn.ReadMsgUnix(b[:], oob)
 	fds := descriptors(oob[:oobn]) // an empty message, which Go takes for the end, can bring some
@@ -173,8 +173,13 @@ func receive(conn *net.UnixConn) (req request, fd int, err error) {
 		closeAll(fds)
 		return request{}, -1, err
 	}
-	if len(fds) == 0 && bytes.Equal(b[:n], alarmsRequest()) {
-		return request{}, -1, nil
+	if about, ok := parseQuestion(b[:n]); len(fds) == 0 && ok {
+		return request{about: about}, -1, nil
+	}
+	for _, what := range []byte{askAlarms, askSamples} {
+		if len(fds) == 0 && bytes.Equal(b[:n], ask(what)) {
+			return request{reason: firewall.Reason(what)}, -1, nil
+		}
 	}
 	req, err = parseRequest(b[:n])
 	if err == nil && (len(fds) != 1 || flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0) {
@@ -236,6 +241,26 @@ func (s *Server) judge(ctx context.Context, fd int, req request) (Result, func()
 		s.resetSessions(sentence.Ban.Prefix)
 		s.logs.banned(sentence.Ban, enforced)
 	}
+}
+
+// tell answers a question of the mail role.
+func (s *Server) tell(ctx context.Context, req request) []byte {
+	switch {
+	case req.about.IsValid():
+		return s.standing(req.about).append(nil)
+	case req.reason == askSamples:
+		return s.samples.answer()
+	}
+	return s.alarmsAnswer(ctx)
+}
+
+// standing says whether an address is banned.
+func (s *Server) standing(a netip.Addr) Result {
+	b, stands := s.ledger.Banned(a)
+	if !stands || len(s.ledger.Guards().Covering(netip.PrefixFrom(a, a.BitLen()))) > 0 {
+		return Result{Outcome: NotBanned}
+	}
+	return Result{Outcome: Already, Ban: b}
 }
 
 // settledFor says that no new ban can come of an offence of peer: no proof is

@@ -40,6 +40,7 @@ type Status struct {
 type EngineStatus struct {
 	Engine     string            `json:"engine"`
 	Working    bool              `json:"working"`
+	Flood      bool              `json:"flood,omitempty"` // the flood guard is active
 	Bans       int               `json:"bans"`
 	Interfaces []InterfaceStatus `json:"interfaces,omitempty"`
 	Counters   map[string]uint64 `json:"counters,omitempty"`
@@ -125,6 +126,14 @@ type Explanation struct {
 func (o *Operator) Status(ctx context.Context) (Status, error) {
 	var s Status
 	return s, o.c.Do(ctx, http.MethodGet, "/status", nil, &s)
+}
+
+// Counters asks for what each engine counted since it was put in the kernel, by
+// the engine's name: packets by reason, new connections by country and network.
+// Engines that do not work are left out. It is cheap, for who asks often.
+func (o *Operator) Counters(ctx context.Context) (map[string]firewall.Counters, error) {
+	var c map[string]firewall.Counters
+	return c, o.c.Do(ctx, http.MethodGet, "/counters", nil, &c)
 }
 
 // Bans calls each for every ban that stands, in no order; with a valid addr

@@ -25,6 +25,7 @@ const (
 	intactEvery = 400 * time.Millisecond // a flushed table is mended within a second
 	mendEvery   = 10 * time.Second       // ended bans, samples, what went wrong before
 	lookupEvery = time.Minute            // protected host names
+	sampleEvery = time.Second            // samples of drops
 )
 
 // sampleSize is how many bans the engines are asked for at a time.
@@ -77,6 +78,7 @@ type Server struct {
 	court    *court
 	witness  witness
 	logs     banLog
+	samples  sampled
 
 	offences *net.UnixListener
 	operator *net.UnixListener
@@ -116,7 +118,7 @@ func New(cfg Config) (*Server, error) {
 	s.hosts = newHosts(cfg.Resolver, cfg.Log)
 	s.sessions = newSessions(func() []uint16 { return s.currentPolicy().ports() }, spare(s.ledger), cfg.Log)
 	s.court = newCourt(cfg.MailUID, cfg.Now, cfg.Log, s.judge)
-	s.court.alarms = s.alarmsAnswer
+	s.court.tell = s.tell
 	return s, nil
 }
 
@@ -218,6 +220,8 @@ func (s *Server) firewall() string {
 // care does what is due from time to time, until ctx ends.
 func (s *Server) care(ctx context.Context) {
 	intact, mend, lookup := time.NewTicker(intactEvery), time.NewTicker(mendEvery), time.NewTicker(lookupEvery)
+	sample := time.NewTicker(sampleEvery)
+	defer sample.Stop()
 	defer intact.Stop()
 	defer mend.Stop()
 	defer lookup.Stop()
@@ -228,6 +232,8 @@ func (s *Server) care(ctx context.Context) {
 		case <-intact.C:
 			s.engines.intact(ctx)
 			s.expireAllow()
+		case <-sample.C:
+			s.sample()
 		case <-mend.C:
 			s.mend(ctx)
 		case <-lookup.C:
@@ -312,6 +318,7 @@ func (s *Server) look(ctx context.Context) error {
 	s.engines.setRules(firewall.Rules{
 		Interfaces: interfaces, Ports: ports, Allow: allowedInKernel(guards), Observe: p.Observe,
 		World: p.World, Deny: p.Deny,
+		SYNPerMinute: p.SYNPerMinute, FloodPerSecond: p.FloodPerSecond, ExplainPerHour: p.ExplainPerHour,
 	})
 	s.pardon(ctx, guards)
 	return nil

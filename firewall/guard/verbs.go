@@ -21,6 +21,9 @@ func (s *Server) routes() http.Handler {
 	mux.Handle("GET /status", control.Handle(func(r *http.Request, _ control.None) (Status, error) {
 		return s.status(r.Context()), nil
 	}))
+	mux.Handle("GET /counters", control.Handle(func(r *http.Request, _ control.None) (map[string]firewall.Counters, error) {
+		return s.engines.counters(r.Context()), nil
+	}))
 	mux.Handle("GET /bans", control.Stream(s.verbBans))
 	mux.Handle("GET /why", control.Handle(s.verbWhy))
 	mux.Handle("POST /ban", control.Handle(s.verbBan))

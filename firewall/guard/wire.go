@@ -15,13 +15,16 @@ import (
 // The offence socket carries messages of fixed size, little endian.
 //
 //	request, 16 bytes:  version, reason, widest, 5 zero bytes, ref (8)
+//	question, 18 bytes: version, askStanding, address (16)
 //	answer, 56 bytes:   version, status, step, bits, reason, 3 zero bytes,
-//	                    until (8, Unix seconds), address (16), guard's name (24)
+//	                    until (8, Unix seconds), address (16), then 24 bytes:
+//	                    the guard's name, or of a ban its ref (8)
 const (
-	wireVersion = 1
-	requestSize = 16
-	answerSize  = 56
-	maxRef      = 1<<55 - 1
+	wireVersion  = 1
+	requestSize  = 16
+	questionSize = 18 // bytes of a question about an address
+	answerSize   = 56
+	maxRef       = 1<<55 - 1
 )
 
 // Outcome is what became of an offence.
@@ -40,11 +43,12 @@ const (
 	WrongPort                      // not a connection to a protected port
 	NoData                         // the source sent nothing yet
 	Elsewhere                      // for firewall.Geo: not from where the policy bans
+	NotBanned                      // the answer to a question
 )
 
 var outcomeNames = [...]string{
 	Banned: "banned", Already: "already_banned", Pending: "pending", Vetoed: "vetoed", Busy: "busy",
-	Malformed: "malformed", NotTCP: "not_tcp", NotAccepted: "not_accepted", WrongPort: "wrong_port", NoData: "no_data", Elsewhere: "elsewhere",
+	Malformed: "malformed", NotTCP: "not_tcp", NotAccepted: "not_accepted", WrongPort: "wrong_port", NoData: "no_data", Elsewhere: "elsewhere", NotBanned: "not_banned",
 }
 
 func (o Outcome) valid() bool { return o > 0 && int(o) < len(outcomeNames) }
@@ -69,6 +73,7 @@ type request struct {
 	reason firewall.Reason
 	widest uint8 // bits of the prefix in which nobody good is known; 0: there is somebody
 	ref    ref.Ref
+	about  netip.Addr // a question, and no offence: is this address banned?
 }
 
 func (r request) append(b []byte) []byte {
@@ -89,6 +94,20 @@ func parseRequest(b []byte) (request, error) {
 	return r, nil
 }
 
+// appendQuestion is the question whether an address is banned.
+func appendQuestion(b []byte, about netip.Addr) []byte {
+	a := about.As16()
+	return append(append(b, wireVersion, askStanding), a[:]...)
+}
+
+// parseQuestion is the inverse; false: it is none.
+func parseQuestion(b []byte) (about netip.Addr, ok bool) {
+	if len(b) != questionSize || b[0] != wireVersion || b[1] != askStanding {
+		return netip.Addr{}, false
+	}
+	return netip.AddrFrom16([16]byte(b[2:])).Unmap(), true
+}
+
 func (r Result) append(b []byte) []byte {
 	var a [answerSize]byte
 	a[0], a[1] = wireVersion, byte(r.Outcome)
@@ -97,8 +116,10 @@ func (r Result) append(b []byte) []byte {
 		binary.LittleEndian.PutUint64(a[8:], uint64(r.Ban.Until.Unix()))
 		addr := r.Ban.Prefix.Addr().As16()
 		copy(a[16:32], addr[:])
+		binary.LittleEndian.PutUint64(a[32:], uint64(r.Ban.Ref))
+	} else {
+		copy(a[32:], r.Guard)
 	}
-	copy(a[32:], r.Guard)
 	return append(b, a[:]...)
 }
 
@@ -106,8 +127,9 @@ func parseResult(b []byte) (Result, error) {
 	if len(b) != answerSize || b[0] != wireVersion || !Outcome(b[1]).valid() {
 		return Result{}, errMalformed
 	}
-	r := Result{Outcome: Outcome(b[1]), Guard: strings.TrimRight(string(b[32:]), "\x00")}
+	r := Result{Outcome: Outcome(b[1])}
 	if r.Outcome > Pending {
+		r.Guard = strings.TrimRight(string(b[32:]), "\x00")
 		return r, nil
 	}
 	prefix, err := netip.AddrFrom16([16]byte(b[16:32])).Unmap().Prefix(int(b[3]))
@@ -116,7 +138,7 @@ func parseResult(b []byte) (Result, error) {
 	}
 	r.Ban = firewall.Ban{
 		Prefix: prefix, Step: b[2], Reason: firewall.Reason(b[4]),
-		Until: time.Unix(int64(binary.LittleEndian.Uint64(b[8:])), 0),
+		Until: time.Unix(int64(binary.LittleEndian.Uint64(b[8:])), 0), Ref: ref.Ref(binary.LittleEndian.Uint64(b[32:])),
 	}
 	return r, nil
 }

@@ -230,22 +230,49 @@ func (t *Table) dropDenied() error {
 
 // writeDenied writes what drops new connections from denied countries. What
 // can be told to open none goes on; a first fragment too short to tell does
-// not. One that hides even its port is none of ours, and only bans apply.
+// not, nor does one that hides even its port: it may be for any.
 func writeDenied(c *nftables.Conn, d denied, observe bool) {
-	const synAck, syn = 0x12, 0x02
-	rule(c, chainProtected,
-		[]expr.Any{
-			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 13, Len: 1},
-			&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 1, Mask: []byte{synAck}, Xor: []byte{0}},
-			&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: []byte{syn}},
-		}, count("clean"), verdict(expr.VerdictAccept))
-	for i, s := range d.sets() {
-		host := []banSet{{4, 32}, {6, 128}}[i]
-		rule(c, chainProtected, destinationPort(), anyPort(), host.source(), lookup(s.Name), jump(chainDenied))
+	rule(c, chainProtected, flags(expr.CmpOpNeq), count("clean"), verdict(expr.VerdictAccept))
+	sets, whole := d.sets(), []banSet{{4, 32}, {6, 128}}
+	for i, s := range sets {
+		rule(c, chainProtected, destinationPort(), anyPort(), whole[i].source(), lookup(s.Name), jump(chainDenied))
+	}
+	first := [][][]expr.Any{{firstFragment4()}, {noFragment(), firstFragment6()}}
+	for i, s := range sets {
+		for _, hides := range first[i] {
+			rule(c, chainProtected, whole[i].source(), lookup(s.Name), hides, jump(chainDenied))
+		}
 	}
 	if observe {
 		rule(c, chainDenied, count("observed"), verdict(expr.VerdictAccept))
 		return
 	}
 	rule(c, chainDenied, count("geo"), verdict(expr.VerdictDrop))
+}
+
+// firstFragment4 matches what is no later fragment (RFC 791). What has a port
+// was judged before.
+func firstFragment4() []expr.Any {
+	return []expr.Any{
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 6, Len: 2},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 2, Mask: []byte{0x1f, 0xff}, Xor: []byte{0, 0}},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{0, 0}},
+	}
+}
+
+// firstFragment6 is the same by the fragment header (RFC 8200 section 4.5).
+func firstFragment6() []expr.Any {
+	return []expr.Any{
+		&expr.Exthdr{DestRegister: 1, Type: unix.IPPROTO_FRAGMENT, Offset: 2, Len: 2},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 2, Mask: []byte{0xff, 0xf8}, Xor: []byte{0, 0}},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{0, 0}},
+	}
+}
+
+// noFragment matches what has no fragment header.
+func noFragment() []expr.Any {
+	return []expr.Any{
+		&expr.Exthdr{DestRegister: 1, Type: unix.IPPROTO_FRAGMENT, Len: 1, Flags: unix.NFT_EXTHDR_F_PRESENT},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{0}},
+	}
 }

@@ -24,11 +24,11 @@ var (
 	}
 	chainProtected = &nftables.Chain{Name: "protected", Table: table}
 	chainStrike    = &nftables.Chain{Name: "strike", Table: table}
-	chains         = []*nftables.Chain{chainIn, chainProtected, chainStrike, chainDenied}
+	chains         = []*nftables.Chain{chainIn, chainProtected, chainStrike, chainDenied, chainLimited}
 )
 
 // counterNames are the reasons packets are counted under, as in package xdp.
-var counterNames = []string{"local", "clean", "allowed", "observed", "banned", "geo"}
+var counterNames = []string{"local", "clean", "allowed", "observed", "banned", "geo", "syn_limit", "explained"}
 
 // writeBase writes what is there before any rule: the table, its counters and
 // sets. Writing what is there changes nothing.
@@ -37,7 +37,7 @@ func (t *Table) writeBase(c *nftables.Conn, sets []banSet) error {
 	for _, name := range counterNames {
 		c.AddObj(&nftables.NamedObj{Table: table, Name: name, Type: nftables.ObjTypeCounter, Obj: &expr.Counter{}})
 	}
-	for _, s := range []*nftables.Set{portSet, allowSet4, allowSet6, localSet4, localSet6} {
+	for _, s := range append(limitSets(), portSet, allowSet4, allowSet6, localSet4, localSet6) {
 		if err := c.AddSet(s, nil); err != nil {
 			return err
 		}
@@ -51,7 +51,7 @@ func (t *Table) writeBase(c *nftables.Conn, sets []banSet) error {
 }
 
 // writeRules writes the chains anew. A packet meets the old rules or the new.
-func writeRules(c *nftables.Conn, sets []banSet, d denied, observe bool) {
+func writeRules(c *nftables.Conn, sets []banSet, d denied, rules firewall.Rules) {
 	for _, chain := range chains {
 		c.AddChain(chain)
 	}
@@ -65,11 +65,11 @@ func writeRules(c *nftables.Conn, sets []banSet, d denied, observe bool) {
 	// a fragment that is not the first: it passes for everybody but the banned.
 	rule(c, chainIn, destinationPort(), anyPort(), verdict(expr.VerdictAccept))
 	rule(c, chainIn, jump(chainProtected))
-	writeProtected(c, sets, d, observe)
-	writeStrike(c, observe)
+	writeProtected(c, sets, d, rules)
+	writeStrike(c, rules)
 }
 
-func writeProtected(c *nftables.Conn, sets []banSet, d denied, observe bool) {
+func writeProtected(c *nftables.Conn, sets []banSet, d denied, rules firewall.Rules) {
 	host4, host6 := banSet{4, 32}, banSet{6, 128}
 	rule(c, chainProtected, host4.source(), lookup(localSet4.Name), count("local"), verdict(expr.VerdictAccept))
 	rule(c, chainProtected, host6.source(), lookup(localSet6.Name), count("local"), verdict(expr.VerdictAccept))
@@ -79,16 +79,18 @@ func writeProtected(c *nftables.Conn, sets []banSet, d denied, observe bool) {
 		rule(c, chainProtected, s.source(), lookup(s.name()), jump(chainStrike))
 	}
 	if d.number > 0 {
-		writeDenied(c, d, observe)
+		writeDenied(c, d, rules.Observe)
 	}
+	writeLimits(c, rules)
 	rule(c, chainProtected, count("clean"))
 }
 
-func writeStrike(c *nftables.Conn, observe bool) {
-	if observe {
+func writeStrike(c *nftables.Conn, rules firewall.Rules) {
+	if rules.Observe {
 		rule(c, chainStrike, count("observed"), verdict(expr.VerdictAccept))
 		return
 	}
+	writeLane(c, rules)
 	rule(c, chainStrike, count("banned"), verdict(expr.VerdictDrop))
 }
 

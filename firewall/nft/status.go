@@ -260,6 +260,15 @@ func (t *Table) Status(ctx context.Context) (firewall.Status, error) {
 	return s, readCounters(s.Counters)
 }
 
+// Counters reads what was counted.
+func (t *Table) Counters(ctx context.Context) (firewall.Counters, error) {
+	c := firewall.Counters{Reasons: make(map[string]uint64)}
+	if err := ctx.Err(); err != nil {
+		return c, err
+	}
+	return c, readCounters(c.Reasons)
+}
+
 // snapshot is what Status needs of Table: its sets, and what is wrong.
 func (t *Table) snapshot(ctx context.Context) (sets []banSet, problem, err error) {
 	t.mu.Lock()

@@ -11,6 +11,7 @@
 //	strike       counts and drops; in observe counts and accepts
 //	denied       the same for who opens a connection from a country or network
 //	             that is denied
+//	limited      the same for who opens more connections than a source may
 //
 // Bans are in hash sets with a timeout and a counter for each element: ban4 and
 // ban6 hold single addresses, ban4_24, ban6_64 and the like the prefixes of one
@@ -189,7 +190,7 @@ func (t *Table) write(rules firewall.Rules, withRules bool) error {
 		return fmt.Errorf("prepare the table: %w", err)
 	}
 	if withRules {
-		writeRules(c, sets, t.denied, rules.Observe)
+		writeRules(c, sets, t.denied, rules)
 		if err := fillRules(c, rules); err != nil {
 			return fmt.Errorf("prepare the rules: %w", err)
 		}

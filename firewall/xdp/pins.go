@@ -286,6 +286,8 @@ func (p pins) write(n int, obj *bpf.FilterObjects, tables map[string]*ebpf.Map) 
 		bpf.FilterMapCfg: obj.Cfg, bpf.FilterMapCounters: obj.Counters, bpf.FilterMapPorts: obj.Ports,
 		bpf.FilterMapAllowHint: obj.AllowHint, bpf.FilterMapFirsts: obj.Firsts, bpf.FilterMapPrefixHint: obj.PrefixHint,
 		bpf.FilterMapPrefix4: obj.Prefix4, bpf.FilterMapPrefix6: obj.Prefix6,
+		bpf.FilterMapSyn: obj.Syn, bpf.FilterMapSyns: obj.Syns, bpf.FilterMapExplain: obj.Explain,
+		bpf.FilterMapSamples: obj.Samples, bpf.FilterMapSampled: obj.Sampled,
 		bpf.FilterMapGeo: obj.Geo, bpf.FilterMapClassAction: obj.ClassAction, bpf.FilterMapClassCount: obj.ClassCount,
 	} {
 		if err := keep(m, filepath.Join(dir, name)); err != nil {

@@ -49,7 +49,14 @@ func (t *Table) writeRules(rules firewall.Rules) error {
 	if err := t.writeAllow(next, rules.Allow); err != nil {
 		return err
 	}
-	word := t.word()&^(cfgGeneration|cfgObserve) | next
+	t.writeLimits(rules)
+	word := t.word()&^(cfgGeneration|cfgObserve|cfgExplain) | next
+	if rules.ExplainPerHour > 0 {
+		word |= cfgExplain
+	}
+	if rules.FloodPerSecond == 0 {
+		word &^= cfgFlood
+	}
 	if rules.Observe {
 		word |= cfgObserve
 	}

@@ -14,6 +14,7 @@ import (
 var reasons = [...]string{
 	"not_ip", "vlan", "malformed", "local", "not_tcp", "unprotected",
 	"clean", "no_port", "allowed", "observed", "banned", "geo",
+	"syn_limit", "flood", "explained",
 }
 
 // Hits says what each ban among prefixes dropped. Its keys are prefixes as
@@ -59,7 +60,7 @@ func (t *Table) Status(ctx context.Context) (firewall.Status, error) {
 	if err := t.ready(ctx); err != nil {
 		return firewall.Status{}, err
 	}
-	s := firewall.Status{Engine: "xdp"}
+	s := firewall.Status{Engine: "xdp", Flood: t.word()&cfgFlood != 0}
 	for _, name := range t.rules.Interfaces {
 		is, err := t.interfaceStatus(name)
 		if err != nil {
@@ -76,6 +77,19 @@ func (t *Table) Status(ctx context.Context) (firewall.Status, error) {
 	}
 	s.Places, err = t.readPlaces()
 	return s, err
+}
+
+// Counters reads what was counted.
+func (t *Table) Counters(ctx context.Context) (c firewall.Counters, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := t.ready(ctx); err != nil {
+		return c, err
+	}
+	if c.Reasons, err = t.readCounters(); err == nil {
+		c.Places, err = t.readPlaces()
+	}
+	return c, err
 }
 
 func (t *Table) interfaceStatus(name string) (firewall.InterfaceStatus, error) {
@@ -123,7 +137,7 @@ func (t *Table) Intact(ctx context.Context) error {
 		}
 		errs = errors.Join(errs, err)
 	}
-	return errs
+	return errors.Join(errs, t.watchFlood())
 }
 
 func (t *Table) countBans() (n int, err error) {

@@ -32,6 +32,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
 
 	"mailweir/bpf"
@@ -55,6 +56,9 @@ const (
 	cfgBan48      uint64 = 1 << 12
 	cfgPrefix4    uint64 = 1 << 13
 	cfgPrefix6    uint64 = 1 << 14
+
+	cfgFlood   uint64 = 1 << 34
+	cfgExplain uint64 = 1 << 35
 
 	// Shifts: which of the tables of single bans is in force.
 	cfgTable4 = 16
@@ -110,6 +114,8 @@ type Table struct {
 	maps   [][]byte          // that one and others
 	allow  [2]bpf.PrefixHint // before the generations of the map allow
 	places places
+	flood  flood
+	ring   *ringbuf.Reader // of samples; nil until they are asked for
 	progID ebpf.ProgramID
 	links  map[int]link.Link // by interface index
 
@@ -270,6 +276,10 @@ func (t *Table) release() error {
 		errs = errors.Join(errs, unix.Munmap(mem))
 	}
 	t.cfg, t.maps = nil, nil
+	if t.ring != nil {
+		errs = errors.Join(errs, t.ring.Close())
+		t.ring = nil
+	}
 	if t.obj != nil {
 		errs = errors.Join(errs, t.obj.Close())
 		t.obj = nil
