@@ -103,6 +103,7 @@ func TestSamplesOfDrops(t *testing.T) {
 	do(func() error {
 		return table.Apply(t.Context(), enginetest.Bans(time.Hour, "192.0.2.7/32", "2001:db8::/64"), nil)
 	})
+	do(func() error { _, err := table.Samples(t.Context()); return err }) // as guard does, before anything came
 	for _, src := range []string{"192.0.2.7", "2001:db8::7"} {
 		s := w.Send(src, enginetest.Mail, enginetest.Shape{})
 		var seen []firewall.Sample

@@ -3,8 +3,11 @@ package xdp
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
+	"os"
+	"time"
 
 	"github.com/cilium/ebpf/ringbuf"
 
@@ -29,15 +32,19 @@ func (t *Table) Samples(ctx context.Context) (list []firewall.Sample, err error)
 		}
 	}
 	var r ringbuf.Record
-	for t.ring.AvailableBytes() > 0 {
-		if err := t.ring.ReadInto(&r); err != nil {
+	t.ring.SetDeadline(time.Unix(1, 0)) // over: nobody wakes a reader, so it must not wait
+	for {
+		err := t.ring.ReadInto(&r)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return list, nil
+		}
+		if err != nil {
 			return list, fmt.Errorf("read samples of drops: %w", err)
 		}
 		if s, ok := readSample(r.RawSample); ok {
 			list = append(list, s)
 		}
 	}
-	return list, nil
 }
 
 func readSample(b []byte) (s firewall.Sample, ok bool) {
