@@ -154,11 +154,28 @@ func (l *Ledger) restoreLog(generation uint64, rec *Recovery) error {
 		l.replay(c)
 		return nil
 	})
-	if lost := info.Size() - good; lost > 0 {
-		rec.Notes = append(rec.Notes, fmt.Sprintf("the last %d bytes of %s were never synced or are damaged, and are not used", lost, path))
-		l.store.stale = l.store.stale || err != nil
+	switch lost := info.Size() - good; {
+	case err != nil: // of a frame that is whole: no crash leaves that
+		l.store.stale = true
+		rec.Alarms = append(rec.Alarms, fmt.Sprintf("the ledger's log is damaged (%v): bans in its last %d bytes are forgotten; it was copied to %s, check the disk and remove it",
+			err, lost, l.copyAside(path)))
+	case lost > 0:
+		rec.Notes = append(rec.Notes, fmt.Sprintf("the last %d bytes of %s were never synced, and are not used", lost, path))
 	}
 	return l.continueLog(f, generation, good)
+}
+
+// copyAside keeps a log as it was found, and says where.
+func (l *Ledger) copyAside(path string) string {
+	aside := fmt.Sprintf("%s.damaged-%d", path, l.now().Unix())
+	text, err := os.ReadFile(path)
+	if err == nil {
+		err = os.WriteFile(aside, text, 0o600)
+	}
+	if err != nil {
+		return fmt.Sprintf("nothing: %v", err)
+	}
+	return aside
 }
 
 // continueLog makes f the log to write on. One without a sound header is given

@@ -76,6 +76,7 @@ func (m *mail) watchAlarms(ctx context.Context, tick <-chan time.Time) {
 		m.tellDrops(ctx)
 		m.offender.calm()
 		m.harvestFound()
+		m.damage.look()
 		select {
 		case <-tick:
 		case <-ctx.Done():

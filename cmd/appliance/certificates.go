@@ -125,7 +125,7 @@ func (c *certificates) selfSigned(host string) (*certificateSet, error) {
 		return &certificateSet{[]tls.Certificate{pair}, host}, nil
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		os.Rename(path, path+".bad") // a damaged file is no reason not to start
+		os.Rename(path, path+setAside) // a damaged file is no reason not to start
 	}
 	text, err := makeSelfSigned(host, c.now())
 	if err != nil {

@@ -125,10 +125,15 @@ func sealKey(dir string) (key complaint.Key, err error) {
 }
 
 // keptKey is a random key of n bytes, made at the first start. One of another
-// length was damaged, and is made anew.
+// length was damaged: it is set aside, and one is made anew.
 func keptKey(path string, n int) ([]byte, error) {
 	b, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) || (err == nil && len(b) != n) {
+	if err == nil && len(b) != n {
+		if err = os.Rename(path, path+setAside); err == nil {
+			err = fs.ErrNotExist
+		}
+	}
+	if errors.Is(err, fs.ErrNotExist) {
 		b = make([]byte, n)
 		rand.Read(b) // never fails, see crypto/rand
 		err = config.WriteFile(path, b, 0o600, nil)

@@ -107,6 +107,7 @@ type mail struct {
 	mu     sync.Mutex // of what a reload changes
 	cfg    config.Config
 	router *relay.Router
+	damage damage
 	aside  string // where a damaged state of watch lies, until somebody has looked
 }
 
@@ -157,7 +158,12 @@ func newMail(c *cli, cfg config.Config, file string, alarms []string, ls []*net.
 	m.places = openPlaces(cfg.Geo, m.log)
 	m.names = newResolver(cfg.DNS)
 	m.lookups = newLookups(cfg, m.events, m.knownGood)
-	return m, m.makeServer(cfg)
+	if err := m.makeServer(cfg); err != nil {
+		return nil, err
+	}
+	m.damage = damage{m.dir, m.events}
+	m.damage.look()
+	return m, nil
 }
 
 // makeWatch makes the engine, with what it knew before the restart.
@@ -365,7 +371,7 @@ func (m *mail) status(ctx context.Context) mailStatus {
 		Started: m.started, Hostname: cfg.Hostname, Observe: cfg.Observe, Listeners: m.listeners,
 		Open: st.Open, Connections: st.Connections, Outcomes: named(st.Outcomes), Reasons: named(st.Reasons),
 		Sources: m.watch.Sources(), Backends: rs.Backends, Domains: rs.Domains, Records: m.store.Stats(ctx),
-		Geo: m.places.sources(), TLS: m.tls.describe(), Greylist: m.grey.status(), Alarms: m.events.alarms(),
+		Geo: m.places.sources(), TLS: m.tls.describe(), Memory: memoryNow(), Greylist: m.grey.status(), Alarms: m.events.alarms(),
 	}
 	s.DNS, s.Lists = m.lookups.status()
 	if s.Alarms == nil {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"path/filepath"
+	"runtime/metrics"
 	"slices"
 	"strings"
 	"time"
@@ -43,8 +44,22 @@ type mailStatus struct {
 	DNS         dns.Status            `json:"dns"`
 	Lists       []scout.ListStatus    `json:"lists"` // DNS lists
 	TLS         string                `json:"tls"`
+	Memory      memory                `json:"memory"`
 	Greylist    greyStatus            `json:"greylist"`
 	Alarms      []string              `json:"alarms"` // each ends with what to do
+}
+
+// memory is what the mail role holds, in bytes. What the kernel shows as
+// resident has also what is garbage and what was not given back yet.
+type memory struct {
+	Heap   uint64 `json:"heap"`   // live when the collector last looked
+	Stacks uint64 `json:"stacks"` // of sessions
+}
+
+func memoryNow() memory {
+	s := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/stacks:bytes"}}
+	metrics.Read(s)
+	return memory{s[0].Value.Uint64(), s[1].Value.Uint64()}
 }
 
 // wholeStatus is what weir status prints. A part that does not answer is nil,

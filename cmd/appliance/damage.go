@@ -1,0 +1,44 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+
+	"mailweir/record"
+)
+
+// setAside ends the name of a file that could not be read, from where whoever
+// read it went on without it.
+const setAside = ".damaged"
+
+// losses are what is lost with files of the mail role's folder that are read by
+// those who raise no alarms.
+var losses = map[string]string{
+	"outcomes.log":    "a message whose sender heard no answer may come twice",
+	"recipients":      "recipients are asked anew, and while a backend is away they get 451",
+	"seal.key":        "who complains of mail from before cannot prove that we delivered it",
+	"harvest.key":     "whom sources wrote to before is forgotten",
+	"greylist.key":    "senders that waited have to wait again",
+	"self-signed.pem": "a new certificate is shown, which who pinned the old one has to learn of",
+}
+
+// damage raises an alarm for each file that was set aside, until somebody has
+// looked and deleted it.
+type damage struct {
+	dir    string
+	alarms record.Alarms
+}
+
+func (d *damage) look() {
+	for _, name := range slices.Sorted(maps.Keys(losses)) {
+		alarm := "damaged_" + name
+		aside, err := filepath.Glob(filepath.Join(d.dir, name+setAside+"*"))
+		if err != nil || len(aside) == 0 {
+			d.alarms.Clear(alarm, "what was set aside of it is deleted")
+			continue
+		}
+		d.alarms.Alarm(alarm, fmt.Sprintf("%s was damaged: %s; it lies in %s now, delete it once you have looked", name, losses[name], aside[0]))
+	}
+}
