@@ -61,6 +61,16 @@ func newGroup(path string) (*group, error) {
 // not in it.
 func (h *Host) CPU() (time.Duration, error) { return h.cgroup.cpu() }
 
+// PIDs are the processes of the host, as this process sees them.
+func (h *Host) PIDs() []int {
+	pids := h.cgroup.pids()
+	groups, _ := filepath.Glob(filepath.Join(h.cgroup.path, "*", "cgroup.procs"))
+	for _, g := range groups {
+		pids = append(pids, (&group{path: filepath.Dir(g)}).pids()...)
+	}
+	return pids
+}
+
 func (g *group) cpu() (time.Duration, error) {
 	b, err := os.ReadFile(filepath.Join(g.path, "cpu.stat"))
 	if err != nil {

@@ -2,84 +2,195 @@ package bench
 
 import (
 	"crypto/tls"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"mailweir/lab"
 )
 
-// BenchmarkIdle is the memory of the mail process for a connection that has been
-// greeted and says nothing more, in the clear and behind STARTTLS. It is what
-// its resident memory has grown by. What the kernel holds for the sockets is
-// not in it, nor is a peer.
+// BenchmarkIdle is the memory of an idle connection: before the greeting, when
+// the client is still watched; greeted; after EHLO; after EHLO behind STARTTLS.
+// For each: the heap and the stacks as Go counts them when garbage was last
+// collected, what the resident memory of the mail process has grown by, and what
+// the kernel charges to the process for its sockets (memory.kmem of version 1
+// of control groups) or takes for them without charging anybody. Postfix beside it holds as many as it has processes for.
 func BenchmarkIdle(b *testing.B) {
-	const connections, addresses = 10_000, 2_000
-	for _, kind := range []string{"plain", "tls"} {
-		b.Run(kind, func(b *testing.B) {
+	for _, c := range []struct{ point, config string }{
+		{"before the greeting", "idle-gate.toml"},
+		{"greeted", "idle.toml"},
+		{"after EHLO", "idle.toml"},
+		{"after EHLO in TLS", "idle.toml"},
+	} {
+		b.Run(c.point, func(b *testing.B) {
 			s := newSite(b)
 			s.writeRecipients(b)
-			s.ours(b, "idle.toml")
-			before := resident(b, s.weir.PID("mail"))
-			var idle []net.Conn
-			defer func() {
-				for _, nc := range idle {
-					nc.Close()
-				}
-			}()
-			err := s.client.Do(func() error {
-				for n := range connections {
-					nc, err := dialWithin(nth(sources, n%addresses), smtpPort(s.edge), 5*time.Second)
-					if err != nil {
-						return err
-					}
-					idle = append(idle, nc)
-					if err := settle(nc, kind == "tls"); err != nil {
-						return fmt.Errorf("connection %d: %w", n, err)
-					}
-				}
-				return nil
-			})
-			if err != nil {
-				b.Fatal(err)
+			s.ours(b, c.config)
+			const connections, addresses = 10_000, 2_000
+			h := s.holding(b, []int{s.weir.PID("mail")}, s.edge, c.point, connections, addresses)
+			ours := h.String()
+			peer := "holds none: postscreen is not in Debian's master.cf"
+			if c.point != "before the greeting" {
+				const processes = 200
+				s.theirs(b, "idle.cf")
+				peer = s.holding(b, nil, s.peer, c.point, processes, processes).String() + fmt.Sprintf(", at %d connections", processes)
 			}
-			quiet(b, s.edge)
-			if open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.weir.PID("mail"))); err != nil || len(open) < connections {
-				b.Fatalf("the mail process has %d files open, and not every connection: %v", len(open), err)
-			}
-			each := float64(resident(b, s.weir.PID("mail"))-before) / connections / 1024
-			b.Logf("%s; %d idle connections of %d addresses, %s: %.1f KiB of resident memory each", machine(), connections, addresses, kind, each)
-			b.ReportMetric(each, "KiB/conn")
+			b.Logf("%s; %d idle connections of %d addresses, %s: ours %s; Postfix %s", machine(), connections, addresses, c.point, ours, peer)
+			b.ReportMetric(h.resident, "KiB/conn")
 			b.ReportMetric(0, "ns/op")
-			results.add("an idle connection, "+kind, fmt.Sprintf("%.1f KiB resident", each), "not measured", "aim 32 KiB")
+			results.add("an idle connection, "+c.point, ours, peer, "aim 32 KiB of ours")
 		})
 	}
 }
 
+// held is the memory of a connection, in KiB. What is not known is less than 0.
+type held struct{ heap, stacks, resident, kernel float64 }
+
+func (h held) String() string {
+	s := fmt.Sprintf("%.1f KiB resident", h.resident)
+	if h.heap >= 0 {
+		s += fmt.Sprintf(" (live heap %.1f, stacks %.1f)", h.heap, h.stacks)
+	}
+	if h.kernel < 0 {
+		return s + ", kernel not measured"
+	}
+	return s + fmt.Sprintf(", kernel %.1f KiB", h.kernel)
+}
+
+// holding brings connections to a point, and says what each takes of the memory
+// of processes, nil being all of a host but its first.
+func (s *site) holding(b *testing.B, pids []int, h *lab.Host, point string, connections, addresses int) held {
+	b.Helper()
+	k := newKernelMemory(b, h, pids)
+	before := s.memory(b, h, pids)
+	kernel := k.bytes()
+	var idle []net.Conn
+	defer func() {
+		for _, nc := range idle {
+			nc.Close()
+		}
+	}()
+	err := s.client.Do(func() error {
+		for n := range connections {
+			nc, err := dialWithin(nth(sources, n%addresses), smtpPort(h), 5*time.Second)
+			if err != nil {
+				return err
+			}
+			idle = append(idle, nc)
+			if err := settle(nc, point); err != nil {
+				return fmt.Errorf("connection %d: %w", n, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	if point != "before the greeting" {
+		quiet(b, h)
+	}
+	after := s.memory(b, h, pids)
+	each := func(before, after int) float64 { return float64(after-before) / float64(connections) / 1024 }
+	m := held{-1, -1, each(before.resident, after.resident), -1}
+	if pids != nil {
+		m.heap, m.stacks = each(before.heap, after.heap), each(before.stacks, after.stacks)
+	}
+	if now := k.bytes(); now >= 0 {
+		m.kernel = each(kernel, now) + socketSize()/1024
+	}
+	if point == "before the greeting" {
+		for n, nc := range idle {
+			if isGreeted(nc) {
+				b.Fatalf("connection %d of %d was greeted before all were there", n, len(idle))
+			}
+		}
+	}
+	return m
+}
+
 // settle brings a connection to where it stays idle.
-func settle(nc net.Conn, secure bool) error {
-	if err := nc.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+func settle(nc net.Conn, point string) error {
+	if err := nc.SetDeadline(time.Now().Add(60 * time.Second)); err != nil {
 		return err
 	}
 	s := newSpeaker(nc)
-	s.expect("220")
-	if secure {
-		s.ask("EHLO client.sender.example", "250")
-		s.ask("STARTTLS", "220")
+	switch point {
+	case "before the greeting":
+		return nil
+	case "greeted":
+		s.expect("220 ")
+		return s.err
+	}
+	s.expect("220 ")
+	s.ask("EHLO client.sender.example", "250 ")
+	if point == "after EHLO in TLS" {
+		s.ask("STARTTLS", "220 ")
 		if s.err == nil {
-			s.err = tls.Client(nc, &tls.Config{InsecureSkipVerify: true}).Handshake()
+			secure := tls.Client(nc, &tls.Config{InsecureSkipVerify: true})
+			s = newSpeaker(secure)
+			s.ask("EHLO client.sender.example", "250 ")
 		}
 	}
 	return s.err
 }
 
-// resident is the resident memory of a process, in bytes.
+// isGreeted says whether the last line of a greeting waits to be read.
+func isGreeted(nc net.Conn) bool {
+	raw, err := nc.(syscall.Conn).SyscallConn()
+	if err != nil {
+		return true
+	}
+	var buf [512]byte
+	n := 0
+	_ = raw.Control(func(fd uintptr) { n, _, _ = unix.Recvfrom(int(fd), buf[:], unix.MSG_PEEK|unix.MSG_DONTWAIT) })
+	return strings.Contains("\n"+string(buf[:max(n, 0)]), "\n220 ")
+}
+
+// counted is the memory of processes, in bytes.
+type counted struct{ heap, stacks, resident int }
+
+func (s *site) memory(b *testing.B, h *lab.Host, pids []int) (c counted) {
+	b.Helper()
+	all := pids
+	if all == nil {
+		all = h.PIDs()
+	}
+	for _, pid := range all {
+		c.resident += resident(b, pid)
+	}
+	if pids == nil {
+		return c
+	}
+	type status struct {
+		Mail struct {
+			Memory struct{ Heap, Stacks int } `json:"memory"`
+		} `json:"mail"`
+	}
+	var st status
+	out, _ := s.weir.Cmd(b.Context(), "status", "--json") // its exit status is 1 while an alarm stands
+	if err := json.Unmarshal([]byte(out), &st); err != nil {
+		b.Fatal(err)
+	}
+	c.heap, c.stacks = st.Mail.Memory.Heap, st.Mail.Memory.Stacks
+	return c
+}
+
+// resident is the memory of a process that it shares with no other, and its
+// part of what it shares, in bytes.
 func resident(b *testing.B, pid int) int {
 	b.Helper()
 	for line := range strings.Lines(readFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))) {
-		if rest, ok := strings.CutPrefix(line, "Rss:"); ok {
+		if rest, ok := strings.CutPrefix(line, "Pss:"); ok {
 			kb, err := strconv.Atoi(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")))
 			if err != nil {
 				b.Fatal(err)
@@ -87,6 +198,67 @@ func resident(b *testing.B, pid int) int {
 			return kb << 10
 		}
 	}
-	b.Fatalf("process %d has no resident memory", pid)
+	return 0 // it has ended
+}
+
+// socketSize is what a TCP socket takes of the slab. Version 1 of control groups
+// charges what is around it to the process that accepts, and not the socket.
+func socketSize() float64 {
+	for line := range strings.Lines(readFile("/proc/slabinfo")) {
+		if w := strings.Fields(line); len(w) > 3 && w[0] == "TCP" {
+			n, _ := strconv.ParseFloat(w[3], 64)
+			return n
+		}
+	}
 	return 0
+}
+
+// kernelMemory counts what the kernel charges to processes.
+type kernelMemory struct{ group string }
+
+// newKernelMemory moves processes, and those that they start, to a group of
+// their own. A machine without version 1 of the memory controller has none.
+func newKernelMemory(b *testing.B, h *lab.Host, pids []int) kernelMemory {
+	b.Helper()
+	const base = "/sys/fs/cgroup/memory"
+	if _, err := os.Stat(base + "/memory.kmem.usage_in_bytes"); err != nil {
+		return kernelMemory{}
+	}
+	group, err := os.MkdirTemp(base, "mailweir-bench-")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { // the processes end with the lab, which is later
+		home := filepath.Join(base, "cgroup.procs")
+		for word := range strings.FieldsSeq(readFile(group + "/cgroup.procs")) {
+			_ = os.WriteFile(home, []byte(word), 0)
+		}
+		if err := os.Remove(group); err != nil {
+			b.Log(err)
+		}
+	})
+	if pids == nil {
+		pids = h.PIDs()
+	}
+	for _, pid := range pids {
+		if err := os.WriteFile(group+"/cgroup.procs", []byte(strconv.Itoa(pid)), 0); err != nil && !errors.Is(err, unix.ESRCH) {
+			b.Fatal(err)
+		}
+	}
+	return kernelMemory{group}
+}
+
+func (k kernelMemory) bytes() int {
+	if k.group == "" {
+		return -1
+	}
+	sum := 0
+	for _, file := range []string{"memory.kmem.usage_in_bytes", "memory.kmem.tcp.usage_in_bytes"} {
+		n, err := strconv.Atoi(strings.TrimSpace(readFile(filepath.Join(k.group, file))))
+		if err != nil {
+			return -1
+		}
+		sum += n
+	}
+	return sum
 }
