@@ -111,6 +111,10 @@ func giveToMail(dir string) error {
 	if err != nil {
 		return fmt.Errorf("read the group of the mail role: %w", err)
 	}
+	dir, err = filepath.EvalSymlinks(dir) // the root is read-only: /etc/mailweir leads to /var
+	if err != nil {
+		return err
+	}
 	return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
 		return errors.Join(err, os.Lchown(path, 0, gid))
 	})

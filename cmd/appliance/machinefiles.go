@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -98,10 +99,19 @@ systemd.system-credentials(7)), or weir.toml on a volume labelled WEIR_SEED.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return c.prepareSystem(cmd.Context(), file) },
 	}
-	for _, cmd := range []*cobra.Command{show, apply, confirm, undo, prepare} {
+	load := &cobra.Command{
+		Use:   "load FILE|-",
+		Short: "take another configuration file, if it is good",
+		Long: `Put a file, or with - what comes on standard input, in the place of the configuration
+file: whole or not at all, and only if it has no mistake. The one before stays beside it,
+as weir.toml.before. Then say weir reload, and weir system apply where [system] changed.`,
+		Args: args(cobra.ExactArgs(1)),
+		RunE: func(_ *cobra.Command, a []string) error { return c.loadConfig(a[0], file) },
+	}
+	for _, cmd := range []*cobra.Command{load, show, apply, confirm, undo, prepare} {
 		configVar(cmd, &file)
 	}
-	return group(&cobra.Command{Use: "system", Short: "the machine itself, on the appliance image"}, show, apply, confirm, undo, prepare)
+	return group(&cobra.Command{Use: "system", Short: "the machine itself, on the appliance image"}, load, show, apply, confirm, undo, prepare)
 }
 
 // machineSettings are what of the configuration the operating system is told.
@@ -174,6 +184,54 @@ func (c *cli) undoSystem(ctx context.Context, file string) error {
 		return fmt.Errorf("[system] is as it was, and so is the file, but the roles do not take it: %w", err)
 	}
 	c.say("[system] and the file are as they were before; the change is in %s.undone", file)
+	return nil
+}
+
+// maxConfig is more than a configuration file may be long.
+const maxConfig = 1<<20 + 1
+
+func (c *cli) loadConfig(from, file string) error {
+	in := c.in
+	if from != "-" {
+		f, err := os.Open(from)
+		if err != nil {
+			return fmt.Errorf("read the new configuration: %w", err)
+		}
+		defer f.Close()
+		in = f
+	}
+	text, err := io.ReadAll(io.LimitReader(in, maxConfig))
+	if err != nil {
+		return fmt.Errorf("read the new configuration: %w", err)
+	}
+	f, cfg, problems := config.Parse(from, text)
+	if !problems.Bad() {
+		problems = append(problems, machineProblems(f, cfg)...)
+		problems.Sort()
+	}
+	if err := problems.Err(); err != nil {
+		return err
+	}
+	before, err := os.ReadFile(file)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return explainRead(file, err)
+	}
+	like, err := os.Stat(file)
+	if err == nil {
+		err = config.WriteFile(file+".before", before, 0o640, like)
+	} else if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := config.WriteFile(file, text, 0o640, like); err != nil {
+		return err
+	}
+	for _, p := range problems { // warnings: it is good otherwise
+		c.warn([]string{p.String()})
+	}
+	c.say("%s is in place; say weir reload, and weir system apply where [system] changed", file)
 	return nil
 }
 

@@ -98,7 +98,7 @@ func text(t string) File { return File{Text: t, Mode: 0o644} }
 
 func socket(listen []netip.AddrPort) string {
 	var b strings.Builder
-	b.WriteString("# smtp.listen\n[Socket]\n")
+	b.WriteString("# smtp.listen\n[Socket]\nListenStream=\n")
 	for _, l := range listen {
 		fmt.Fprintf(&b, "ListenStream=%v\n", l)
 	}
