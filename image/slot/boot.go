@@ -150,7 +150,11 @@ func (e esp) choice() (c choice) {
 	return c
 }
 
+// choose tells GRUB; what it knows already is not written again.
 func (e esp) choose(c choice) error {
+	if e.choice() == c {
+		return nil
+	}
 	text := fmt.Sprintf("%scur=%s\nprev=%s\ntries=%s\nreset=%s\n", envHead, c.Cur, c.Prev, c.Tries, c.Reset)
 	text += strings.Repeat("#", envSize-len(text))
 	err := disk.Replace(e.envPath(), 0o644, func(w io.Writer) error {

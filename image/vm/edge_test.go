@@ -30,6 +30,7 @@ type site struct {
 	bad     *lab.Host
 	seat    lab.Seat
 	disk    string
+	extra   []string // of QEMU's arguments
 	machine *Machine
 }
 
@@ -91,13 +92,13 @@ default = [%s]
 // start switches the machine on and waits until it greets from outside.
 func (s *site) start() {
 	s.t.Helper()
-	s.machine = boot(s.t, Options{Disk: s.disk, Namespace: s.seat.Namespace, Tap: s.seat.Tap, Seed: s.seed()})
+	s.machine = boot(s.t, Options{Disk: s.disk, Namespace: s.seat.Namespace, Tap: s.seat.Tap, Seed: s.seed(), Extra: s.extra})
 	s.awaitGreeting()
 }
 
 func (s *site) awaitGreeting() {
 	s.t.Helper()
-	s.Eventually(8*time.Minute, "the edge greets", func() bool {
+	s.Eventually(20*time.Minute, "the edge greets", func() bool {
 		c, greeting, err := s.out.SMTP(within(s.t, 10*time.Second), friend, edgePort)
 		if err == nil {
 			c.Close()

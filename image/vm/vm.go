@@ -177,6 +177,9 @@ func (m *Machine) Age() time.Duration { return time.Since(m.began) }
 // Ended is closed when the machine is off.
 func (m *Machine) Ended() <-chan struct{} { return m.ended }
 
+// Restarted says that the machine was restarted: its shell is a new one.
+func (m *Machine) Restarted() { m.listens = false }
+
 // Cut takes the power away: nothing that was not on the disk is there later.
 func (m *Machine) Cut() {
 	unix.Kill(-m.cmd.Process.Pid, unix.SIGKILL)

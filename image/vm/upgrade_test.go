@@ -1,0 +1,87 @@
+//go:build image
+
+package vm
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// otherBundle is an update to another version, which make image-test builds.
+func otherBundle(t *testing.T) string {
+	t.Helper()
+	all, _ := filepath.Glob(filepath.Join(tree(t), "dist", "*.next.bundle"))
+	if len(all) != 1 {
+		t.Skip("there is no update in dist: make image-test builds one")
+	}
+	return "/src/dist/" + filepath.Base(all[0])
+}
+
+// TestUpgrade takes an update and keeps it, goes back by hand, and survives one
+// whose root is damaged: the machine comes back by itself, and bans hold all
+// the while.
+func TestUpgrade(t *testing.T) {
+	bundle := otherBundle(t)
+	s := newSite(t)
+	s.extra = []string{"-drive", "if=virtio,format=raw,readonly=on,file=" + bundle}
+	s.start()
+	old := s.running()
+	s.attack()
+	s.dropped()
+	s.settled()
+
+	sh(t, s.machine, "weir upgrade --no-restart /dev/vdb")
+	sh(t, s.machine, "dd if=/dev/urandom of=/dev/vda5 bs=4096 seek=2000 count=4000 conv=notrunc; sync; systemctl reboot --no-block")
+	s.returned()
+	if *firmware == "bios" && !strings.Contains(s.machine.Console.Text(), "going back to "+old) {
+		t.Error("GRUB did not say that it goes back")
+	}
+	if v := s.running(); v != old {
+		t.Fatalf("after a broken update %s runs, not %s", v, old)
+	}
+	s.dropped()
+	s.settled()
+
+	sh(t, s.machine, "weir upgrade --no-restart /dev/vdb; sync; systemctl reboot --no-block")
+	s.returned()
+	now := s.running()
+	if now == old {
+		t.Fatalf("after the update %s runs still", now)
+	}
+	s.dropped()
+	s.settled()
+	s.deliver("on the new version")
+
+	sh(t, s.machine, "weir upgrade --back --no-restart; sync; systemctl reboot --no-block")
+	s.returned()
+	if v := s.running(); v != old {
+		t.Errorf("after going back %s runs, not %s", v, old)
+	}
+	s.dropped()
+}
+
+// running is the version that runs.
+func (s *site) running() string {
+	s.t.Helper()
+	return strings.TrimSpace(sh(s.t, s.machine, ". /etc/os-release; echo $IMAGE_VERSION"))
+}
+
+// settled waits until the version is confirmed.
+func (s *site) settled() {
+	s.t.Helper()
+	if _, err := s.machine.Shell(within(s.t, 6*time.Minute), "until systemctl is-active -q weir-settle; do sleep 1; done"); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// returned waits for a restart to be over.
+func (s *site) returned() {
+	s.t.Helper()
+	if _, err := s.machine.Console.Expect(within(s.t, 5*time.Minute), "Restarting system"); err != nil {
+		s.t.Fatal(err)
+	}
+	s.machine.Restarted()
+	s.awaitGreeting()
+}
