@@ -27,6 +27,8 @@ type header struct {
 
 	fields     int
 	size       int  // bytes
+	fieldSize  int  // bytes of the field at hand
+	joined     int  // bytes that are copied by who joins the lines of a field one by one
 	signatures int  // DKIM-Signature fields
 	long       bool // one of these is longer than what is looked at
 
@@ -63,10 +65,13 @@ const longField = 4 << 10
 const (
 	mostFields = 1000
 	mostHeader = 256 << 10
+	mostJoined = 128 << 20
 )
 
 // unwieldy says whether signatures are better not looked at.
-func (h *header) unwieldy() bool { return h.fields > mostFields || h.size > mostHeader || h.long }
+func (h *header) unwieldy() bool {
+	return h.fields > mostFields || h.size > mostHeader || h.joined > mostJoined || h.long
+}
 
 func (h *header) Write(p []byte) (int, error) {
 	rest := p
@@ -101,6 +106,13 @@ func (h *header) takeLine() error {
 	begins, ends := !h.cut, line[len(line)-1] == '\n'
 	h.cut = !ends
 	goesOn := !begins || line[0] == ' ' || line[0] == '\t'
+	switch {
+	case !goesOn:
+		h.fieldSize = 0
+	case begins:
+		h.joined += h.fieldSize
+	}
+	h.fieldSize += len(line)
 	switch {
 	case begins && ends && len(bytes.TrimRight(line, "\r\n")) == 0:
 		if err := h.endField(); err != nil {

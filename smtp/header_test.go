@@ -104,10 +104,22 @@ func TestFromAndScore(t *testing.T) {
 	}
 	for name, m := range map[string]string{
 		"fields": strings.Repeat("a: b\r\n", 1001), "size": strings.Repeat("a: "+strings.Repeat("x", 900)+"\r\n", 300),
-		"one": "DKIM-Signature: " + strings.Repeat("a\r\n ", 2000) + "\r\n",
+		"one": "DKIM-Signature: " + strings.Repeat("a\r\n ", 2000) + "\r\n", "lines": "To: a" + strings.Repeat("\r\n b", 50_000) + "\r\n",
 	} {
 		if _, h := filterHeader(t, []byte(m+"\r\n"), 4096); !h.unwieldy() {
 			t.Errorf("%s: %d fields, %d octets are looked at", name, h.fields, h.size)
+		}
+	}
+}
+
+// A field with many people in it is looked at, as is one long line.
+func TestManyPeopleAreNotUnwieldy(t *testing.T) {
+	for name, m := range map[string]string{
+		"lines": "To: a@b.example" + strings.Repeat(",\r\n\tSomebody With A Name <somebody.with.a.name@b.example>", 1800) + "\r\n",
+		"line":  "To: " + strings.Repeat("somebody@b.example, ", 10_000) + "\r\n",
+	} {
+		if _, h := filterHeader(t, []byte(m+"\r\n"), 4096); h.unwieldy() {
+			t.Errorf("%s: %d octets, %d to join", name, h.size, h.joined)
 		}
 	}
 }
