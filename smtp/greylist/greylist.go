@@ -24,6 +24,7 @@ package greylist
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -46,7 +47,8 @@ const (
 	First  State = "new"    // nobody knew it: it has to come back
 	Early  State = "early"  // it came back before Delay was over
 	Passed State = "passed" // it came back in time, now or before
-	// Away is what is kept where the list could not be asked: nobody is put off.
+	// Away is what is kept where the list could not be asked, or has no room for
+	// one more: nobody is put off.
 	Away State = "unavailable"
 )
 
@@ -73,9 +75,13 @@ type Key [16]byte
 type Store interface {
 	// Get returns the entry under the first of keys that has one.
 	Get(ctx context.Context, keys []Key) (Entry, bool, error)
-	// Put keeps an entry under each of keys.
+	// Put keeps an entry under each of keys. ErrFull: there is no room for it.
 	Put(ctx context.Context, keys []Key, e Entry, ttl time.Duration) error
 }
+
+// ErrFull says that a store has no room but that of contacts which may be about
+// to come back.
+var ErrFull = errors.New("more senders wait than the greylist has room for")
 
 // List is the greylist. Its methods may be called concurrently.
 type List struct {
@@ -98,6 +104,9 @@ func (l *List) Meet(ctx context.Context, now time.Time, t Terms, c Contact) (Ans
 	if ok && e.over(now, t) {
 		ok = false
 	}
+	if ok && e.First.After(now) {
+		e.First = now // the clock went back: it is no reason to wait for it
+	}
 	a := Answer{State: First, Since: now, Left: t.Delay}
 	if !ok {
 		e = Entry{First: now}
@@ -105,14 +114,17 @@ func (l *List) Meet(ctx context.Context, now time.Time, t Terms, c Contact) (Ans
 		a.State, a.Left, e.Passed = Passed, 0, true
 	} else {
 		a.State = Early
-		a.Left = min(a.Left, t.Delay) // the clock may have gone back
 	}
 	e.Last = now
 	ttl := t.Window - now.Sub(e.First)
 	if e.Passed {
 		ttl = t.Pass
 	}
-	if err := l.store.Put(ctx, keys, e, ttl); err != nil {
+	err = l.store.Put(ctx, keys, e, ttl)
+	if errors.Is(err, ErrFull) {
+		return Answer{State: Away}, nil
+	}
+	if err != nil {
 		return Answer{}, fmt.Errorf("keep in the greylist: %w", err)
 	}
 	return a, nil

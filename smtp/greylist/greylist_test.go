@@ -222,6 +222,52 @@ func TestFloodForgetsNobodyWhoPassed(t *testing.T) {
 	}
 }
 
+// R-CX-02: a flood of first contacts has nobody wait for longer: who was put off
+// before it passes in time, and who comes within it is not put off.
+func TestFloodHasNobodyWaitLonger(t *testing.T) {
+	store := NewLocal(100)
+	l := New(store, [16]byte{1})
+	meet(t, l, start, anna)
+	late := Contact{Pool: "addr:198.51.100.0/24", Sender: "b@sender.example", Recipient: "anna@example.com"}
+	for i := range 1000 {
+		at := start.Add(time.Duration(i) * time.Second)
+		meet(t, l, at, Contact{Pool: "addr:x", HELO: fmt.Sprintf("h%d.example", i), Sender: fmt.Sprintf("x%d@y", i), Recipient: "z@example.com"})
+		if i == 300 {
+			if a := meet(t, l, at, anna); a.State != Early {
+				t.Errorf("a retry within the flood: %s", a.State)
+			}
+			if a := meet(t, l, at, late); a.State != Away {
+				t.Errorf("where there is no room: %s", a.State)
+			}
+		}
+	}
+	if a := meet(t, l, start.Add(30*time.Minute), anna); a.State != Passed {
+		t.Errorf("who came before the flood: %s", a.State)
+	}
+	if waiting, _ := store.Len(); waiting > 100 {
+		t.Errorf("%d wait", waiting)
+	}
+	for i := range 200 { // hours later there is room again, and the earliest go
+		meet(t, l, start.Add(12*time.Hour), Contact{Pool: "addr:x", Sender: fmt.Sprintf("later%d@y", i), Recipient: "z@example.com"})
+	}
+	if a := meet(t, l, start.Add(13*time.Hour), Contact{Pool: "addr:x", Sender: "later0@y", Recipient: "z@example.com"}); a.State != Passed {
+		t.Errorf("who came when there was room again: %s", a.State)
+	}
+}
+
+// R-CX-02: a clock that was years ahead and is set right has nobody wait until
+// it is there again.
+func TestClockThatWentBack(t *testing.T) {
+	l := New(NewLocal(0), [16]byte{1})
+	meet(t, l, start.AddDate(4, 0, 0), anna)
+	if a := meet(t, l, start, anna); a.State != Early || a.Left != Default.Delay || !a.Since.Equal(start) {
+		t.Errorf("%+v", a)
+	}
+	if a := meet(t, l, start.Add(10*time.Minute), anna); a.State != Passed {
+		t.Errorf("%+v", a)
+	}
+}
+
 func TestSnapshot(t *testing.T) {
 	store := NewLocal(0)
 	l := New(store, [16]byte{1})

@@ -9,7 +9,8 @@ import (
 // Local is the store of one machine, in memory, with snapshots on disk. Who
 // passed and who has yet to come back are kept apart, so that a flood of first
 // contacts can make it forget other first contacts only. It is bounded: the
-// ones that came earliest are forgotten first.
+// ones that came earliest are forgotten first, and of those who wait none that
+// may be about to come back: rather is nobody put off.
 type Local struct {
 	mu      sync.Mutex
 	waiting generations
@@ -22,6 +23,11 @@ const (
 	maxWaiting = 1 << 20
 	maxPassed  = 1 << 20
 )
+
+// spared is for how long a first contact is never forgotten to make room: mail
+// servers come again within. Else a flood would have all of them wait for as
+// long as it goes on.
+const spared = 6 * time.Hour
 
 // NewLocal returns an empty store that keeps at most limit entries of either
 // kind; 0: 1<<20.
@@ -72,13 +78,16 @@ func (l *Local) Put(_ context.Context, keys []Key, e Entry, _ time.Duration) err
 	l.dirty = true
 	m := span{at(e.First), at(e.Last)}
 	for _, k := range keys {
-		if !e.Passed {
-			l.passed.remove(k) // one that was over
-			l.waiting.put(k, m)
+		if e.Passed {
+			l.waiting.remove(k)
+			l.passed.put(k, m)
 			continue
 		}
-		l.waiting.remove(k)
-		l.passed.put(k, m)
+		if !l.waiting.has(k) && l.waiting.full(m.last) {
+			return ErrFull
+		}
+		l.passed.remove(k) // one that was over
+		l.waiting.put(k, m)
 	}
 	return nil
 }
@@ -103,6 +112,7 @@ func (l *Local) Len() (waiting, passed int) {
 type generations struct {
 	half       int
 	young, old map[Key]span
+	turned     moment // when the young ones began, and so no old one was put later
 }
 
 func newGenerations(limit int) generations {
@@ -117,10 +127,26 @@ func (g *generations) get(k Key) (span, bool) {
 	return m, ok
 }
 
+func (g *generations) has(k Key) bool {
+	_, ok := g.get(k)
+	return ok
+}
+
+// full says whether one more would have those forgotten who are to be spared.
+func (g *generations) full(now moment) bool {
+	return len(g.young) >= g.half && len(g.old) > 0 && now >= g.turned && time.Duration(now-g.turned)*time.Second < spared
+}
+
 func (g *generations) put(k Key, m span) {
-	delete(g.old, k)
-	if _, ok := g.young[k]; !ok && len(g.young) >= g.half {
-		g.old, g.young = g.young, map[Key]span{}
+	_, young := g.young[k]
+	switch _, old := g.old[k]; {
+	case young || len(g.young) < g.half:
+		delete(g.old, k)
+	case old && g.full(m.last):
+		g.old[k] = m
+		return
+	default:
+		g.old, g.young, g.turned = g.young, map[Key]span{}, m.last
 	}
 	g.young[k] = m
 }
