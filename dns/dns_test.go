@@ -238,3 +238,15 @@ func TestNoServerIsSick(t *testing.T) {
 		t.Error("nobody is told that there is no server")
 	}
 }
+
+// R-CX-03: somebody is refused for a definite no, so that it needs canaries of
+// just now.
+func TestANoNeedsFreshCanaries(t *testing.T) {
+	c := newClock()
+	l := newLiar(t, "a.example. 60 A 192.0.2.7")
+	r, _ := resolver(t, c, l)
+	l.expect(t, r, "a.example", dns.Found)
+	l.be("nxdomain", "")
+	c.add(2 * time.Second)
+	l.expect(t, r, "b.example", dns.Sick)
+}

@@ -69,17 +69,21 @@ func (t *tries) believed() bool {
 func (r *Resolver) try(ctx context.Context, s *server, q question, wait time.Duration, t *tries) (Answer, time.Duration, bool) {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	sound := r.soundAsync(s)
+	sound := r.soundAsync(s, fresh)
 	m, err := exchange(ctx, s.at, q)
 	if err != nil {
 		t.last, t.silent = err, append(t.silent, sound)
 		return Answer{}, 0, false
 	}
-	if why := <-sound; why != "" {
+	a, ttl := read(m, q)
+	why := <-sound
+	if why == "" && a.State.No() {
+		why = <-r.soundAsync(s, freshNo)
+	}
+	if why != "" {
 		t.last = fmt.Errorf("%w: %s", errNobodyWell, why)
 		return Answer{}, 0, false
 	}
-	a, ttl := read(m, q)
 	if a.State == Failed {
 		t.last, t.failures = a.Err, t.failures+1
 	}

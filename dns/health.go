@@ -14,6 +14,7 @@ import (
 
 const (
 	fresh      = 5 * time.Second  // how long canaries are believed
+	freshNo    = time.Second      // for a definite no, which somebody is refused for
 	probeEvery = 30 * time.Second // when nobody asks
 	probeWait  = 2 * time.Second
 )
@@ -113,7 +114,7 @@ func (r *Resolver) order(servers []*server) []*server {
 
 // soundAsync tells, when it is known by fresh canaries, why a server cannot be
 // believed; "": it can. The canaries are asked while the question is.
-func (r *Resolver) soundAsync(s *server) <-chan string {
+func (r *Resolver) soundAsync(s *server, fresh time.Duration) <-chan string {
 	told := make(chan string, 1)
 	s.mu.Lock()
 	why, age := s.why, r.now().Sub(s.checked)

@@ -133,18 +133,13 @@ func (l *Lists) Test(ctx context.Context) {
 // test says what is wrong with a list; told is false when our own resolver is
 // sick, so that nothing is known of it.
 func (l *Lists) test(ctx context.Context, one *list) (why string, told bool) {
-	in, out := "2.0.0.127", "1.0.0.127" // RFC 5782 section 5
-	if one.Domain {
-		in, out = "TEST", "INVALID"
-	}
-	now := dns.Keep{Fail: time.Second, Most: time.Second, No: time.Second} // a test is of today
 	ctx, cancel := context.WithTimeout(ctx, 3*lookUp)
 	defer cancel()
-	listed, a := l.o.DNS.Family(ctx, in+"."+one.Zone, netip.IPv4Unspecified(), now)
+	listed, a := l.o.DNS.Family(ctx, one.always()+"."+one.Zone, netip.IPv4Unspecified(), today)
 	if unknown(ctx, a) {
 		return "", false
 	}
-	_, b := l.o.DNS.Family(ctx, out+"."+one.Zone, netip.IPv4Unspecified(), now)
+	_, b := l.o.DNS.Family(ctx, one.never()+"."+one.Zone, netip.IPv4Unspecified(), today)
 	switch {
 	case unknown(ctx, b):
 		return "", false
@@ -155,7 +150,7 @@ func (l *Lists) test(ctx context.Context, one *list) (why string, told bool) {
 	case a.State != dns.Found:
 		return "its test entry is missing: the zone is wrong, or no list any more", true
 	case b.State == dns.Found:
-		return "it lists the world", true
+		return listsWorld, true
 	}
 	return "", true
 }
@@ -258,11 +253,44 @@ func (l *Lists) askOne(ctx context.Context, one *list, entry, about string, peer
 	if peer.IsValid() && a.State != dns.Failed && a.State != dns.Sick && l.o.Good(peer) && l.spikes(one, bad) {
 		return nil
 	}
-	if bad {
-		found[0].Text = l.text(ctx, one, name)
+	if !bad {
+		return found
 	}
+	if l.listsAll(ctx, one) {
+		l.set(one, listsWorld, false)
+		return nil
+	}
+	found[0].Text = l.text(ctx, one, name)
 	return found
 }
+
+const listsWorld = "it lists the world"
+
+// listsAll asks a list that has somebody for what no list has: one that begins
+// to list the world must not refuse anybody until its next test.
+func (l *Lists) listsAll(ctx context.Context, one *list) bool {
+	_, a := l.o.DNS.Family(ctx, one.never()+"."+one.Zone, netip.IPv4Unspecified(), today)
+	return a.State == dns.Found
+}
+
+// never is an entry that no list may have (RFC 5782 section 5), always one that
+// each must have.
+func (one *list) never() string {
+	if one.Domain {
+		return "INVALID"
+	}
+	return "1.0.0.127"
+}
+
+func (one *list) always() string {
+	if one.Domain {
+		return "TEST"
+	}
+	return "2.0.0.127"
+}
+
+// today keeps nothing: what a list says of its test entries is of now.
+var today = dns.Keep{Fail: time.Second, Most: time.Second, No: time.Second}
 
 // spikes counts what a list says of a good source, and says whether it is
 // suspended for it.

@@ -285,3 +285,15 @@ func TestSenderWithoutMX(t *testing.T) {
 		t.Errorf("nobody vouches for the answer: %s, %s", a, b)
 	}
 }
+
+// R-BX-24: a list that begins to list the world refuses nobody, not even until
+// its next test.
+func TestAListThatListsTheWorldIsFoundOut(t *testing.T) {
+	w := newWorld(t, "7.100.51.198.key1234567890ab.bl.example. 60 A 127.0.0.2")
+	w.lists.Test(t.Context())
+	w.later(2 * time.Second) // what the test was told is old
+	w.add(t, "1.0.0.127.key1234567890ab.bl.example. 60 A 127.0.0.2")
+	if _, l := w.scout().Peer(t.Context(), peer); len(l) != 0 || len(w.told) != 1 || !strings.Contains(w.told[0], "lists the world") {
+		t.Errorf("%+v, %q", l, w.told)
+	}
+}
