@@ -16,7 +16,24 @@ type DNS struct {
 	host *Host
 	root *Root
 	proc *Process
+
+	records []string
+	stubs   string
+	mood    Mood
 }
+
+// Mood is what is wrong with a name server.
+type Mood string
+
+// The moods, beside Honest. One that is silent, or slow, is a process that is
+// paused.
+const (
+	Honest  Mood = ""
+	Refuses Mood = "refuses" // REFUSED to everything
+	Fails   Mood = "fails"   // SERVFAIL
+	Denies  Mood = "denies"  // NXDOMAIN
+	Lies    Mood = "lies"    // an address for every name
+)
 
 // DNS starts a name server on a host and makes it the resolver of every host of
 // the lab. Records are lines of a zone file with full names, such as
@@ -38,10 +55,30 @@ func (h *Host) DNS(records ...string) *DNS {
 // Serve replaces the records.
 func (d *DNS) Serve(records ...string) {
 	d.host.lab.t.Helper()
+	d.records = records
+	d.restart()
+}
+
+// Delegate has names of a zone asked of the name server of a host.
+func (d *DNS) Delegate(zone string, to *Host) {
+	d.host.lab.t.Helper()
+	d.stubs += fmt.Sprintf("server:\n\tlocal-zone: %q transparent\n\tcache-max-ttl: 0\n\tcache-max-negative-ttl: 0\nstub-zone:\n\tname: %q\n\tstub-addr: %v\n", zone, zone, to.Addr())
+	d.restart()
+}
+
+// Be puts the server in a mood.
+func (d *DNS) Be(m Mood) {
+	d.host.lab.t.Helper()
+	d.mood = m
+	d.restart()
+}
+
+func (d *DNS) restart() {
+	d.host.lab.t.Helper()
 	if d.proc != nil {
 		d.proc.Stop(5 * time.Second)
 	}
-	if err := os.WriteFile(d.root.Path("/etc/unbound.conf"), []byte(unboundConf(records)), 0o644); err != nil {
+	if err := os.WriteFile(d.root.Path("/etc/unbound.conf"), []byte(d.conf()), 0o644); err != nil {
 		d.host.lab.t.Fatalf("configure unbound: %v", err)
 	}
 	var err error
@@ -49,15 +86,15 @@ func (d *DNS) Serve(records ...string) {
 	if err != nil {
 		d.host.lab.t.Fatalf("start unbound: %v", err)
 	}
-	d.host.lab.Eventually(10*time.Second, "unbound answers", d.answers)
+	d.host.lab.Eventually(10*time.Second, "unbound answers", d.host.namesAnswered)
 }
 
 // Process is the server, to be stopped or paused.
 func (d *DNS) Process() *Process { return d.proc }
 
-// unboundConf makes the root zone static: what is not listed does not exist,
-// and nothing is ever asked of anybody.
-func unboundConf(records []string) string {
+// conf makes the root zone static: what is not listed does not exist, and nothing
+// is ever asked of anybody but for what was delegated.
+func (d *DNS) conf() string {
 	var b strings.Builder
 	b.WriteString(`server:
 	interface: 0.0.0.0
@@ -71,17 +108,34 @@ func unboundConf(records []string) string {
 	module-config: "iterator"
 	num-threads: 1
 	hide-version: yes
-	local-zone: "." static
-	local-data: '. 3600 SOA ns.lab.example. hostmaster.lab.example. 1 3600 600 86400 60'
 `)
-	for _, zone := range reverseZones {
-		fmt.Fprintf(&b, "\tlocal-zone: %q nodefault\n", zone)
-	}
-	for _, r := range slices.Sorted(slices.Values(records)) {
-		fmt.Fprintf(&b, "\tlocal-data: '%s'\n", r)
+	switch d.mood {
+	case Refuses:
+		b.WriteString("\tlocal-zone: \".\" always_refuse\n")
+	case Denies:
+		b.WriteString("\tlocal-zone: \".\" always_nxdomain\n")
+	case Lies:
+		b.WriteString("\tlocal-zone: \".\" redirect\n\tlocal-data: '. 60 A 192.0.2.66'\n")
+	case Fails: // the only way out leads to where it may not ask
+		b.WriteString("forward-zone:\n\tname: \".\"\n\tforward-addr: 127.0.0.1@9\n")
+	default:
+		d.writeZones(&b)
 	}
 	b.WriteString("remote-control:\n\tcontrol-enable: no\n")
 	return b.String()
+}
+
+func (d *DNS) writeZones(b *strings.Builder) {
+	b.WriteString(`	local-zone: "." static
+	local-data: '. 3600 SOA ns.lab.example. hostmaster.lab.example. 1 3600 600 86400 60'
+`)
+	for _, zone := range reverseZones {
+		fmt.Fprintf(b, "\tlocal-zone: %q nodefault\n", zone)
+	}
+	for _, r := range slices.Sorted(slices.Values(d.records)) {
+		fmt.Fprintf(b, "\tlocal-data: '%s'\n", r)
+	}
+	b.WriteString(d.stubs)
 }
 
 // reverseZones are those of documentation and private addresses (RFC 6303),
@@ -91,10 +145,11 @@ var reverseZones = []string{
 	"18.198.in-addr.arpa.", "19.198.in-addr.arpa.", "8.b.d.0.1.0.0.2.ip6.arpa.",
 }
 
-// answers says whether the server answers at all, by a query for the root's SOA.
-func (d *DNS) answers() bool {
+// namesAnswered says whether a name server answers on the host at all, by a query
+// for the root's SOA.
+func (h *Host) namesAnswered() bool {
 	ok := false
-	_ = d.host.Do(func() error {
+	_ = h.Do(func() error {
 		c, err := net.DialTimeout("udp", "127.0.0.1:53", time.Second)
 		if err != nil {
 			return err
@@ -109,7 +164,7 @@ func (d *DNS) answers() bool {
 		}
 		buf := make([]byte, 512)
 		n, err := c.Read(buf)
-		ok = err == nil && n >= 12 && buf[3]&0xf == 0
+		ok = err == nil && n >= 12
 		return err
 	})
 	return ok

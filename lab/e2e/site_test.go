@@ -22,6 +22,7 @@ type site struct {
 	*lab.Lab
 	edge, office, sender, attacker *lab.Host
 
+	dns     *lab.DNS
 	postfix *lab.Postfix
 	weir    *lab.Weir
 }
@@ -68,7 +69,7 @@ backends = ["office"]
 func newSite(t *testing.T, main ...string) *site {
 	t.Helper()
 	s := &site{Lab: lab.New(t)}
-	s.Host("ns", "192.0.2.53").DNS(
+	s.dns = s.Host("ns", "192.0.2.53").DNS(
 		"example.com. MX 10 mx1.example.com.",
 		"mx1.example.com. A 192.0.2.25",
 		"mx1.example.com. AAAA 2001:db8:25::25",

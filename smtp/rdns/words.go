@@ -116,14 +116,14 @@ func (n name) line() string {
 }
 
 // role is the first word that speaks for a mail host. A domain may be called
-// after mail as well.
+// after mail as well, or be known to send nothing else.
 func (n name) role() string {
 	for _, w := range n.words {
 		if w.label < n.org() && isRole(w.text) || w.label == n.org() && (strings.Contains(w.text, "mail") || strings.Contains(w.text, "smtp")) {
 			return w.text
 		}
 	}
-	return ""
+	return n.mailer()
 }
 
 func isRole(word string) bool {

@@ -26,7 +26,7 @@ type signer struct {
 	key    crypto.Signer
 }
 
-func (w *world) signer(t *testing.T, domain string) signer {
+func (w *world) signer(t testing.TB, domain string) signer {
 	t.Helper()
 	public, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -36,7 +36,7 @@ func (w *world) signer(t *testing.T, domain string) signer {
 	return signer{domain, private}
 }
 
-func (s signer) sign(t *testing.T, message string) string {
+func (s signer) sign(t testing.TB, message string) string {
 	t.Helper()
 	var b bytes.Buffer
 	err := dkim.Sign(&b, strings.NewReader(message), &dkim.SignOptions{

@@ -33,7 +33,7 @@ type world struct {
 	good  map[netip.Addr]bool
 }
 
-func newWorld(t *testing.T, records ...string) *world {
+func newWorld(t testing.TB, records ...string) *world {
 	t.Helper()
 	w := &world{now: time.Unix(1_800_000_000, 0), good: map[netip.Addr]bool{}, zone: map[string][]miekg.RR{}}
 	w.add(t, records...)
@@ -61,7 +61,7 @@ func newWorld(t *testing.T, records ...string) *world {
 	return w
 }
 
-func (w *world) add(t *testing.T, records ...string) {
+func (w *world) add(t testing.TB, records ...string) {
 	t.Helper()
 	w.mu.Lock()
 	defer w.mu.Unlock()
