@@ -192,6 +192,9 @@ func (r *Resolver) Ask(ctx context.Context, name string, kind uint16, keep Keep)
 		return a
 	}
 	done := r.flights.DoChan(q.name+" "+dns.TypeToString[kind], func() (any, error) {
+		if a, ok := r.cache.get(q, r.now()); ok {
+			return a, nil // it came while we were on our way
+		}
 		return r.lookUp(q, keep), nil
 	})
 	select {
@@ -208,8 +211,9 @@ func (r *Resolver) failed() State {
 	for _, s := range r.set.Load().servers {
 		s.mu.Lock()
 		why, age := s.why, r.now().Sub(s.checked)
+		late := !s.asking.IsZero() && time.Since(s.asking) > overdue
 		s.mu.Unlock()
-		if why == "" && age < 2*fresh {
+		if why == "" && age < 2*fresh && !late {
 			return Failed
 		}
 	}

@@ -250,3 +250,23 @@ func TestANoNeedsFreshCanaries(t *testing.T) {
 	c.add(2 * time.Second)
 	l.expect(t, r, "b.example", dns.Sick)
 }
+
+// Nobody is put off either, by a resolver that broke down just now.
+func TestAFailureNeedsFreshCanaries(t *testing.T) {
+	for _, mood := range []string{"servfail", "refused", "lame", "silent"} {
+		t.Run(mood, func(t *testing.T) {
+			t.Parallel()
+			c := newClock()
+			l := newLiar(t, "a.example. 60 A 192.0.2.7")
+			r, _ := resolver(t, c, l)
+			l.expect(t, r, "a.example", dns.Found)
+			l.be(mood, "")
+			c.add(2 * time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second) // what the gate gives
+			defer cancel()
+			if a := r.Ask(ctx, "b.example", miekg.TypeA, dns.Names); a.State != dns.Sick {
+				t.Errorf("it is %v (%v)", a.State, a.Err)
+			}
+		})
+	}
+}

@@ -72,12 +72,12 @@ func (r *Resolver) try(ctx context.Context, s *server, q question, wait time.Dur
 	sound := r.soundAsync(s, fresh)
 	m, err := exchange(ctx, s.at, q)
 	if err != nil {
-		t.last, t.silent = err, append(t.silent, sound)
+		t.last, t.silent = err, append(t.silent, r.soundAsync(s, freshNo))
 		return Answer{}, 0, false
 	}
 	a, ttl := read(m, q)
 	why := <-sound
-	if why == "" && a.State.No() {
+	if why == "" && a.State != Found {
 		why = <-r.soundAsync(s, freshNo)
 	}
 	if why != "" {

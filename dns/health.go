@@ -14,7 +14,8 @@ import (
 
 const (
 	fresh      = 5 * time.Second  // how long canaries are believed
-	freshNo    = time.Second      // for a definite no, which somebody is refused for
+	freshNo    = time.Second      // for what somebody may be refused or put off for
+	overdue    = probeWait / 4    // from then on canaries that are silent speak for themselves
 	probeEvery = 30 * time.Second // when nobody asks
 	probeWait  = 2 * time.Second
 )
@@ -24,6 +25,7 @@ type server struct {
 	at netip.AddrPort
 
 	mu      sync.Mutex
+	asking  time.Time // since when canaries are under way, by the network's clock; zero: they are not
 	checked time.Time
 	why     string // "": it can be believed
 	since   time.Time
@@ -136,6 +138,9 @@ func (r *Resolver) probe(s *server) string {
 	why, _, _ := r.flights.Do("canaries of "+s.at.String(), func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), probeWait)
 		defer cancel()
+		s.mu.Lock()
+		s.asking = time.Now()
+		s.mu.Unlock()
 		why := canaries(ctx, s.at)
 		now := r.now()
 		s.mu.Lock()
@@ -143,7 +148,7 @@ func (r *Resolver) probe(s *server) string {
 		if (s.why == "") != (why == "") || s.checked.IsZero() {
 			s.since = now
 		}
-		s.why, s.checked = why, now
+		s.why, s.checked, s.asking = why, now, time.Time{}
 		return why, nil
 	})
 	return why.(string)
