@@ -169,6 +169,9 @@ func banEvent(id string, b *Ban, now time.Time) *syslog.Message {
 	if id == "UNBAN" {
 		text = "ban lifted"
 	}
+	if !b.Time.IsZero() {
+		now = b.Time
+	}
 	return &syslog.Message{Severity: syslog.Notice, Time: now, ID: id, Params: p, Text: text + ": " + b.Prefix.String()}
 }
 

@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"os"
 	"path/filepath"
 	"slices"
@@ -46,26 +45,18 @@ const (
 
 const journalName = "journal."
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 // appendEntry appends one entry in its written form to b.
 func appendEntry(b []byte, k kind, body []byte) []byte {
-	sum := crc32.Update(crc32.Checksum([]byte{byte(k)}, castagnoli), castagnoli, body)
-	b = fmt.Appendf(b, "%08x%c", sum, k)
-	b = append(b, body...)
-	return append(b, '\n')
+	return disk.AppendEntry(b, []byte{byte(k)}, body)
 }
 
 // parseEntry is the inverse of appendEntry, without the line feed.
 func parseEntry(line []byte) (kind, []byte, bool) {
-	if len(line) < 9 {
+	body, ok := disk.ParseEntry(line)
+	if !ok || len(body) == 0 {
 		return 0, nil, false
 	}
-	sum, err := strconv.ParseUint(string(line[:8]), 16, 32)
-	if err != nil || uint32(sum) != crc32.Checksum(line[8:], castagnoli) {
-		return 0, nil, false
-	}
-	return kind(line[8]), line[9:], true
+	return kind(body[0]), body[1:], true
 }
 
 // open makes the segment behind the newest one. At the very first start it may

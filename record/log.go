@@ -87,6 +87,7 @@ func (l *Log) Unban(b Ban) { l.send(banEvent("UNBAN", &b, l.now())) }
 
 // Ban is a ban as events tell it.
 type Ban struct {
+	Time   time.Time // when it was made or lifted; zero: now
 	Prefix netip.Prefix
 	Until  time.Time // zero: no end
 	Reason string

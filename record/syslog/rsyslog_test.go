@@ -23,6 +23,9 @@ import (
 type rsyslog struct {
 	addr string // 127.0.0.1:port
 	out  string // a JSON object a line for each message
+	args []string
+	cmd  *exec.Cmd
+	said strings.Builder
 }
 
 // rsyslogConf parses structured data with rsyslog's own parser and writes what
@@ -31,7 +34,9 @@ const rsyslogConf = `
 global(workDirectory="%[1]s" maxMessageSize="64k" parser.escapeControlCharactersOnReceive="on" %[3]s)
 module(load="mmpstrucdata")
 module(load="imtcp" %[4]s)
+module(load="imudp")
 input(type="imtcp" address="127.0.0.1" port="%[2]s" ruleset="in")
+input(type="imudp" address="127.0.0.1" port="%[2]s" ruleset="in")
 template(name="parsed" type="list" option.jsonf="on") {
 	property(outname="pri" name="pri" format="jsonf")
 	property(outname="protocol" name="protocol-version" format="jsonf")
@@ -53,8 +58,7 @@ ruleset(name="in") {
 // further settings.
 func startRsyslog(t *testing.T, global, module string) *rsyslog {
 	t.Helper()
-	bin, err := exec.LookPath("rsyslogd")
-	if err != nil {
+	if _, err := exec.LookPath("rsyslogd"); err != nil {
 		t.Skip("rsyslogd is not installed (packages rsyslog and rsyslog-openssl; scripts/deps does)")
 	}
 	dir := t.TempDir()
@@ -69,19 +73,24 @@ func startRsyslog(t *testing.T, global, module string) *rsyslog {
 	if err := os.WriteFile(conf, fmt.Appendf(nil, rsyslogConf, dir, port, global, module), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(bin, "-n", "-f", conf, "-i", filepath.Join(dir, "pid"))
-	var said strings.Builder
-	cmd.Stdout, cmd.Stderr = &said, &said
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	r.args = []string{"-n", "-f", conf, "-i", filepath.Join(dir, "pid")}
+	r.start(t)
 	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
+		r.kill()
 		if t.Failed() {
-			t.Logf("rsyslogd said: %s", said.String())
+			t.Logf("rsyslogd said: %s", r.said.String())
 		}
 	})
+	return r
+}
+
+func (r *rsyslog) start(t *testing.T) {
+	t.Helper()
+	r.cmd = exec.Command("rsyslogd", r.args...)
+	r.cmd.Stdout, r.cmd.Stderr = &r.said, &r.said
+	if err := r.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
 	waitFor(t, "rsyslogd", func() bool {
 		c, err := net.Dial("tcp", r.addr)
 		if err == nil {
@@ -89,7 +98,12 @@ func startRsyslog(t *testing.T, global, module string) *rsyslog {
 		}
 		return err == nil
 	})
-	return r
+}
+
+// kill is kill -9.
+func (r *rsyslog) kill() {
+	r.cmd.Process.Kill()
+	r.cmd.Wait()
 }
 
 // received is what rsyslog understood of a message.
@@ -163,6 +177,30 @@ func checkReceived(t *testing.T, r *rsyslog, url, ca string) {
 func TestRsyslogTCP(t *testing.T) {
 	r := startRsyslog(t, "", "")
 	checkReceived(t, r, "tcp://"+r.addr, "")
+}
+
+// R-MC-07: over UDP, and with nobody there at first: what was sent into the void
+// is sent again.
+func TestRsyslogUDP(t *testing.T) {
+	r := startRsyslog(t, "", "")
+	r.kill()
+	away := make(chan error, 100)
+	e, _ := exporter(t, Options{Target: Target{URL: "udp://" + r.addr}, Report: func(err error) {
+		if err != nil {
+			away <- err
+		}
+	}})
+	for i := range 10 {
+		e.Send(event(i))
+	}
+	<-away
+	r.start(t)
+	got := r.wait(t, 10)
+	for i, m := range got {
+		if m.SD[SDID]["n"] != fmt.Sprint(i) || m.SD["meta"]["sequenceId"] != fmt.Sprint(i+1) {
+			t.Errorf("message %d arrived as %+v", i, m)
+		}
+	}
 }
 
 // R-MC-07: the same over TLS, with the collector's name checked.

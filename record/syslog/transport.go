@@ -13,6 +13,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -22,14 +23,35 @@ import (
 // transport is a way to a target.
 type transport struct {
 	name string
-	// dial connects; gone is closed when the other end hangs up, and nil where
-	// that cannot be seen.
-	dial func(ctx context.Context) (w io.WriteCloser, gone <-chan struct{}, err error)
-	// frame appends one message as it goes over this transport.
-	frame func(b []byte, h *Header, m *Message, seq uint32) []byte
+	dial func(ctx context.Context) (*link, error)
+	// write is the form of one message in which it waits; frame appends that as
+	// it goes over this transport.
+	write func(h *Header, m *Message, seq uint32) []byte
+	frame func(b, text []byte) []byte
 	// batch is how many messages one write may take.
 	batch int
 }
+
+// link is one connection to a target.
+type link struct {
+	io.WriteCloser
+	gone    <-chan struct{} // closed when the other end hangs up; nil where that cannot be seen
+	written func() int64    // bytes so far
+	arrived func() int64    // of those, as far as can be known
+}
+
+// plain is a link of which nothing is known but that the kernel took what was
+// written.
+func plain(w io.WriteCloser) *link {
+	none := func() int64 { return 0 }
+	return &link{WriteCloser: w, written: none, arrived: none}
+}
+
+// rfc5424 is the form of all but standard error.
+func rfc5424(h *Header, m *Message, seq uint32) []byte { return h.Append(nil, m, seq) }
+
+// datagram is one message as it is.
+func datagram(b, text []byte) []byte { return append(b, text...) }
 
 const (
 	dialTimeout  = 10 * time.Second
@@ -45,13 +67,15 @@ func open(target, caFile string) (transport, error) {
 	switch {
 	case u.Scheme == "unix" && u.Path != "":
 		return local(u.Path), nil
+	case u.Scheme == "udp" && u.Host != "":
+		return udp(target, u.Host), nil
 	case u.Scheme == "tcp" && u.Host != "":
 		return stream(target, u.Host, nil), nil
 	case u.Scheme == "tls" && u.Host != "":
 		conf, err := tlsConfig(u.Hostname(), caFile)
 		return stream(target, u.Host, conf), err
 	}
-	return transport{}, fmt.Errorf("syslog target %q: use tcp://HOST:PORT, tls://HOST:PORT or unix:///dev/log", target)
+	return transport{}, fmt.Errorf("syslog target %q: use udp://HOST:PORT, tcp://HOST:PORT, tls://HOST:PORT or unix:///dev/log", target)
 }
 
 // tlsConfig checks the collector's certificate against the name in the target
@@ -74,24 +98,55 @@ func tlsConfig(name, caFile string) (*tls.Config, error) {
 
 func stream(name, addr string, conf *tls.Config) transport {
 	return transport{
-		name: name, batch: 64, frame: countOctets,
-		dial: func(ctx context.Context) (io.WriteCloser, <-chan struct{}, error) {
+		name: name, batch: 64, write: rfc5424, frame: countOctets,
+		dial: func(ctx context.Context) (*link, error) {
 			ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 			defer cancel()
-			dialer := &net.Dialer{Control: giveUpSoon}
-			var c net.Conn
-			var err error
-			if conf == nil {
-				c, err = dialer.DialContext(ctx, "tcp", addr)
-			} else {
-				c, err = (&tls.Dialer{NetDialer: dialer, Config: conf}).DialContext(ctx, "tcp", addr)
-			}
+			tcp, err := (&net.Dialer{Control: giveUpSoon}).DialContext(ctx, "tcp", addr)
 			if err != nil {
-				return nil, nil, err
+				return nil, err
 			}
-			return deadlined{c}, watch(c), nil
+			below := &counted{Conn: tcp}
+			c := net.Conn(below)
+			if conf != nil {
+				over := tls.Client(below, conf)
+				if err := over.HandshakeContext(ctx); err != nil {
+					tcp.Close()
+					return nil, err
+				}
+				c = over
+			}
+			return &link{WriteCloser: deadlined{c}, gone: watch(c), written: below.written.Load, arrived: below.arrived}, nil
 		},
 	}
+}
+
+// counted counts what is written to a TCP connection, and what of it the other
+// end's kernel has.
+type counted struct {
+	net.Conn
+	written atomic.Int64
+}
+
+func (c *counted) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	c.written.Add(int64(n))
+	return n, err
+}
+
+// arrived is what is written but for what is not acknowledged (SIOCOUTQ, tcp(7)).
+func (c *counted) arrived() int64 {
+	n := c.written.Load()
+	raw, err := c.Conn.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		return 0
+	}
+	var left int
+	var inner error
+	if err := raw.Control(func(fd uintptr) { left, inner = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) }); err != nil || inner != nil {
+		return 0
+	}
+	return n - int64(left)
 }
 
 // giveUpSoon bounds how long the kernel holds unanswered data, so that a
@@ -114,25 +169,56 @@ func watch(c net.Conn) <-chan struct{} {
 	return gone
 }
 
+// udp sends a message a datagram (RFC 5426). All that is ever heard of one that
+// did not arrive is that nobody listens there (ICMP, RFC 1122 section 4.1.3.3):
+// what was sent shortly before is sent again then.
+func udp(name, addr string) transport {
+	return transport{
+		name: name, batch: 1, write: rfc5424, frame: datagram,
+		dial: func(ctx context.Context) (*link, error) {
+			c, err := (&net.Dialer{}).DialContext(ctx, "udp", addr)
+			if err != nil {
+				return nil, err
+			}
+			below := &counted{Conn: c}
+			quiet := settled{written: below.written.Load, since: time.Now()}
+			return &link{WriteCloser: deadlined{below}, gone: watch(c), written: below.written.Load, arrived: quiet.arrived}, nil
+		},
+	}
+}
+
+// settled takes bytes for arrived when nobody complained for a while.
+type settled struct {
+	written     func() int64
+	since       time.Time
+	last, quiet int64
+}
+
+func (s *settled) arrived() int64 {
+	const complaint = 200 * time.Millisecond // of a host far away
+	if now := time.Now(); now.Sub(s.since) >= complaint {
+		s.since, s.quiet, s.last = now, s.last, s.written()
+	}
+	return s.quiet
+}
+
 // local is a datagram socket such as /dev/log.
 func local(path string) transport {
 	return transport{
-		name: "unix://" + path, batch: 1,
-		frame: func(b []byte, h *Header, m *Message, seq uint32) []byte { return h.Append(b, m, seq) },
-		dial: func(ctx context.Context) (io.WriteCloser, <-chan struct{}, error) {
+		name: "unix://" + path, batch: 1, write: rfc5424, frame: datagram,
+		dial: func(ctx context.Context) (*link, error) {
 			c, err := (&net.Dialer{}).DialContext(ctx, "unixgram", path)
 			if err != nil {
-				return nil, nil, err
+				return nil, err
 			}
-			return deadlined{c}, nil, nil
+			return plain(deadlined{c}), nil
 		},
 	}
 }
 
 // countOctets is the framing of RFC 6587 section 3.4.1 and RFC 5425 section
 // 4.3.
-func countOctets(b []byte, h *Header, m *Message, seq uint32) []byte {
-	text := h.Append(nil, m, seq)
+func countOctets(b, text []byte) []byte {
 	b = strconv.AppendInt(b, int64(len(text)), 10)
 	return append(append(b, ' '), text...)
 }
@@ -151,9 +237,9 @@ func (d deadlined) Write(b []byte) (int, error) {
 // severity in its own form (sd-daemon(3)), else with the time.
 func console(w io.Writer, journal bool) transport {
 	return transport{
-		name: "standard error", batch: 64,
-		dial: func(context.Context) (io.WriteCloser, <-chan struct{}, error) { return keptOpen{w}, nil, nil },
-		frame: func(b []byte, _ *Header, m *Message, _ uint32) []byte {
+		name: "standard error", batch: 64, frame: datagram,
+		dial: func(context.Context) (*link, error) { return plain(keptOpen{w}), nil },
+		write: func(_ *Header, m *Message, _ uint32) (b []byte) {
 			if journal {
 				b = fmt.Appendf(b, "<%d>", m.Severity)
 			} else {
