@@ -1,12 +1,15 @@
 package guard
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -18,20 +21,51 @@ type Alarm struct {
 
 // Guard speaks to no collector: it holds the kernel, and nothing that it does
 // not need for that is in its process. The mail role, which does, asks it over
-// the offence socket: a message like an offence, with a reason that is none
-// and no socket. The answer is one message too.
+// the offence socket: a message like an offence, with a reason that is none,
+// perhaps a number in place of the ref, and no socket. The answer is one message
+// too.
 const (
 	askAlarms    = 255
 	askStanding  = 254             // see appendQuestion
 	askSamples   = 253             // as askAlarms
+	askEvents    = 252             // with a number
+	askFigures   = 251             // as askAlarms
 	alarmsWithin = 5 * time.Second // engines are asked how they are
 	alarmsEvery  = time.Second     // guard looks at itself for the mail role
 	maxAlarms    = 64 << 10        // bytes of the answer
 	maxAlarmText = 2 << 10
 )
 
-func ask(what byte) []byte {
-	return append([]byte{wireVersion, what}, make([]byte, requestSize-2)...)
+func ask(what byte, number uint64) []byte {
+	b := append([]byte{wireVersion, what}, make([]byte, 6)...)
+	return binary.LittleEndian.AppendUint64(b, number)
+}
+
+// parseAsk is the inverse of ask.
+func parseAsk(b []byte) (what byte, number uint64, ok bool) {
+	if len(b) != requestSize {
+		return 0, 0, false
+	}
+	what, number = b[1], binary.LittleEndian.Uint64(b[8:])
+	ok = what == askEvents || number == 0 && (what == askAlarms || what == askSamples || what == askFigures)
+	return what, number, ok && bytes.Equal(b, ask(what, number))
+}
+
+// recent keeps an answer for a while: engines are not asked more often than
+// alarmsEvery, however often the mail role asks.
+type recent struct {
+	mu     sync.Mutex
+	answer []byte
+	at     time.Time
+}
+
+func (r *recent) recent(now time.Time, fresh func() []byte) []byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.answer == nil || now.Sub(r.at) >= alarmsEvery || now.Before(r.at) {
+		r.answer, r.at = fresh(), now
+	}
+	return r.answer
 }
 
 // alarmList is everything that is wrong now.
@@ -73,36 +107,38 @@ func joined(all []Alarm) []Alarm {
 		list = append(list, a)
 	}
 	for i, a := range list {
-		if len(a.Text) > maxAlarmText {
-			list[i].Text = strings.ToValidUTF8(a.Text[:maxAlarmText], "") + " … (see weir status)"
+		if clipped := clip(a.Text, maxAlarmText); clipped != a.Text {
+			list[i].Text = clipped + " (see weir status)"
 		}
 	}
 	return list
 }
 
-// alarmsAnswer is the answer to askAlarms. It is made anew once a second
-// at most, however often the mail role asks.
-func (s *Server) alarmsAnswer(ctx context.Context) []byte {
-	s.asked.Lock()
-	defer s.asked.Unlock()
-	if now := s.cfg.Now(); s.answer == nil || now.Sub(s.answered) >= alarmsEvery || now.Before(s.answered) {
-		b, err := json.Marshal(joined(s.alarmList(s.engines.status(ctx))))
-		if err != nil {
-			s.cfg.Log.Error("alarms cannot be told", "error", err)
-			return []byte("[]")
-		}
-		s.answer, s.answered = b, now
+// clip cuts s to so many bytes, not inside of a character.
+func clip(s string, most int) string {
+	if len(s) <= most {
+		return s
 	}
-	return s.answer
+	return strings.ToValidUTF8(s[:most], "") + " …"
+}
+
+func (s *Server) alarmsAnswer(ctx context.Context) []byte {
+	b, err := json.Marshal(joined(s.alarmList(s.engines.status(ctx))))
+	if err != nil {
+		s.cfg.Log.Error("alarms cannot be told", "error", err)
+		return []byte("[]")
+	}
+	return b
 }
 
 // Alarms asks guard what is wrong. An error means that it does not answer.
 func (c *Client) Alarms(ctx context.Context) (list []Alarm, err error) {
-	return list, c.tell(ctx, askAlarms, &list)
+	err = c.tell(ctx, ask(askAlarms, 0), &list)
+	return list, err
 }
 
 // tell asks for what is told as JSON.
-func (c *Client) tell(ctx context.Context, what byte, v any) error {
+func (c *Client) tell(ctx context.Context, question []byte, v any) error {
 	ctx, cancel := context.WithTimeout(ctx, alarmsWithin)
 	defer cancel()
 	var d net.Dialer
@@ -114,7 +150,7 @@ func (c *Client) tell(ctx context.Context, what byte, v any) error {
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	b := make([]byte, maxAlarms)
 	n := 0
-	if _, err = conn.Write(ask(what)); err == nil {
+	if _, err = conn.Write(question); err == nil {
 		n, err = conn.Read(b)
 	}
 	if err != nil {

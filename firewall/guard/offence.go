@@ -1,7 +1,6 @@
 package guard
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -16,6 +15,7 @@ import (
 
 	"mailweir/control"
 	"mailweir/firewall"
+	"mailweir/ref"
 )
 
 // maxReporters is how many connections the mail role may hold open.
@@ -176,10 +176,8 @@ func receive(conn *net.UnixConn) (req request, fd int, err error) {
 	if about, ok := parseQuestion(b[:n]); len(fds) == 0 && ok {
 		return request{about: about}, -1, nil
 	}
-	for _, what := range []byte{askAlarms, askSamples} {
-		if len(fds) == 0 && bytes.Equal(b[:n], ask(what)) {
-			return request{reason: firewall.Reason(what)}, -1, nil
-		}
+	if what, number, ok := parseAsk(b[:n]); len(fds) == 0 && ok {
+		return request{reason: firewall.Reason(what), ref: ref.Ref(number)}, -1, nil
 	}
 	req, err = parseRequest(b[:n])
 	if err == nil && (len(fds) != 1 || flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0) {
@@ -239,7 +237,7 @@ func (s *Server) judge(ctx context.Context, fd int, req request) (Result, func()
 	return answerFor(sentence, enforced), func() {
 		s.engines.wake()
 		s.resetSessions(sentence.Ban.Prefix)
-		s.logs.banned(sentence.Ban, enforced)
+		s.logs.banned(sentence.Ban, "", enforced)
 	}
 }
 
@@ -250,8 +248,12 @@ func (s *Server) tell(ctx context.Context, req request) []byte {
 		return s.standing(req.about).append(nil)
 	case req.reason == askSamples:
 		return s.samples.answer()
+	case req.reason == askEvents:
+		return s.eventsAnswer(uint64(req.ref))
+	case req.reason == askFigures:
+		return s.figures.recent(s.cfg.Now(), func() []byte { return s.figuresAnswer(ctx) })
 	}
-	return s.alarmsAnswer(ctx)
+	return s.answer.recent(s.cfg.Now(), func() []byte { return s.alarmsAnswer(ctx) })
 }
 
 // standing says whether an address is banned.

@@ -113,5 +113,6 @@ func (s *sampled) answer() []byte {
 
 // Samples fetches what was seen dropped since the last question.
 func (c *Client) Samples(ctx context.Context) (list []Sample, err error) {
-	return list, c.tell(ctx, askSamples, &list)
+	err = c.tell(ctx, ask(askSamples, 0), &list)
+	return list, err
 }

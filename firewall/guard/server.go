@@ -77,7 +77,7 @@ type Server struct {
 	sessions *sessions
 	court    *court
 	witness  witness
-	logs     banLog
+	logs     *banLog
 	samples  sampled
 
 	offences *net.UnixListener
@@ -91,9 +91,8 @@ type Server struct {
 	missing   atomic.Pointer[[]string]
 	lookAgain chan struct{}
 
-	asked    sync.Mutex // of what the mail role was told is wrong
-	answer   []byte
-	answered time.Time
+	answer  recent // what the mail role was told is wrong
+	figures recent // and of what is counted
 }
 
 // New makes guard's folders and sockets and reads its ledger. It needs the
@@ -101,7 +100,7 @@ type Server struct {
 // Whatever New made is closed by Run.
 func New(cfg Config) (*Server, error) {
 	cfg = cfg.withDefaults()
-	s := &Server{cfg: cfg, started: cfg.Now(), logs: banLog{cfg.Log}, lookAgain: make(chan struct{}, 1)}
+	s := &Server{cfg: cfg, started: cfg.Now(), logs: newBanLog(cfg.Log, cfg.Now), lookAgain: make(chan struct{}, 1)}
 	s.policy.Store(&cfg.Policy)
 	s.missing.Store(new([]string))
 	var err error
@@ -215,6 +214,13 @@ func (s *Server) firewall() string {
 		return "off"
 	}
 	return "on"
+}
+
+// Alive returns when the locks that every ban needs could be had.
+func (s *Server) Alive() {
+	s.order.Lock()
+	defer s.order.Unlock()
+	s.ledger.Len()
 }
 
 // care does what is due from time to time, until ctx ends.

@@ -80,10 +80,15 @@ func (s *Server) ban(ctx context.Context, orders []firewall.Order) ([]firewall.B
 	s.resetSessions(prefixes...)
 	if len(bans) > told {
 		s.cfg.Log.Info("banned by the operator", "bans", len(bans))
+		s.logs.changed(operator, "bans", fmt.Sprintf("%d bans from a list", len(bans)))
 		return bans, wrong
 	}
+	why := map[netip.Prefix]string{}
+	for _, o := range orders {
+		why[o.Prefix] = o.Why
+	}
 	for _, b := range bans {
-		s.logs.banned(b, s.enforcing())
+		s.logs.banned(b, why[b.Prefix], s.enforcing())
 	}
 	return bans, wrong
 }
@@ -170,6 +175,7 @@ func (s *Server) verbAllow(r *http.Request, in AllowRequest) (Change, error) {
 		return Change{}, err
 	}
 	s.cfg.Log.Info("allowed", "prefix", prefix, "until", e.Until, "why", e.Why, "author", e.Author)
+	s.logs.changed(e.Author, "allow", fmt.Sprintf("%v allowed: %s", prefix, e.Why))
 	return s.relook(r.Context(), prefix)
 }
 
@@ -205,6 +211,7 @@ func (s *Server) verbDisallow(r *http.Request, in prefixRequest) (Change, error)
 		return Change{}, err
 	}
 	s.cfg.Log.Info("allow entry removed", "prefix", prefix)
+	s.logs.changed(operator, "allow", fmt.Sprintf("%v not allowed any more", prefix))
 	return s.relook(r.Context(), prefix)
 }
 
@@ -219,6 +226,7 @@ func (s *Server) verbSwitch(r *http.Request, in switchRequest) (Change, error) {
 	s.engines.want(s.enforcing())
 	s.engines.settle(r.Context())
 	s.cfg.Log.Info("firewall switched by the operator", "on", in.On)
+	s.logs.changed(operator, "firewall", map[bool]string{true: "on", false: "off"}[in.On])
 	c := Change{}
 	for _, e := range s.engines.list {
 		for _, p := range e.troubles() {
