@@ -44,6 +44,7 @@ type Config struct {
 	Backends []Backend // in order of the file
 	Domains  []Domain
 	Records  Records
+	Metrics  Metrics
 	Syslog   []Syslog
 	System   System
 }
@@ -203,12 +204,16 @@ type Records struct {
 	MaxSize Size
 }
 
+// Metrics is where figures can be read.
+type Metrics struct{ Listen string } // address and port; "": nowhere
+
 // Syslog is one collector of events.
 type Syslog struct {
 	Name     string
-	Target   string // URL: tcp://host:port, tls://host:port, unix:///path
+	Target   string // URL: udp://host:port, tcp://host:port, tls://host:port, unix:///path
 	CA       string // file of CA certificates; "": those of the system
 	Facility string
+	Buffer   Size // of what waits on disk
 }
 
 // Default is the configuration of an empty file. Hostname, backends and domains
@@ -239,6 +244,7 @@ func Default() Config {
 		Checks:   Checks{Profile: "balanced", RejectScore: 8},
 		Greylist: Greylist{Mode: "suspicious", Delay: 10 * time.Minute, Window: 48 * time.Hour, Pass: 36 * day},
 		Records:  Records{Keep: 30 * day, MaxSize: 4 * GiB},
+		Metrics:  Metrics{Listen: "127.0.0.1:9125"},
 	}
 }
 
@@ -247,7 +253,7 @@ var (
 	defaultBackend = Backend{TLS: "opportunistic"}
 	defaultDomain  = Domain{Recipients: Recipients{From: FromBackend}}
 	defaultDNSBL   = DNSBL{Kind: "address"}
-	defaultSyslog  = Syslog{Facility: "mail"}
+	defaultSyslog  = Syslog{Facility: "mail", Buffer: 4 * GiB}
 )
 
 // Backend returns the backend of that name.

@@ -113,6 +113,7 @@ var samples = map[string]struct {
 	`domain."example.com".geo.score`:        {`{ KP = 1 }`, map[string]float64{"KP": 1}},
 	"records.keep":                          {`"90d"`, 90 * day},
 	"records.max_size":                      {`"16MiB"`, 16 * MiB},
+	"metrics.listen":                        {`"[::1]:9000"`, "[::1]:9000"},
 	"syslog.siem.target":                    {`"tls://[2001:db8::5]:6514"`, "tls://[2001:db8::5]:6514"},
 	"syslog.siem.ca":                        {`"/etc/ca.pem"`, "/etc/ca.pem"},
 	"syslog.siem.facility":                  {`"local3"`, "local3"},
@@ -122,6 +123,7 @@ var samples = map[string]struct {
 	"system.ntp":                            {`["ntp.example.net", "192.0.2.123"]`, []string{"ntp.example.net", "192.0.2.123"}},
 	"system.operators": {`{ anna = ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEW5K7t89vEsUHNPvjp9JHHSKgt/4tyKLnzNrIO2hwSS anna"] }`,
 		map[string][]string{"anna": {"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEW5K7t89vEsUHNPvjp9JHHSKgt/4tyKLnzNrIO2hwSS anna"}}},
+	"syslog.siem.buffer": {`"1MiB"`, 1 * MiB},
 }
 
 func addrPorts(s ...string) (list []netip.AddrPort) {

@@ -209,13 +209,19 @@ var schema = []section{
 		{name: "max_size", place: func(c *Config, _ string) any { return &c.Records.MaxSize }, within: between(16*MiB, 1024*GiB),
 			doc: "How much on disk at the most; the oldest go first."},
 	}},
+	{path: "metrics", doc: "What monitoring reads.", keys: []key{
+		{name: "listen", place: func(c *Config, _ string) any { return &c.Metrics.Listen }, within: emptyOrHostPort,
+			doc: "The address and port at which Prometheus gets `/metrics`. Nobody is asked for a password: let only monitoring reach it. Empty: nowhere."},
+	}},
 	{path: "syslog", named: true, doc: "A collector that is told of every transaction, ban and alarm (RFC 5424). Without any, events go to standard error.", keys: []key{
 		{name: "target", must: true, place: func(c *Config, n string) any { return &c.syslog(n).Target }, within: syslogTarget,
-			doc: "`tcp://host:601` or `tls://host:6514` (octet counting: RFC 6587, RFC 5425), or `unix:///dev/log`."},
+			doc: "`tls://host:6514` or `tcp://host:601` (octet counting: RFC 5425, RFC 6587), `udp://host:514` (RFC 5426: nobody hears of what the network loses), or `unix:///dev/log`."},
 		{name: "ca", place: func(c *Config, n string) any { return &c.syslog(n).CA }, within: emptyOrAbsolute,
 			doc: "A PEM file of the authorities that may vouch for a tls:// target. Empty: those of the system."},
 		{name: "facility", place: func(c *Config, n string) any { return &c.syslog(n).Facility }, within: oneOf(facilities...),
 			doc: "The syslog facility of the events."},
+		{name: "buffer", place: func(c *Config, n string) any { return &c.syslog(n).Buffer }, within: between(1*MiB, 1024*GiB),
+			doc: "How much waits on disk at the most while the collector is away; the oldest go first, and that is said. An event has about 450 bytes: 4GiB are a day of 100 a second."},
 	}},
 	{path: "system", doc: "The machine itself, on the appliance image; elsewhere it has no effect, since the operating system's own files say this. `weir system apply` puts it in force, and takes it back unless it is confirmed.", keys: []key{
 		{name: "interfaces", atStart: true, table: true, lines: interfaceAddresses, place: func(c *Config, _ string) any { return &c.System.Interfaces },
@@ -238,7 +244,6 @@ var later = []struct{ path, with string }{
 	{"smtp.proxy_protocol", "balancers that speak PROXY"},
 	{"smtp.relay_networks", "relaying outwards"},
 	{"domain.*.contacts", "the pages for refused senders"},
-	{"metrics", "metrics"},
 	{"web", "the pages for refused senders"},
 }
 

@@ -169,15 +169,24 @@ func interfaceNames(v any) (what, hint string) {
 	return "", ""
 }
 
+// emptyOrHostPort wants an address of this machine and a port.
+func emptyOrHostPort(v any) (what, hint string) {
+	s := *v.(*string)
+	if a, err := netip.ParseAddrPort(s); s != "" && (err != nil || a.Port() == 0) {
+		return fmt.Sprintf("%q is no address and port", s), "write an address of this machine and a port, such as 127.0.0.1:9125"
+	}
+	return "", ""
+}
+
 func syslogTarget(v any) (what, hint string) {
 	s := *v.(*string)
 	u, err := url.Parse(s)
-	hint = "write tcp://host:601, tls://host:6514 or unix:///dev/log"
+	hint = "write tls://host:6514, tcp://host:601, udp://host:514 or unix:///dev/log"
 	if err != nil {
 		return fmt.Sprintf("%q is no target", s), hint
 	}
 	switch u.Scheme {
-	case "tcp", "tls":
+	case "udp", "tcp", "tls":
 		if _, _, err := net.SplitHostPort(u.Host); err != nil || u.Hostname() == "" || u.Path != "" {
 			return fmt.Sprintf("%q does not name a host and a port", s), hint
 		}
@@ -185,8 +194,6 @@ func syslogTarget(v any) (what, hint string) {
 		if u.Host != "" || !filepath.IsAbs(u.Path) {
 			return fmt.Sprintf("%q does not name a socket", s), hint
 		}
-	case "udp":
-		return "syslog over UDP is not served by this release", "it loses events unseen: write tcp:// or tls://"
 	default:
 		return fmt.Sprintf("%q is no target", s), hint
 	}

@@ -31,6 +31,12 @@ const (
 	alarmHarvestLost = "harvest_lost"
 )
 
+// The names of alarms of collectors begin so, and end with the collector's.
+const (
+	alarmCollector = "syslog."
+	alarmBuffer    = "syslog_buffer."
+)
+
 // guardWatch makes events of what is wrong with guard.
 type guardWatch struct {
 	ask    func(context.Context) ([]guard.Alarm, error)
@@ -75,6 +81,7 @@ func (m *mail) watchAlarms(ctx context.Context, tick <-chan time.Time) {
 		w.look(ctx)
 		m.tellDrops(ctx)
 		m.offender.calm()
+		m.events.look()
 		m.harvestFound()
 		m.damage.look()
 		select {

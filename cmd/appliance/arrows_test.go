@@ -35,13 +35,14 @@ var arrows = map[string]string{
 	"smtp/access":         "disk",
 	"smtp/greylist":       "",
 	"record":              "disk record/syslog smtp smtp/access smtp/greylist smtp/reply ref",
-	"record/syslog":       "",
+	"record/syslog":       "disk",
 	"record/replay":       "record smtp smtp/access smtp/greylist smtp/harvest smtp/reply ref",
 	"firewall":            "disk geo ref",
 	"firewall/xdp":        "firewall bpf geo",
 	"firewall/nft":        "firewall geo",
 	"firewall/guard":      "disk firewall control geo ref",
-	"cmd/appliance":       "bpf config control disk dns firewall firewall/guard firewall/nft firewall/xdp geo image/osfiles image/slot record record/replay record/syslog ref smtp smtp/access smtp/address smtp/check smtp/complaint smtp/greylist smtp/harvest smtp/rdns smtp/relay smtp/reply smtp/scout",
+	"console":             "",
+	"cmd/appliance":       "bpf config console control disk dns firewall firewall/guard firewall/nft firewall/xdp geo image/osfiles image/slot record record/replay record/syslog ref smtp smtp/access smtp/address smtp/check smtp/complaint smtp/greylist smtp/harvest smtp/rdns smtp/relay smtp/reply smtp/scout",
 	"lab/demo":            "lab",
 	"lab/bench":           "lab",
 	"firewall/enginetest": "firewall geo",
@@ -67,6 +68,7 @@ var owners = map[string]string{
 	"github.com/oschwald/maxminddb-golang/v2": "geo",
 	"github.com/spf13/cobra":                  "cmd/appliance",
 	"modernc.org/sqlite":                      "record",
+	"github.com/prometheus/client_golang":     "cmd/appliance",
 }
 
 // module is the path that our packages begin with.

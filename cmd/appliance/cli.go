@@ -30,6 +30,7 @@ type cli struct {
 	runDir      string
 	runDirGiven bool // by the command line or the environment
 	json        bool
+	console     bool // this is a command of the console
 }
 
 // root is the command tree. The order is that of the help and of the manual.
@@ -79,6 +80,9 @@ func envOr(name, fallback string) string {
 // gone wrong, 2 written wrongly, 3 not running.
 func (c *cli) execute(ctx context.Context, args []string) int {
 	root := c.root()
+	if c.console {
+		forConsole(root)
+	}
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if err == nil {

@@ -13,7 +13,6 @@ import (
 	"sync"
 	"syscall"
 
-	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
 	"mailweir/config"
@@ -31,7 +30,8 @@ func (c *cli) guardCommand() *cobra.Command {
 		Short: "the role that holds the kernel, for service managers",
 		Long: `Run the role that holds bans and the kernel's side. It starts as root, keeps
 CAP_NET_ADMIN, CAP_BPF and CAP_PERFMON and nothing else, and reports readiness by
-sd_notify when all bans are in force. weir run starts it by itself.`,
+sd_notify when all bans are in force. SIGHUP is a reload, told to the manager too; with
+WatchdogSec= it says that it is alive. weir run starts it by itself.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return c.runGuard(cmd.Context(), file) },
 	}
@@ -95,6 +95,10 @@ func (c *cli) runGuard(ctx context.Context, file string) error {
 	watch, stop := context.WithCancel(ctx)
 	defer stop()
 	background.Go(func() { earth.watch(watch, g.SetWorld) })
+	defer serviced{log: log, alive: g.Alive, reload: func(ctx context.Context) error {
+		_, err := guard.NewOperator(c.runDir).Reload(ctx)
+		return err
+	}}.begin(ctx)()
 	return g.Run(ctx)
 }
 
@@ -197,13 +201,6 @@ func lookupUser(name string) (*syscall.Credential, error) {
 		return nil, fmt.Errorf("users.mail = %q is root: the mail role reads what strangers send and must have no privilege, so name another user", name)
 	}
 	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
-}
-
-// notifyReady tells the service manager, where there is one.
-func notifyReady(log *slog.Logger) {
-	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
-		log.Error("readiness is not heard", "error", err)
-	}
 }
 
 // configVar defines -c.

@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -227,8 +229,14 @@ var keyProbes = map[string]probe{
 	"records.keep":     {set: `"1h"`, seen: func(b *keyBench) bool { return recordOptions(b.cfg).Keep == time.Hour }}, // record's tests have it under their own clock
 	"records.max_size": {set: `"16MiB"`, seen: func(b *keyBench) bool { return b.status().Mail.Records.MaxBytes == 16<<20 }},
 
+	"metrics.listen": {set: `"127.0.0.1:9126"`, seen: func(b *keyBench) bool {
+		_, err := b.scrape("127.0.0.1:9126")
+		return err == nil
+	}},
+
 	"syslog.NAME.target":   {set: `"tcp://192.0.2.10:601"`, seen: func(b *keyBench) bool { return b.event("192.0.2.10:601", nil) != "" }},
-	"syslog.NAME.facility": {set: `"local7"`, with: map[string]string{"syslog.siem.target": `"tcp://192.0.2.10:601"`}, seen: func(b *keyBench) bool { return strings.Contains(b.event("192.0.2.10:601", nil), "<19") }},
+	"syslog.NAME.facility": {set: `"local7"`, with: map[string]string{"syslog.siem.target": `"tcp://192.0.2.10:601"`}, seen: func(b *keyBench) bool { return strings.Contains(b.event("192.0.2.10:601", nil), "19") }},
+	"syslog.NAME.buffer":   {set: `"1MiB"`, with: map[string]string{"syslog.siem.target": `"tcp://192.0.2.10:601"`}, seen: func(b *keyBench) bool { return b.status().Mail.Syslog["siem"].Most == 1<<20 }}, // syslog's tests fill it
 	"syslog.NAME.ca": {set: `"/etc/mailweir/mx.pem"`, with: map[string]string{"syslog.siem.target": `"tls://192.0.2.10:6514"`}, seen: func(b *keyBench) bool {
 		return b.event("192.0.2.10:6514", &tls.Config{Certificates: []tls.Certificate{b.cert}}) != ""
 	}},
@@ -238,6 +246,24 @@ var keyProbes = map[string]probe{
 	"system.dns":       {set: `["192.0.2.99"]`, seen: systemShows("forward-addr: 192.0.2.99@53\n")},
 	"system.ntp":       {set: `["ntp.example.net"]`, seen: systemShows("server ntp.example.net iburst\n")},
 	"system.operators": {set: `{ anna = ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEW5K7t89vEsUHNPvjp9JHHSKgt/4tyKLnzNrIO2hwSS"] }`, seen: systemShows(`"userName":"anna"`, "keys/anna\nssh-ed25519 ")},
+}
+
+// scrape reads the metrics as somebody on the edge's machine.
+func (b *keyBench) scrape(at string) (string, error) {
+	b.t.Helper()
+	var text []byte
+	err := b.edge.Do(func() error {
+		conn, err := net.DialTimeout("tcp", at, 5*time.Second)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		conn.SetDeadline(time.Now().Add(20 * time.Second))
+		fmt.Fprintf(conn, "GET /metrics HTTP/1.0\r\n\r\n")
+		text, err = io.ReadAll(conn)
+		return err
+	})
+	return string(text), err
 }
 
 // opens says whether a role has a file below a folder open, or opens one soon:
@@ -343,7 +369,8 @@ func (b *keyBench) bannedFor(a netip.Addr) time.Duration {
 }
 
 // event has a transaction happen and returns what a collector hears of it, or
-// "" when nobody tells it anything.
+// event has a collector listen and a client come, and returns the priority of
+// the event that tells of him, or "". Others may wait from before.
 func (b *keyBench) event(at string, conf *tls.Config) string {
 	b.t.Helper()
 	l, err := b.office.Listen(netip.MustParseAddrPort(at))
@@ -354,6 +381,8 @@ func (b *keyBench) event(at string, conf *tls.Config) string {
 		l = tls.NewListener(l, conf)
 	}
 	defer l.Close()
+	b.names++
+	helo := fmt.Sprintf("probe%d.example", b.names)
 	heard := make(chan string, 1)
 	go func() {
 		for {
@@ -361,36 +390,36 @@ func (b *keyBench) event(at string, conf *tls.Config) string {
 			if err != nil {
 				return
 			}
-			if line := firstWords(conn); line != "" {
-				heard <- line
-				return
-			}
+			go hearEvent(conn, regexp.MustCompile(`<(\d+)>1 [^<]* TRANSACTION [^<]*helo="`+regexp.QuoteMeta(helo)+`"`), heard)
 		}
 	}()
-	say(b.mustCall(), "EHLO out.example", "MAIL FROM:<a@out.example>", "RCPT TO:<"+b.rcpt()+">", "QUIT")
+	say(b.mustCall(), "EHLO "+helo, "MAIL FROM:<a@out.example>", "RCPT TO:<"+b.rcpt()+">", "QUIT")
 	select {
-	case line := <-heard:
-		return line
+	case pri := <-heard:
+		return pri
 	case <-time.After(3 * time.Second):
 		return ""
 	}
 }
 
-// firstWords is the beginning of what a client says, or "".
-func firstWords(conn net.Conn) string {
+// hearEvent reads from a client until what it says matches.
+func hearEvent(conn net.Conn, want *regexp.Regexp, heard chan<- string) {
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(10 * time.Second))
-	text := make([]byte, 64)
-	n, err := conn.Read(text)
-	if err != nil {
-		return ""
+	var all []byte
+	for text := make([]byte, 4096); ; {
+		n, err := conn.Read(text)
+		all = append(all, text[:n]...)
+		if m := want.FindSubmatch(all); m != nil {
+			heard <- string(m[1])
+			return
+		}
+		if err != nil {
+			return
+		}
 	}
-	return " " + strings.Join(slices.DeleteFunc(strings.Fields(string(text[:n])), func(s string) bool { return s == "" }), " ") + " "
 }
 
-// convictedBy is the rule that convicts a source of so many guesses, after it
-// asked for some known recipients; "" when none does. Only the watch is asked:
-// the others' guesses would count for the domain.
 func (b *keyBench) convictedBy(unknown, known int) string {
 	w := harvest.New(harvestRules(b.cfg.Harvest), harvest.Options{})
 	now := time.Now()

@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -18,7 +20,6 @@ import (
 	"mailweir/control"
 	"mailweir/firewall/guard"
 	"mailweir/record"
-	"mailweir/record/syslog"
 	"mailweir/smtp"
 	"mailweir/smtp/access"
 	"mailweir/smtp/harvest"
@@ -32,7 +33,7 @@ func (c *cli) mailCommand() *cobra.Command {
 		Short: "the role that talks to strangers, for service managers",
 		Long: `Run the role that talks SMTP. It takes its listening sockets by LISTEN_FDS, else binds
 smtp.listen itself. Started as root it becomes users.mail at once: it needs no
-capability. weir run starts it by itself.`,
+capability. SIGHUP and WatchdogSec= are as with weir guard. weir run starts it by itself.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return c.runMail(cmd.Context(), file) },
 	}
@@ -68,7 +69,20 @@ func (c *cli) runMail(ctx context.Context, file string) error {
 	if err != nil {
 		return err
 	}
+	defer serviced{log: m.log, alive: m.alive, reload: func(ctx context.Context) error {
+		_, err := newMailClient(c.runDir).reload(ctx)
+		return err
+	}}.begin(ctx)()
 	return m.run(ctx, ls)
+}
+
+// alive returns when the locks that every session needs could be had.
+func (m *mail) alive() {
+	m.server.Stats()
+	m.watch.Sources()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_ = m.router
 }
 
 // mail is the running mail role.
@@ -81,6 +95,8 @@ type mail struct {
 
 	store    *record.Store
 	events   *events
+	metrics  *measures
+	figures  *metricsServer
 	memory   *relay.Memory
 	watch    *harvest.Watch
 	canaries *canaries
@@ -115,7 +131,7 @@ type mail struct {
 func newMail(c *cli, cfg config.Config, file string, alarms []string, ls []*net.TCPListener) (*mail, error) {
 	m := &mail{c: c, file: file, started: c.now(), dir: filepath.Join(cfg.StateDir, "mail"), cfg: cfg}
 	m.log = slog.New(slog.NewTextHandler(c.err, nil)).With("role", "mail")
-	m.events = newEvents(cfg.Hostname, c.now, m.log)
+	m.events = newEvents(cfg.Hostname, filepath.Join(m.dir, "syslog"), c.now, m.log)
 	for _, a := range alarms {
 		m.log.Error(a)
 		m.events.Alarm(alarmConfig, a)
@@ -156,6 +172,15 @@ func newMail(c *cli, cfg config.Config, file string, alarms []string, ls []*net.
 		return nil, err
 	}
 	m.places = openPlaces(cfg.Geo, m.log)
+	m.metrics = newMeasures(m.status, m.events.Alarms, func(ctx context.Context) *guard.Figures {
+		f, err := m.guard.Figures(ctx)
+		if err != nil {
+			return nil
+		}
+		return &f
+	})
+	m.offender.took = m.metrics.drop.Observe
+	m.figures = &metricsServer{from: m.metrics.registry, alarms: m.events, log: m.log}
 	m.names = newResolver(cfg.DNS)
 	m.lookups = newLookups(cfg, m.events, m.knownGood)
 	if err := m.makeServer(cfg); err != nil {
@@ -213,7 +238,7 @@ func (m *mail) makeServer(cfg config.Config) error {
 	m.router = router
 	m.server, err = smtp.NewServer(smtp.Options{
 		Hostname: cfg.Hostname, TempDir: filepath.Join(m.dir, "tmp"),
-		Policy: smtpPolicy(cfg, front, m.tls, nil), Recorder: m.events.Before(m.store), Seal: m.reports.key.Seal,
+		Policy: smtpPolicy(cfg, front, m.tls, nil), Recorder: m.metrics.before(m.events.Before(m.store)), Seal: m.reports.key.Seal,
 		Watcher: m.watch, Canary: m.canaries, Offender: m.offender, Gate: m.offender, Origins: m.places, Tiers: m.tiers,
 		Greylist: m.grey, Access: m.lists,
 		Log: m.log, Clock: m.c.now,
@@ -233,11 +258,11 @@ func (m *mail) run(ctx context.Context, ls []*net.TCPListener) error {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer background.Wait()
 	defer end()
-	exporters, err := m.events.exporters(m.cfg.Syslog)
+	collectors, err := m.events.collectors(m.cfg.Syslog)
 	if err != nil {
 		return err
 	}
-	m.events.use(life, &background, m.cfg.Syslog, exporters)
+	m.events.use(life, &background, m.cfg.Syslog, collectors)
 	background.Go(func() {
 		if err := m.store.Run(life); err != nil {
 			m.log.Error("record store", "error", err)
@@ -250,7 +275,9 @@ func (m *mail) run(ctx context.Context, ls []*net.TCPListener) error {
 	background.Go(func() { m.tls.run(life, m.log, time.NewTicker(time.Hour).C) })
 	m.startRouter(life, &background)
 	background.Go(func() { m.watchAlarms(life, time.NewTicker(watchGuardEvery).C) })
+	background.Go(func() { newListener(m.guard, m.events.Log, m.dir).run(life, time.NewTicker(fetchEvents).C) })
 	background.Go(func() { m.lookups.dns.Run(life) })
+	m.figures.use(life, &background, m.cfg.Metrics.Listen)
 	if err := m.begin(m.lookups.use(life, &background, m.cfg)); err != nil {
 		return err
 	}
@@ -293,11 +320,11 @@ func (m *mail) control(life context.Context, background *sync.WaitGroup) http.Ha
 
 // change is a changed file, made ready to be put in force.
 type change struct {
-	cfg       config.Config
-	router    *relay.Router
-	front     smtp.Router // router, with what stands before it
-	certs     *certificateSet
-	exporters []*syslog.Exporter
+	cfg        config.Config
+	router     *relay.Router
+	front      smtp.Router // router, with what stands before it
+	certs      *certificateSet
+	collectors []collector
 	reloaded
 }
 
@@ -322,7 +349,7 @@ func (m *mail) prepare() (change, error) {
 	if c.certs, err = m.tls.load(c.cfg); err != nil {
 		return c, err
 	}
-	c.exporters, err = m.events.exporters(c.cfg.Syslog)
+	c.collectors, err = m.events.collectors(c.cfg.Syslog)
 	return c, err
 }
 
@@ -339,7 +366,8 @@ func (m *mail) reload(life context.Context, background *sync.WaitGroup) (reloade
 		return reloaded{}, err
 	}
 	m.tls.use(c.certs)
-	m.events.use(life, background, c.cfg.Syslog, c.exporters)
+	m.events.use(life, background, c.cfg.Syslog, c.collectors)
+	m.figures.use(life, background, c.cfg.Metrics.Listen)
 	m.watch.SetRules(harvestRules(c.cfg.Harvest))
 	records := recordOptions(c.cfg)
 	m.store.SetLimits(records.Keep, records.BanMax, records.MaxSize)
@@ -355,6 +383,9 @@ func (m *mail) reload(life context.Context, background *sync.WaitGroup) (reloade
 	m.events.Clear(alarmConfig, "the file is good")
 	m.events.Clear("lists_lost", "the configuration was put in force anew")
 	m.events.Clear(alarmGreylistLost, "the configuration was put in force anew")
+	if len(c.Changed)+len(c.Later) > 0 {
+		m.events.Change("operator", "configuration", strings.Join(slices.Concat(c.Changed, c.Later), " "))
+	}
 	m.events.Clear(alarmHarvestLost, "the configuration was put in force anew")
 	m.startRouter(life, background)
 	keepConfig(m.file, filepath.Join(m.dir, "weir.toml.good"))
@@ -371,7 +402,7 @@ func (m *mail) status(ctx context.Context) mailStatus {
 		Started: m.started, Hostname: cfg.Hostname, Observe: cfg.Observe, Listeners: m.listeners,
 		Open: st.Open, Connections: st.Connections, Outcomes: named(st.Outcomes), Reasons: named(st.Reasons),
 		Sources: m.watch.Sources(), Backends: rs.Backends, Domains: rs.Domains, Records: m.store.Stats(ctx),
-		Geo: m.places.sources(), TLS: m.tls.describe(), Memory: memoryNow(), Greylist: m.grey.status(), Alarms: m.events.alarms(),
+		Geo: m.places.sources(), TLS: m.tls.describe(), Syslog: m.events.stats(), Memory: memoryNow(), Greylist: m.grey.status(), Alarms: m.events.alarms(),
 	}
 	s.DNS, s.Lists = m.lookups.status()
 	if s.Alarms == nil {

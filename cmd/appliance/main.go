@@ -15,7 +15,7 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	c := &cli{in: os.Stdin, out: os.Stdout, err: os.Stderr, now: time.Now}
-	code := c.execute(ctx, os.Args[1:])
+	code := c.execute(ctx, asShell(os.Args))
 	stop()
 	os.Exit(code)
 }
@@ -28,6 +28,6 @@ func (c *cli) commands() []*cobra.Command {
 		c.bansCommand(), c.banCommand(), c.unbanCommand(), c.firewallCommand(),
 		c.allowCommand(), c.blockCommand(), c.listsCommand(),
 		c.whyCommand(), c.recordsCommand(), c.replayCommand(), c.topCommand(), c.complainCommand(), c.testCommand(), c.geoCommand(),
-		c.systemCommand(), c.upgradeCommand(), c.versionCommand(), c.manualCommand(),
+		c.systemCommand(), c.upgradeCommand(), c.consoleCommand(), c.setupCommand(), c.versionCommand(), c.manualCommand(),
 	}
 }

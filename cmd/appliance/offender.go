@@ -25,8 +25,9 @@ type offender struct {
 	widest func(netip.Addr) int
 	now    func() time.Time
 	alarms record.Alarms
-	lane   atomic.Bool // a banned source may come to hear why
-	alone  atomic.Bool // no engine holds the kernel
+	lane   atomic.Bool           // a banned source may come to hear why
+	alone  atomic.Bool           // no engine holds the kernel
+	took   func(seconds float64) // from an offence until the kernel drops; may be nil
 
 	mu       sync.Mutex
 	standing map[netip.Prefix]smtp.Standing
@@ -66,6 +67,7 @@ func (o *offender) Offend(ctx context.Context, conn *net.TCPConn, why reply.Reas
 	if err != nil {
 		return err
 	}
+	began := o.now()
 	res, err := o.guard.OffendNetwork(ctx, conn, reason, r, o.widest(peerAddr(conn)))
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -76,6 +78,9 @@ func (o *offender) Offend(ctx context.Context, conn *net.TCPConn, why reply.Reas
 		return fmt.Errorf("file the offence: %w", err)
 	}
 	o.alarms.Clear(alarmOffences, "guard takes offences again")
+	if res.Outcome == guard.Banned && o.took != nil {
+		o.took(o.now().Sub(began).Seconds())
+	}
 	switch res.Outcome {
 	case guard.Banned, guard.Already:
 		delete(o.standing, res.Ban.Prefix)

@@ -53,6 +53,43 @@ func (c *cli) say(format string, args ...any) {
 	}
 }
 
+// item writes one line under a label of up to nine letters. On a terminal it is
+// broken between words, and goes on under itself.
+func (c *cli) item(label, format string, args ...any) {
+	const hang = 10
+	text := fmt.Sprintf(format, args...)
+	lines := []string{text}
+	if w := c.width(); w > 0 {
+		lines = wrapped(strings.Split(text, " "), w-hang)
+	}
+	for _, line := range lines {
+		c.say("%-9s %s", label, line)
+		label = ""
+	}
+}
+
+// width is how many columns a line may take: 0 when nobody looks at it as it
+// comes, so that each thing stays on a line of its own.
+func (c *cli) width() int {
+	if p, ok := c.out.(interface{ Columns() int }); ok { // the console's pager
+		return orEighty(p.Columns())
+	}
+	w, _, ok := c.terminal()
+	if !ok {
+		return 0
+	}
+	return orEighty(w)
+}
+
+// orEighty leaves the last column free, at which some terminals begin a line by
+// themselves. A serial line does not know its width.
+func orEighty(columns int) int {
+	if columns < 40 {
+		columns = 80
+	}
+	return columns - 1
+}
+
 // warn writes to standard error, so that it never mixes with data.
 func (c *cli) warn(warnings []string) {
 	for _, w := range warnings {

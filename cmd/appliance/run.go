@@ -4,9 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -58,8 +57,9 @@ func (c *cli) runAll(ctx context.Context, file string, first bool) error {
 		return err
 	}
 	s := &system{runDir: c.runDir, config: file, listen: cfg.SMTP.Listen, mailUser: user, log: os.Stderr, now: c.now}
-	s.started = func() { c.sayStarted(file, cfg, first) }
-	defer c.reloadOnHangup(ctx)()
+	log := slog.New(slog.NewTextHandler(c.err, nil)).With("role", "run")
+	s.started = func() { c.sayStarted(file, cfg, first); notifyReady(log) }
+	defer serviced{log: log, alive: func() { s.states() }, reload: c.reloadSaid}.begin(ctx)()
 	return s.run(ctx)
 }
 
@@ -71,20 +71,11 @@ func (c *cli) sayStarted(file string, cfg config.Config, first bool) {
 	fmt.Fprintf(c.err, "weir run: up as %s on %v\n", cfg.Hostname, cfg.SMTP.Listen)
 }
 
-// reloadOnHangup does what weir reload does at each SIGHUP, until stop is
-// called. What came of it is on standard error.
-func (c *cli) reloadOnHangup(ctx context.Context) (stop func()) {
-	hangup, done := make(chan os.Signal, 1), make(chan struct{})
-	signal.Notify(hangup, syscall.SIGHUP)
-	go func() {
-		defer close(done)
-		for range hangup {
-			if _, err := c.reload(ctx); err != nil {
-				fmt.Fprintf(c.err, "weir run: reload: %v\n", err)
-			} else {
-				fmt.Fprintln(c.err, "weir run: reloaded")
-			}
-		}
-	}()
-	return func() { signal.Stop(hangup); close(hangup); <-done }
+// reloadSaid does what weir reload does. What came of it is on standard error.
+func (c *cli) reloadSaid(ctx context.Context) error {
+	_, err := c.reload(ctx)
+	if err == nil {
+		fmt.Fprintln(c.err, "weir run: reloaded")
+	}
+	return err
 }

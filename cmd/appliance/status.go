@@ -19,6 +19,7 @@ import (
 	"mailweir/firewall"
 	"mailweir/firewall/guard"
 	"mailweir/record"
+	"mailweir/record/syslog"
 	"mailweir/smtp/relay"
 	"mailweir/smtp/scout"
 )
@@ -28,25 +29,26 @@ func runSocket(runDir string) string { return filepath.Join(runDir, "run", "cont
 
 // mailStatus is everything the mail role can say of itself.
 type mailStatus struct {
-	Started     time.Time             `json:"started"`
-	Hostname    string                `json:"hostname"`
-	Observe     bool                  `json:"observe"`
-	Listeners   []string              `json:"listeners"`
-	Open        int                   `json:"open"` // connections
-	Connections uint64                `json:"connections"`
-	Outcomes    map[string]uint64     `json:"outcomes"`
-	Reasons     map[string]uint64     `json:"reasons"` // of refusals
-	Sources     int                   `json:"sources"` // that harvest remembers
-	Backends    []relay.BackendStatus `json:"backends"`
-	Domains     []relay.DomainStatus  `json:"domains"`
-	Records     record.Stats          `json:"records"`
-	Geo         []string              `json:"geo"`
-	DNS         dns.Status            `json:"dns"`
-	Lists       []scout.ListStatus    `json:"lists"` // DNS lists
-	TLS         string                `json:"tls"`
-	Memory      memory                `json:"memory"`
-	Greylist    greyStatus            `json:"greylist"`
-	Alarms      []string              `json:"alarms"` // each ends with what to do
+	Started     time.Time               `json:"started"`
+	Hostname    string                  `json:"hostname"`
+	Observe     bool                    `json:"observe"`
+	Listeners   []string                `json:"listeners"`
+	Open        int                     `json:"open"` // connections
+	Connections uint64                  `json:"connections"`
+	Outcomes    map[string]uint64       `json:"outcomes"`
+	Reasons     map[string]uint64       `json:"reasons"` // of refusals
+	Sources     int                     `json:"sources"` // that harvest remembers
+	Backends    []relay.BackendStatus   `json:"backends"`
+	Domains     []relay.DomainStatus    `json:"domains"`
+	Records     record.Stats            `json:"records"`
+	Geo         []string                `json:"geo"`
+	DNS         dns.Status              `json:"dns"`
+	Lists       []scout.ListStatus      `json:"lists"` // DNS lists
+	TLS         string                  `json:"tls"`
+	Syslog      map[string]syslog.Stats `json:"syslog"` // by collector
+	Memory      memory                  `json:"memory"`
+	Greylist    greyStatus              `json:"greylist"`
+	Alarms      []string                `json:"alarms"` // each ends with what to do
 }
 
 // memory is what the mail role holds, in bytes. What the kernel shows as
@@ -125,13 +127,13 @@ func (c *cli) findStatus(ctx context.Context) (wholeStatus, error) {
 
 func (c *cli) printStatus(s wholeStatus) {
 	for _, p := range s.Problems {
-		c.say("ALARM     %s", printable(p))
+		c.item("ALARM", "%s", printable(p))
 	}
 	if len(s.Problems) == 0 {
 		c.say("all is well")
 	}
 	for _, r := range s.Roles {
-		c.say("role      %-6s %s", r.Name, c.roleLine(r))
+		c.item("role", "%-6s %s", r.Name, c.roleLine(r))
 	}
 	if s.Guard != nil {
 		c.printGuardStatus(*s.Guard)
@@ -160,14 +162,14 @@ func (c *cli) printGuardStatus(g guard.Status) {
 	if g.Observe {
 		mode += ", observing: nothing is dropped (weir bans --would: who would be)"
 	}
-	c.say("firewall  %s, %s, %s", mode, plural(g.Bans, "ban"), plural(g.Allow, "allowed prefix"))
+	c.item("firewall", "%s, %s, %s", mode, plural(g.Bans, "ban"), plural(g.Allow, "allowed prefix"))
 	if g.Firewall != "on" {
 		return // the engines are out of the kernel, as they should be
 	}
 	for _, e := range g.Engines {
-		c.say("  %-7s %s", e.Engine, engineLine(e))
+		c.item("  "+e.Engine, "%s", engineLine(e))
 		if denied := deniedPlaces(e.Places); len(denied) > 0 {
-			c.say("  geo     new connections denied by geo.drop: %s", counts(denied))
+			c.item("  geo", "new connections denied by geo.drop: %s", counts(denied))
 		}
 	}
 }
@@ -203,29 +205,63 @@ func (c *cli) printMailStatus(m mailStatus) {
 	if m.Observe {
 		mode = ", observing: nothing is refused by policy"
 	}
-	c.say("mail      %s on %s%s", m.Hostname, strings.Join(m.Listeners, " "), mode)
-	c.say("  now     %s, %d since %s", plural(m.Open, "connection"), m.Connections, stamp(m.Started))
-	c.say("  became  %s", counts(m.Outcomes))
-	c.say("  refused %s", counts(m.Reasons))
-	c.say("  tls     %s", m.TLS)
-	c.say("greylist  %v", m.Greylist)
-	for _, b := range m.Backends {
-		c.say("backend   %s %s %s %s", b.Name, b.URL, b.State, printable(b.Reason))
-	}
-	for _, d := range m.Domains {
-		c.say("domain    %s to %s, recipients from %s %s", d.Name, strings.Join(d.Backends, ", "), d.Recipients, printable(d.Problem))
-	}
-	c.say("records   %s: %s of %s, oldest %s, %d lost", m.Records.Path, size(m.Records.Bytes), size(m.Records.MaxBytes),
+	c.item("mail", "%s on %s%s", m.Hostname, strings.Join(m.Listeners, " "), mode)
+	c.item("  now", "%s, %d since %s", plural(m.Open, "connection"), m.Connections, stamp(m.Started))
+	c.item("  became", "%s", counts(m.Outcomes))
+	c.item("  refused", "%s", counts(m.Reasons))
+	c.item("  tls", "%s", m.TLS)
+	c.item("greylist", "%v", m.Greylist)
+	c.printRoutes(m)
+	c.item("records", "%s: %s of %s, oldest %s, %d lost", m.Records.Path, size(m.Records.Bytes), size(m.Records.MaxBytes),
 		oldest(m.Records.Oldest), m.Records.Dropped)
+	for _, name := range slices.Sorted(maps.Keys(m.Syslog)) {
+		if s := m.Syslog[name]; s.Most > 0 { // standard error says so itself
+			c.item("syslog", "%s: %s", name, collectorLine(s))
+		}
+	}
 	for _, d := range m.DNS.Servers {
-		c.say("dns       %v %s", d.Server, wellOr(d.Why, d.Checked.IsZero()))
+		c.item("dns", "%v %s", d.Server, wellOr(d.Why, d.Checked.IsZero()))
 	}
 	for _, l := range m.Lists {
-		c.say("dnsbl     %s %s", l.Name, wellOr(l.Why, false))
+		c.item("dnsbl", "%s %s", l.Name, wellOr(l.Why, false))
 	}
 	for _, g := range m.Geo {
-		c.say("geo       %s", g)
+		c.item("geo", "%s", g)
 	}
+}
+
+// screenful is how many backends, or domains, are shown one by one when all of
+// them are well: a hoster has hundreds, and looks for the one that is not.
+const screenful = 4
+
+func (c *cli) printRoutes(m mailStatus) {
+	for _, b := range m.Backends {
+		if len(m.Backends) <= screenful || b.State != relay.StateUp {
+			c.item("backend", "%s %s %s %s", b.Name, b.URL, b.State, printable(b.Reason))
+		}
+	}
+	for _, d := range m.Domains {
+		if len(m.Domains) <= screenful || d.Problem != "" {
+			c.item("domain", "%s to %s, recipients from %s %s", d.Name, strings.Join(d.Backends, ", "), d.Recipients, printable(d.Problem))
+		}
+	}
+	if b, d := len(m.Backends), len(m.Domains); b > screenful || d > screenful {
+		c.item("routes", "%s, %s; those above are not well, weir status --json names all", plural(d, "domain"), plural(b, "backend"))
+	}
+}
+
+// collectorLine tells where events go and what waits. What is on the way is
+// nobody's concern.
+func collectorLine(s syslog.Stats) string {
+	const onTheWay = 100
+	line := fmt.Sprintf("%d sent to %s", s.Sent, s.Target)
+	if s.Waiting > onTheWay {
+		line += fmt.Sprintf(", %d wait (%s of %s)", s.Waiting, size(s.Bytes), size(s.Most))
+	}
+	if s.Lost > 0 {
+		line += fmt.Sprintf(", %d lost", s.Lost)
+	}
+	return line
 }
 
 // wellOr says how something is.

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
 )
 
 // A role of weir run is a process of its own, started from this very program.
@@ -26,6 +28,7 @@ type role struct {
 
 	ready time.Duration // how long it may take from start to READY=1
 	grace time.Duration // how long it may take from SIGTERM to its end
+	alive time.Duration // how often it says that it is well, once it is ready; 0: it does not
 }
 
 // roleState is what weir status shows of a role.
@@ -121,17 +124,29 @@ func (s *supervisor) once(ctx context.Context, onReady func()) (wasReady bool, e
 		return false, fmt.Errorf("start weir %s: %w", s.role.name, err)
 	}
 	s.update(func(st *roleState) { st.Pid, st.Since, st.Ready = cmd.Process.Pid, s.now(), false })
-	ended, ready := make(chan error, 1), make(chan struct{})
+	ended, ready, beat := make(chan error, 1), make(chan struct{}), make(chan struct{})
+	over := make(chan struct{})
+	defer close(over)
 	go func() { ended <- cmd.Wait() }()
-	go awaitReady(notify, ready)
+	go hear(notify, ready, beat, over)
 
 	late := s.after(s.role.ready)
+	var silent <-chan time.Time
 	for err == nil {
 		select {
 		case <-ready:
 			wasReady, ready, late = true, nil, nil
 			s.update(func(st *roleState) { st.Ready = true })
 			onReady()
+			silent = s.watchdog()
+		case <-beat:
+			if ready == nil {
+				silent = s.watchdog()
+			}
+		case <-silent:
+			cmd.Process.Signal(syscall.SIGABRT) // says where each goroutine is
+			silent = nil
+			err = fmt.Errorf("said nothing for %v, killed: %w", s.role.alive, exitError(s.mustEnd(cmd, ended)))
 		case <-late:
 			cmd.Process.Kill()
 			late = nil
@@ -144,6 +159,24 @@ func (s *supervisor) once(ctx context.Context, onReady func()) (wasReady bool, e
 	}
 	s.update(func(st *roleState) { st.Pid, st.Ready, st.Last = 0, false, err.Error() })
 	return wasReady, err
+}
+
+func (s *supervisor) watchdog() <-chan time.Time {
+	if s.role.alive == 0 {
+		return nil
+	}
+	return s.after(s.role.alive)
+}
+
+// mustEnd gives a process that was told to end a moment for it.
+func (s *supervisor) mustEnd(cmd *exec.Cmd, ended <-chan error) error {
+	select {
+	case err := <-ended:
+		return err
+	case <-s.after(time.Second):
+		cmd.Process.Kill()
+		return <-ended
+	}
 }
 
 // end asks the process to stop and, when its grace is over, makes it.
@@ -170,6 +203,9 @@ func (s *supervisor) command(notify string) *exec.Cmd {
 	cmd.ExtraFiles = s.role.files
 	cmd.Env = append(os.Environ(), s.role.env...)
 	cmd.Env = append(cmd.Env, "NOTIFY_SOCKET="+notify)
+	if s.role.alive > 0 {
+		cmd.Env = append(cmd.Env, "WATCHDOG_USEC="+strconv.FormatInt(s.role.alive.Microseconds(), 10), "WATCHDOG_PID=") // whose it is, it knows
+	}
 	if n := len(s.role.files); n > 0 {
 		// LISTEN_PID names the process; it is not known before the fork. Our
 		// roles take 0 as "you": see passedListeners.
@@ -238,8 +274,9 @@ func listenNotify(dir string, r role) (*net.UnixConn, string, error) {
 	return c, path, nil
 }
 
-// awaitReady closes ready at the first READY=1, and ends with c.
-func awaitReady(c *net.UnixConn, ready chan<- struct{}) {
+// hear closes ready at the first READY=1, tells of each WATCHDOG=1, and ends
+// with c or over.
+func hear(c *net.UnixConn, ready, beat chan<- struct{}, over <-chan struct{}) {
 	buf := make([]byte, 4096)
 	for said := false; ; {
 		n, err := c.Read(buf)
@@ -247,9 +284,16 @@ func awaitReady(c *net.UnixConn, ready chan<- struct{}) {
 			return
 		}
 		for line := range strings.SplitSeq(string(buf[:n]), "\n") {
-			if line == "READY=1" && !said {
+			switch {
+			case line == daemon.SdNotifyReady && !said:
 				said = true
 				close(ready)
+			case line == daemon.SdNotifyWatchdog:
+				select {
+				case beat <- struct{}{}:
+				case <-over:
+					return
+				}
 			}
 		}
 	}

@@ -43,6 +43,14 @@ func playRole(name string) {
 		signal.Ignore(syscall.SIGTERM)
 		daemon.SdNotify(false, daemon.SdNotifyReady)
 		select {}
+	case "stuck":
+		daemon.SdNotify(false, daemon.SdNotifyReady)
+		for range 3 {
+			daemon.SdNotify(false, daemon.SdNotifyWatchdog+"\n"+"STATUS="+os.Getenv("WATCHDOG_USEC"))
+			time.Sleep(150 * time.Millisecond)
+		}
+		fmt.Fprintln(os.Stderr, "stuck: with", os.Getenv("WATCHDOG_USEC"))
+		select {}
 	case "listening":
 		ls, err := passedListeners()
 		if err != nil || len(ls) != 1 {
@@ -180,6 +188,21 @@ func TestDeafRoleIsKilled(t *testing.T) {
 	w.done <- nil
 	if err != nil || !strings.Contains(w.said(), "killing it") {
 		t.Errorf("ended with %v, saying %q", err, w.said())
+	}
+}
+
+// A role that says no more that it is well is made to show where it hangs, and
+// started again.
+func TestStuckRoleIsStartedAgain(t *testing.T) {
+	w := watch(t, role{name: "stuck", alive: 300 * time.Millisecond})
+	w.awaitReady(t)
+	for end := time.Now().Add(time.Minute); !strings.Contains(w.said(), "stuck ended (said nothing for 300ms"); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("nobody sees that it hangs: %q", w.said())
+		}
+	}
+	if said := w.said(); !strings.Contains(said, "stuck: with 300000") || !strings.Contains(said, "SIGABRT") || !strings.Contains(said, "playRole") {
+		t.Errorf("it said %q, want that it lived on for as long as it spoke, and where it was in the end", said)
 	}
 }
 

@@ -33,6 +33,7 @@ const (
 	readyTime  = 2 * time.Minute  // restoring ten million bans on a slow machine
 	guardGrace = 10 * time.Second // the ledger is synced
 	mailGrace  = 45 * time.Second // transfers under way may finish
+	signOfLife = time.Minute      // of either
 )
 
 // run is the life of the system: guard holds the kernel, then the SMTP port
@@ -49,7 +50,7 @@ func (s *system) run(ctx context.Context) error {
 	}
 	defer stopStatus()
 
-	guard := s.supervise(start, role{name: "guard", args: s.args(), ready: readyTime, grace: guardGrace})
+	guard := s.supervise(start, role{name: "guard", args: s.args(), ready: readyTime, grace: guardGrace, alive: signOfLife})
 	stopGuard, guardEnded, err := keep(ctx, guard)
 	if err != nil {
 		return err
@@ -65,7 +66,7 @@ func (s *system) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	mail := s.supervise(start, role{name: "mail", args: s.args(), user: s.mailUser, files: files, ready: readyTime, grace: mailGrace})
+	mail := s.supervise(start, role{name: "mail", args: s.args(), user: s.mailUser, files: files, ready: readyTime, grace: mailGrace, alive: signOfLife})
 	stopMail, mailEnded, err := keep(ctx, mail)
 	if err != nil {
 		return err
