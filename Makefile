@@ -8,10 +8,10 @@ SHELL := /bin/sh
 ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo env PATH="$$PATH" GOTOOLCHAIN=auto)
 PKG ?= ./...
 
-.PHONY: help build generate test race bench run demo image image-test fmt check clean
+.PHONY: help build generate test race bench run demo image image-test fmt check clean test-kernels
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 build: ## bin/weir
 	CGO_ENABLED=0 go build -trimpath -o bin/weir ./cmd/appliance
@@ -38,6 +38,10 @@ test: ## every test, the privileged ones too; PKG=./smtp/... for some
 # goroutine goes through, and the kernel's work where it is the same Go twice.
 race: ## the tests under the race detector, but for those that tell it nothing
 	$(ROOT) go test -race -short -count=1 -timeout 30m $$(go list $(PKG) | grep -v '/lab/')
+
+test-kernels: ## the packet program on Debian's 6.1 and 6.12, in QEMU; needs a network, takes minutes
+	@scripts/deps test
+	$(ROOT) scripts/test-kernels
 
 bench: ## the figures; PKG=./firewall/... for some
 	@scripts/deps test

@@ -54,7 +54,7 @@ func (t *Table) writeRules(rules firewall.Rules) error {
 	if rules.ExplainPerHour > 0 {
 		word |= cfgExplain
 	}
-	if rules.FloodPerSecond == 0 {
+	if rules.FloodPerSecond != t.rules.FloodPerSecond { // what is a flood, the next look says
 		word &^= cfgFlood
 	}
 	if rules.Observe {
