@@ -28,7 +28,7 @@ func (s *session) data(r io.Reader) reply.Reply {
 	s.mu.Unlock()
 	var receipt Receipt
 	gone := false
-	m := newMessage(s.server.opts.TempDir)
+	m := newMessage(s.server.opts.TempDir, &s.server.bodies)
 	defer m.close()
 	v := s.guard("DATA", func() Verdict {
 		digest, h, v, whole := s.receive(t, m, r)

@@ -168,7 +168,7 @@ func FuzzHeader(f *testing.F) {
 func TestMessageInMemoryAndFile(t *testing.T) {
 	for _, size := range []int{0, 1, inMemory, inMemory + 1, 5 * inMemory} {
 		dir := t.TempDir()
-		m := newMessage(dir)
+		m := newMessage(dir, new(bodies))
 		want := bytes.Repeat([]byte("0123456789abcdef"), size/16+1)[:size]
 		for rest := want; len(rest) > 0; {
 			n := min(1000, len(rest))
@@ -191,6 +191,41 @@ func TestMessageInMemoryAndFile(t *testing.T) {
 	}
 }
 
+// Messages that are small but many go to files, too, once they fill the memory
+// there is for them all; their end makes room.
+func TestMemoryOfAllMessages(t *testing.T) {
+	var all bodies
+	if !all.hold(allInMemory - 10) {
+		t.Fatal("no room at all")
+	}
+	write := func(n int) *message {
+		m := newMessage(t.TempDir(), &all)
+		for range n {
+			if _, err := m.Write([]byte("x")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return m
+	}
+	small, late := write(6), write(6)
+	if small.file != nil || late.file == nil {
+		t.Errorf("in files: the first %v, the second %v", small.file != nil, late.file != nil)
+	}
+	if got, err := io.ReadAll(late.under(nil)); err != nil || string(got) != "xxxxxx" {
+		t.Errorf("read %q, %v", got, err)
+	}
+	small.close()
+	if again := write(10); again.file != nil {
+		t.Error("what a message held is not free at its end")
+	} else {
+		again.close()
+	}
+	late.close()
+	if n := all.octets.Load(); n != allInMemory-10 {
+		t.Errorf("%d octets are counted of nobody", n-(allInMemory-10))
+	}
+}
+
 // A full disk is told from a broken one: R-BW-E10 wants 451 for our faults, and
 // RFC 3463 has 4.3.1 for a full system.
 func TestFullDisk(t *testing.T) {
@@ -199,7 +234,7 @@ func TestFullDisk(t *testing.T) {
 		t.Skipf("/dev/full is missing: %v", err)
 	}
 	defer full.Close()
-	m := newMessage(t.TempDir())
+	m := newMessage(t.TempDir(), new(bodies))
 	m.file = full
 	if _, err = m.Write([]byte("x")); !isFull(err) {
 		t.Errorf("got %v", err)

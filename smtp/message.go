@@ -7,17 +7,38 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 )
 
-// inMemory is how much of a message is held in memory before it goes to a file.
-const inMemory = 64 << 10
+// inMemory is how much of a message is held in memory before it goes to a file;
+// allInMemory is how much of all messages together: ten thousand clients who each
+// send half a message would take a gigabyte.
+const (
+	inMemory    = 64 << 10
+	allInMemory = 128 << 20
+)
+
+// bodies counts the octets of messages that are held in memory.
+type bodies struct{ octets atomic.Int64 }
+
+// hold counts n octets more; false: there is no room for them.
+func (b *bodies) hold(n int) bool {
+	if b.octets.Add(int64(n)) <= allInMemory {
+		return true
+	}
+	b.free(n)
+	return false
+}
+
+func (b *bodies) free(n int) { b.octets.Add(-int64(n)) }
 
 // message is the body of one transaction, received whole: in memory while it
 // is small, else in a file that has no name, so that nothing is left of it
 // however we end.
 type message struct {
 	dir  string
+	all  *bodies
 	mem  *bytes.Buffer
 	file *os.File
 	size int64
@@ -25,13 +46,13 @@ type message struct {
 
 var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
-func newMessage(dir string) *message {
-	return &message{dir: dir, mem: buffers.Get().(*bytes.Buffer)}
+func newMessage(dir string, all *bodies) *message {
+	return &message{dir: dir, all: all, mem: buffers.Get().(*bytes.Buffer)}
 }
 
 // Write appends to the message. An error is one of our disk.
 func (m *message) Write(p []byte) (int, error) {
-	if m.file == nil && m.mem.Len()+len(p) > inMemory {
+	if m.file == nil && (m.mem.Len()+len(p) > inMemory || !m.all.hold(len(p))) {
 		if err := m.spill(); err != nil {
 			return 0, err
 		}
@@ -58,7 +79,21 @@ func (m *message) spill() error {
 		return fmt.Errorf("hold message: %w", err)
 	}
 	m.file = f
+	m.release()
 	return nil
+}
+
+// release gives back the memory, once.
+func (m *message) release() {
+	if m.mem == nil {
+		return
+	}
+	m.all.free(m.mem.Len())
+	if m.mem.Cap() <= 2*inMemory {
+		m.mem.Reset()
+		buffers.Put(m.mem)
+	}
+	m.mem = nil
 }
 
 func write(f *os.File, p []byte) error {
@@ -84,11 +119,7 @@ func (m *message) close() {
 	if m.file != nil {
 		m.file.Close()
 	}
-	if m.mem.Cap() <= 2*inMemory {
-		m.mem.Reset()
-		buffers.Put(m.mem)
-	}
-	m.mem = nil
+	m.release()
 }
 
 // headed is a few bytes before a message.

@@ -112,6 +112,7 @@ type Server struct {
 	live     *registry
 	stats    *counters
 	unfiled  *unfiled
+	bodies   bodies
 	now      func() time.Time
 	log      *slog.Logger
 

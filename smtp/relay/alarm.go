@@ -23,8 +23,9 @@ type Alarms interface {
 
 const (
 	reportEvery = 10 * time.Second
-	// awayAlarm is how long a backend may be away before somebody has to know.
-	awayAlarm = time.Minute
+	// awayAlarm is how long a backend may be away before somebody has to know,
+	// who then knows within a minute, the way to Report included.
+	awayAlarm = 45 * time.Second
 )
 
 // Report tells of alarms as they come and go, some seconds after, until ctx is
