@@ -27,6 +27,7 @@ type duel struct {
 	sides   [2]side
 	aim     float64 // how much less processor time ours is to take
 	leftOut []string
+	arrived func() int // messages at the backend so far; nil where none are sent
 }
 
 // measure is what one round of one side cost.
@@ -36,6 +37,7 @@ type measure struct {
 	client  time.Duration
 	backend time.Duration
 	queries int // that the name server got
+	arrived int // messages at the backend
 }
 
 // perSession is the processor time of a session, in milliseconds.
@@ -65,12 +67,23 @@ func (d *duel) round(b *testing.B, s side, what load) measure {
 	for i, h := range hosts {
 		before[i] = cpu(b, h)
 	}
+	arrived := d.messages()
 	queries := datagrams(b, d.ns)
 	m := measure{yield: drive(b, d.Lab, d.client, what)}
 	quiet(b, s.host) // what it has put off, such as writing records, is part of it
 	m.queries = datagrams(b, d.ns) - queries
+	if m.arrived = d.messages() - arrived; d.arrived != nil && m.arrived != m.Sessions {
+		b.Fatalf("%s: %d messages were accepted, and %d arrived", s.name, m.Sessions, m.arrived)
+	}
 	m.cpu, m.client, m.backend = cpu(b, hosts[0])-before[0], cpu(b, hosts[1])-before[1], cpu(b, hosts[2])-before[2]
 	return m
+}
+
+func (d *duel) messages() int {
+	if d.arrived == nil {
+		return 0
+	}
+	return d.arrived()
 }
 
 func (d *duel) report(b *testing.B, all [2][]measure) {
@@ -83,6 +96,9 @@ func (d *duel) report(b *testing.B, all [2][]measure) {
 		b.Logf("%-24s %s ms of processor a session, %s sessions/s; session p50 %v p99 %v; not counted: client %.3f ms, backend %.3f ms; look-ups of names %.2f a session",
 			s.name, cost[i], rate, m.P50.Round(time.Microsecond), m.P99.Round(time.Microsecond),
 			m.perSession(m.client), m.perSession(m.backend), float64(m.queries)/float64(m.Sessions))
+	}
+	if d.arrived != nil {
+		b.Logf("every message that was accepted arrived: %d and %d in the last round", all[0][rounds-1].arrived, all[1][rounds-1].arrived)
 	}
 	for _, left := range d.leftOut {
 		b.Logf("left out: %s", left)
