@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -19,36 +18,27 @@ import (
 	"mailweir/lab"
 )
 
-// BenchmarkIdle is the memory of an idle connection: before the greeting, when
-// the client is still watched; greeted; after EHLO; after EHLO behind STARTTLS.
+// BenchmarkIdle is the memory of an idle connection: greeted; after EHLO; after
+// EHLO behind STARTTLS.
 // For each: the heap and the stacks as Go counts them when garbage was last
 // collected, what the resident memory of the mail process has grown by, and what
 // the kernel charges to the process for its sockets (memory.kmem of version 1
 // of control groups) or takes for them without charging anybody. Postfix beside it holds as many as it has processes for.
 func BenchmarkIdle(b *testing.B) {
-	for _, c := range []struct{ point, config string }{
-		{"before the greeting", "idle-gate.toml"},
-		{"greeted", "idle.toml"},
-		{"after EHLO", "idle.toml"},
-		{"after EHLO in TLS", "idle.toml"},
-	} {
-		b.Run(c.point, func(b *testing.B) {
+	for _, point := range []string{"greeted", "after EHLO", "after EHLO in TLS"} {
+		b.Run(point, func(b *testing.B) {
 			s := newSite(b)
 			s.writeRecipients(b)
-			s.ours(b, c.config)
-			const connections, addresses = 10_000, 2_000
-			h := s.holding(b, []int{s.weir.PID("mail")}, s.edge, c.point, connections, addresses)
+			s.ours(b, "idle.toml")
+			const connections, addresses, processes = 10_000, 2_000, 200
+			h := s.holding(b, []int{s.weir.PID("mail")}, s.edge, point, connections, addresses)
+			s.theirs(b, "idle.cf")
 			ours := h.String()
-			peer := "holds none: postscreen is not in Debian's master.cf"
-			if c.point != "before the greeting" {
-				const processes = 200
-				s.theirs(b, "idle.cf")
-				peer = s.holding(b, nil, s.peer, c.point, processes, processes).String() + fmt.Sprintf(", at %d connections", processes)
-			}
-			b.Logf("%s; %d idle connections of %d addresses, %s: ours %s; Postfix %s", machine(), connections, addresses, c.point, ours, peer)
+			peer := fmt.Sprintf("%v, at %d connections", s.holding(b, nil, s.peer, point, processes, processes), processes)
+			b.Logf("%s; %d idle connections of %d addresses, %s: ours %s; Postfix %s", machine(), connections, addresses, point, ours, peer)
 			b.ReportMetric(h.resident, "KiB/conn")
 			b.ReportMetric(0, "ns/op")
-			results.add("an idle connection, "+c.point, ours, peer, "aim 32 KiB of ours")
+			results.add("an idle connection, "+point, ours, peer, "aim 32 KiB of ours")
 		})
 	}
 }
@@ -96,9 +86,7 @@ func (s *site) holding(b *testing.B, pids []int, h *lab.Host, point string, conn
 	if err != nil {
 		b.Fatal(err)
 	}
-	if point != "before the greeting" {
-		quiet(b, h)
-	}
+	quiet(b, h)
 	after := s.memory(b, h, pids)
 	each := func(before, after int) float64 { return float64(after-before) / float64(connections) / 1024 }
 	m := held{-1, -1, each(before.resident, after.resident), -1}
@@ -107,13 +95,6 @@ func (s *site) holding(b *testing.B, pids []int, h *lab.Host, point string, conn
 	}
 	if now := k.bytes(); now >= 0 {
 		m.kernel = each(kernel, now) + socketSize()/1024
-	}
-	if point == "before the greeting" {
-		for n, nc := range idle {
-			if isGreeted(nc) {
-				b.Fatalf("connection %d of %d was greeted before all were there", n, len(idle))
-			}
-		}
 	}
 	return m
 }
@@ -124,14 +105,10 @@ func settle(nc net.Conn, point string) error {
 		return err
 	}
 	s := newSpeaker(nc)
-	switch point {
-	case "before the greeting":
-		return nil
-	case "greeted":
-		s.expect("220 ")
+	s.expect("220 ")
+	if point == "greeted" {
 		return s.err
 	}
-	s.expect("220 ")
 	s.ask("EHLO client.sender.example", "250 ")
 	if point == "after EHLO in TLS" {
 		s.ask("STARTTLS", "220 ")
@@ -142,18 +119,6 @@ func settle(nc net.Conn, point string) error {
 		}
 	}
 	return s.err
-}
-
-// isGreeted says whether the last line of a greeting waits to be read.
-func isGreeted(nc net.Conn) bool {
-	raw, err := nc.(syscall.Conn).SyscallConn()
-	if err != nil {
-		return true
-	}
-	var buf [512]byte
-	n := 0
-	_ = raw.Control(func(fd uintptr) { n, _, _ = unix.Recvfrom(int(fd), buf[:], unix.MSG_PEEK|unix.MSG_DONTWAIT) })
-	return strings.Contains("\n"+string(buf[:max(n, 0)]), "\n220 ")
 }
 
 // counted is the memory of processes, in bytes.
