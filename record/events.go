@@ -76,7 +76,7 @@ func transactionEvent(l *Line) *syslog.Message {
 	p.text("backend_reply", l.BackendReply)
 	p.reply(l.Reply)
 	p.text("score", strconv.FormatFloat(*l.Score, 'g', -1, 64))
-	p.number("ms", *l.Ms)
+	p.number("ms", int64(*l.Ms))
 	return &syslog.Message{
 		Severity: severityOf(l), Time: l.Time.Add(time.Duration(*l.Ms) * time.Millisecond), ID: "TRANSACTION", Params: p,
 		Text: strings.TrimSpace(fmt.Sprintf("%s %s", orSession(l.Outcome), *l.Reason)),

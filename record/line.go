@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"net/netip"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -27,13 +29,13 @@ const Version = 1
 // was not gathered. Keys that this release does not know stay in Extra, so
 // that a line which passes through loses nothing.
 type Line struct {
-	V       int    `json:"v"`
-	Ref     string `json:"ref"`
-	Session string `json:"session,omitempty"`
-	Node    string `json:"node,omitempty"`
-	Policy  string `json:"policy,omitempty"`
-	Time    Time   `json:"time"`
-	Ms      *int64 `json:"ms,omitempty"`
+	V       int     `json:"v"`
+	Ref     string  `json:"ref"`
+	Session string  `json:"session,omitempty"`
+	Node    string  `json:"node,omitempty"`
+	Policy  string  `json:"policy,omitempty"`
+	Time    Time    `json:"time"`
+	Ms      *Millis `json:"ms,omitempty"`
 
 	Peer     netip.Addr     `json:"peer,omitzero"`
 	Listener netip.AddrPort `json:"listener,omitzero"`
@@ -97,7 +99,7 @@ type Listing struct {
 
 // Rcpt is one RCPT command and what became of it.
 type Rcpt struct {
-	T      int64            `json:"t"` // ms since Line.Time
+	T      Millis           `json:"t"` // since Line.Time
 	To     string           `json:"to"`
 	Form   smtp.Form        `json:"form,omitempty"`
 	Route  string           `json:"route,omitempty"`
@@ -117,6 +119,26 @@ type Grey struct {
 	Since Time           `json:"since,omitzero"` // the first contact
 	Left  int64          `json:"left"`           // ms until a retry passes
 }
+
+// Millis is a number of milliseconds, of which records have whole ones.
+type Millis int64
+
+// UnmarshalJSON reads any number, and rounds it: not every maker of records
+// counts in whole milliseconds.
+func (m *Millis) UnmarshalJSON(b []byte) error {
+	if n, err := strconv.ParseInt(string(b), 10, 64); err == nil {
+		*m = Millis(n)
+		return nil
+	}
+	var f float64
+	if err := json.Unmarshal(b, &f); err != nil {
+		return fmt.Errorf("read milliseconds %s: %w", b, err)
+	}
+	*m = Millis(math.Round(f))
+	return nil
+}
+
+func millis(d time.Duration) Millis { return Millis(d.Milliseconds()) }
 
 // Time is a moment as records write it: RFC 3339, UTC, milliseconds.
 type Time struct{ time.Time }
@@ -144,7 +166,7 @@ func NewLine(t *smtp.Transaction, node string) Line {
 	f := &t.Facts
 	l := Line{
 		V: Version, Ref: f.Ref.String(), Session: f.Session.String(), Node: node, Policy: f.Policy,
-		Time: Time{f.Time}, Ms: new(t.Took.Milliseconds()),
+		Time: Time{f.Time}, Ms: new(millis(t.Took)),
 		Peer: f.Peer.Unmap(), Listener: f.Listener, Country: f.Country, ASN: f.ASN, Tier: f.Tier,
 		RDNS: newRDNS(f.RDNS), HELO: f.HELO, HELOName: f.HELOName, TLS: f.TLS, Slips: f.Slips, Lists: newLists(f.Lists),
 		MailFrom: f.MailFrom, MailForm: f.MailForm, Declared: f.Declared, Limit: f.Limit,
@@ -199,7 +221,7 @@ func newRcpts(from []smtp.Recipient) []Rcpt {
 	for i := range from {
 		r := &from[i]
 		to = append(to, Rcpt{
-			T: r.At.Milliseconds(), To: r.To, Form: r.Form, Route: r.Route, Oracle: r.Oracle, Age: r.Age,
+			T: millis(r.At), To: r.To, Form: r.Form, Route: r.Route, Oracle: r.Oracle, Age: r.Age,
 			Trap: r.Trap, Listed: r.Listed, Grey: newGrey(r.Grey), Reply: written(r.Reply), Reason: r.Reason, Alias: r.Reason.Alias(),
 		})
 	}

@@ -68,6 +68,9 @@ func (c *cli) recordsInput(name string) (io.ReadCloser, error) {
 	return f, nil
 }
 
+// mostWarnings bounds the lines of which it is told why each is no record.
+const mostWarnings = 10
+
 // replay plays in, which the operator named so, and prints what comes of it. A
 // line that is no record is told and passed over, and makes the exit status 1.
 func (c *cli) replay(ctx context.Context, cfg config.Config, in io.Reader, name string) error {
@@ -75,13 +78,14 @@ func (c *cli) replay(ctx context.Context, cfg config.Config, in io.Reader, name 
 	if err != nil {
 		return err
 	}
-	p, bad := replay.New(options), false
+	p, bad := replay.New(options), 0
 	for line, err := range record.Lines(in) {
 		var wrong *record.LineError
 		switch {
 		case errors.As(err, &wrong):
-			bad = true
-			c.warn([]string{fmt.Sprintf("%v: passed over", wrong)})
+			if bad++; bad <= mostWarnings {
+				c.warn([]string{fmt.Sprintf("%v: passed over", wrong)})
+			}
 		case err != nil:
 			return err
 		case ctx.Err() != nil:
@@ -91,13 +95,16 @@ func (c *cli) replay(ctx context.Context, cfg config.Config, in io.Reader, name 
 		}
 	}
 	sum, err := c.play(p)
-	if err == nil && sum.Lines == 0 && !bad {
+	if bad > mostWarnings {
+		c.warn([]string{fmt.Sprintf("%d lines are no records and were passed over, of which the first %d are told above", bad, mostWarnings)})
+	}
+	if err == nil && sum.Lines == 0 && bad == 0 {
 		if name == "-" {
 			name = "standard input"
 		}
 		c.warn([]string{name + " holds no record: see what weir records printed"})
 	}
-	if err == nil && bad {
+	if err == nil && bad > 0 {
 		err = errSaid
 	}
 	return err

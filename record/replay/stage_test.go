@@ -86,12 +86,12 @@ func (s *stage) line(peer netip.Addr, from string, message bool, rcpts []said) r
 	s.n++
 	l := record.Line{
 		V: 1, Ref: fmt.Sprintf("MADE-%04d-%04d", s.n/10000, s.n%10000), Session: fmt.Sprintf("SESS-%08d", s.n), Node: "mx1",
-		Time: record.Time{Time: s.now.Truncate(time.Millisecond)}, Ms: new(int64(100 + 50*len(rcpts))),
+		Time: record.Time{Time: s.now.Truncate(time.Millisecond)}, Ms: new(record.Millis(100 + 50*len(rcpts))),
 		Peer: peer, HELO: "mail.sender.example", MailFrom: &from, Outcome: smtp.Aborted, Reason: new(reply.Reason("")),
 	}
 	taken := false
 	for i, r := range rcpts {
-		k := record.Rcpt{T: int64(20 + 50*i), To: r.to, Oracle: r.state, Age: smtp.Live}
+		k := record.Rcpt{T: record.Millis(20 + 50*i), To: r.to, Oracle: r.state, Age: smtp.Live}
 		said := reply.Reply{Code: 250, Enhanced: reply.Enhanced{2, 1, 5}, Text: "ok"}
 		if r.state == smtp.Unknown {
 			said, k.Reason = reply.UnknownUser.Reply(), reply.UnknownUser

@@ -75,7 +75,10 @@ func (p *Player) take(l *record.Line) *take {
 	if l.Ms != nil {
 		t.took = max(0, time.Duration(*l.Ms)*time.Millisecond)
 	}
-	f.Tier = p.tier(l, f)
+	if f.Tier = p.tier(l, f); !l.Peer.IsValid() { // nobody can be said to have done it
+		f.Tier = smtp.Protected
+		p.sum.MissingFacts++
+	}
 	t.source.Tier = f.Tier
 	t.was = became(l)
 	t.silent = l.Reply == nil && l.HELO == "" && l.MailFrom == nil && len(l.Rcpts) == 0

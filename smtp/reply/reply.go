@@ -5,6 +5,8 @@ package reply
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 
 	"mailweir/ref"
 )
@@ -28,10 +30,22 @@ func (e *Enhanced) UnmarshalText(b []byte) error {
 	if len(b) == 0 {
 		return nil
 	}
-	if n, err := fmt.Sscanf(string(b), "%d.%d.%d", &e[0], &e[1], &e[2]); err != nil || n != 3 {
-		return fmt.Errorf("enhanced status code %q is not of the form 5.1.1", b)
+	parts := strings.SplitN(string(b), ".", 4)
+	if len(parts) != 3 {
+		return badEnhanced(b)
+	}
+	for i, p := range parts {
+		n, err := strconv.ParseUint(p, 10, 31)
+		if err != nil {
+			return badEnhanced(b)
+		}
+		e[i] = int(n)
 	}
 	return nil
+}
+
+func badEnhanced(b []byte) error {
+	return fmt.Errorf("enhanced status code %q is not of the form 5.1.1", b)
 }
 
 // Reply is one single-line SMTP reply (RFC 5321 section 4.2).
