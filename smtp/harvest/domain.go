@@ -56,7 +56,7 @@ type domain struct {
 	name    string
 	minute  flow    // unknown recipients of strangers
 	hour    flow    // the same
-	served  flow    // recipients that exist, of everybody, by the minute
+	served  flow    // recipients that exist, of strangers, by the minute
 	taking  flow    // the same by the hour
 	average float64 // a minute
 	hot     instant // when the rate was last that of an attack
@@ -168,10 +168,10 @@ func (f *flow) turn(now, span instant) int {
 	if f.Begun == 0 {
 		f.Begun = now
 	}
-	gone := (now - min(now, f.Begun)) / span
-	if gone == 0 {
+	if now-min(now, f.Begun) < span { // most often, and before the division
 		return 0
 	}
+	gone := (now - f.Begun) / span
 	f.ended = int(f.Now)
 	f.Before, f.Now = f.Now, 0
 	if gone > 1 {

@@ -48,37 +48,44 @@ func (n *network) see(now instant, h uint64, k kind) {
 	n.oldest = (n.oldest + 1) % maxOfNetwork
 }
 
-// networkKeys are the networks of a source, the narrowest first.
-func networkKeys(k key) []key {
-	a := netip.AddrFrom16(k)
-	if a.Is4In6() {
+// networkKeys are the networks of a source, the narrowest first, and how many.
+func networkKeys(k key) (list [2]key, n int) {
+	if k.is4() {
 		k[15], k[0] = 0, 24 // the first byte tells the kinds apart
-		return []key{k}
+		return [2]key{k}, 1
 	}
-	p56, _ := a.Prefix(56)
-	p48, _ := a.Prefix(48)
-	wide, wider := key(p56.Addr().As16()), key(p48.Addr().As16())
+	clear(k[7:])
+	wide, wider := k, k
+	wider[6] = 0
 	wide[15], wider[15] = 56, 48
-	return []key{wide, wider}
+	return [2]key{wide, wider}, 2
+}
+
+// lookAround finds the networks of a source, as far as they are remembered.
+func (w *engine) lookAround(e *event) {
+	e.keys, e.wide = networkKeys(e.source.key)
+	for i, k := range e.keys[:e.wide] {
+		e.networks[i], _ = w.networks.get(k)
+	}
 }
 
 // tellNetworks enters a recipient of a stranger. A network is remembered from
 // its first unknown recipient on.
-func (w *engine) tellNetworks(now instant, s *source, h uint64, k kind) {
+func (w *engine) tellNetworks(e *event, h uint64, k kind) {
 	need := rotation{members6, 1, 0}
-	if s.key.is4() {
+	if e.source.key.is4() {
 		need.members = members4
 	}
-	for _, nk := range networkKeys(s.key) {
-		n, ok := w.networks.get(nk)
-		if !ok {
+	for i, n := range e.networks[:e.wide] {
+		if n == nil {
 			if k.good() {
 				continue
 			}
 			n = new(network)
-			w.networks.put(nk, n)
+			e.networks[i] = n
+			w.networks.put(e.keys[i], n)
 		}
-		n.tell(now, h, k, keyHash(w.opts.Key, s.key), need, &w.rules)
+		n.tell(e.now, h, k, keyHash(w.opts.Key, e.source.key), need, &w.rules)
 	}
 }
 
@@ -127,31 +134,28 @@ func (n *network) rotates(now instant, need rotation, r *Rules) bool {
 // recipient is enough; IPv4 neighbours are often strangers to each other, so
 // that a single typo there condemns nobody. Whoever it is, what he names has to
 // look like guesses.
-func (w *engine) inHotNetwork(now instant, s *source, c counts) bool {
+func (w *engine) inHotNetwork(e *event, c counts) bool {
 	need := 1
-	if s.key.is4() {
+	if e.source.key.is4() {
 		need = 2
 	}
 	if c.unknown-c.valid < need || c.share() < w.rules.SharePerHour {
 		return false
 	}
-	return slices.ContainsFunc(networkKeys(s.key), func(k key) bool {
-		n, ok := w.networks.get(k)
-		return ok && n.isHot(now, hotFor)
-	})
+	return e.nearHot(hotFor)
 }
 
-// nearGuessers says whether a source has a network that guesses.
-func (w *engine) nearGuessers(now instant, s *source) bool {
-	return slices.ContainsFunc(networkKeys(s.key), func(k key) bool {
-		n, ok := w.networks.get(k)
-		return ok && n.isHot(now, hour)
-	})
+// nearGuessers says whether the source has a network that guesses.
+func (e *event) nearGuessers() bool { return e.nearHot(hour) }
+
+func (e *event) nearHot(within time.Duration) bool {
+	return slices.ContainsFunc(e.networks[:e.wide], func(n *network) bool { return n != nil && n.isHot(e.now, within) })
 }
 
 // befriend notes the networks of a source whose mail was accepted.
 func (w *engine) befriend(s *source) {
-	for _, k := range networkKeys(s.key) {
+	list, n := networkKeys(s.key)
+	for _, k := range list[:n] {
 		then, _ := w.friendly.get(k)
 		w.friendly.put(k, max(then, s.past.accepted))
 	}
@@ -170,7 +174,8 @@ func (w *Watch) Widest(now time.Time, a netip.Addr) int {
 		return 128
 	}
 	widest := 0
-	for i, k := range networkKeys(sourceKey(a)) {
+	list, n := networkKeys(sourceKey(a))
+	for i, k := range list[:n] {
 		if then, ok := w.e.friendly.get(k); ok && since(at(now), then) < knownFor {
 			break
 		}

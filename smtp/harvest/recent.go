@@ -9,7 +9,7 @@ type recent[K comparable, V any] struct {
 }
 
 func newRecent[K comparable, V any](limit int) *recent[K, V] {
-	return &recent[K, V]{half: max(1, limit/2), young: map[K]V{}}
+	return &recent[K, V]{half: max(1, limit/2), young: map[K]V{}, old: map[K]V{}}
 }
 
 // get looks k up, and remembers that it was used.
@@ -28,7 +28,8 @@ func (r *recent[K, V]) get(k K) (V, bool) {
 func (r *recent[K, V]) put(k K, v V) {
 	if len(r.young) >= r.half {
 		if _, ok := r.young[k]; !ok {
-			r.old, r.young = r.young, map[K]V{}
+			r.old, r.young = r.young, r.old // its room is used again
+			clear(r.young)
 		}
 	}
 	r.young[k] = v

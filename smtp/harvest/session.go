@@ -27,8 +27,9 @@ const (
 
 // visit is what one session named so far.
 type visit struct {
-	seen    []uint64 // the first distinct recipients
-	all     int      // and how many there were
+	first   [4]uint64 // the first distinct recipients
+	more    []uint64  // and those behind them
+	all     int       // and how many there were
 	unknown int
 	last    instant
 	domain  *domain  // of the last recipient that exists, of the message under way
@@ -38,7 +39,7 @@ type visit struct {
 }
 
 // visit returns the session of an event; without a name it is the transaction.
-func (w *engine) visit(now instant, src smtp.Source) *visit {
+func (w *engine) visit(now instant, src *smtp.Source) *visit {
 	id := src.Session
 	if id == 0 {
 		id = src.Ref
@@ -48,20 +49,35 @@ func (w *engine) visit(now instant, src smtp.Source) *visit {
 	}
 	v, ok := w.visits.get(id)
 	if !ok || since(now, v.last) >= sessionsAfter {
-		v = &visit{}
+		v = w.newVisit()
 		w.visits.put(id, v)
 	}
 	v.last = max(v.last, now)
 	return v
 }
 
+// newVisit takes one of many that are made at once: there is one for each
+// session.
+func (w *engine) newVisit() *visit {
+	if len(w.fresh) == 0 {
+		w.fresh = make([]visit, 128)
+	}
+	v := &w.fresh[0]
+	w.fresh = w.fresh[1:]
+	return v
+}
+
 // names takes in a recipient of the session; an unknown one is fresh.
 func (v *visit) names(h uint64, k kind) {
-	if slices.Contains(v.seen, h) {
+	n := min(v.all, len(v.first))
+	if slices.Contains(v.first[:n], h) || slices.Contains(v.more, h) {
 		return
 	}
-	if len(v.seen) < maxOfSession {
-		v.seen = append(v.seen, h)
+	switch {
+	case n < len(v.first):
+		v.first[n] = h
+	case len(v.first)+len(v.more) < maxOfSession:
+		v.more = append(v.more, h)
 	}
 	v.all++
 	if !k.good() {

@@ -84,7 +84,8 @@ func (k key) is4() bool { return netip.AddrFrom16(k).Is4In6() }
 // kept: what few have stands in offences.
 type source struct {
 	key        key
-	prev, next uint32 // its place in the table's order of idleness
+	prev, next uint32  // its place in the table's order of idleness
+	linked     instant // when it got that: last, as it was then
 	first      instant
 	last       instant
 	past       past

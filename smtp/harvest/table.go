@@ -66,14 +66,12 @@ func (t *table) find(k key) *source {
 	return nil
 }
 
-// get returns the source of a key, made when it is new, as the latest active.
+// get returns the source of a key, made when it is new, as active now. Its place
+// in the ring is mended only when it would be forgotten by it.
 func (t *table) get(k key, now instant) *source {
 	i := t.slot(k)
 	if v := t.slots[i]; v != 0 {
-		n := index(v)
-		s := t.at(n)
-		t.unlink(s, n)
-		t.link(s, n)
+		s := t.at(index(v))
 		s.last = max(s.last, now)
 		return s
 	}
@@ -115,11 +113,8 @@ func (t *table) grow() {
 	}
 }
 
-// move puts s into another ring, as the latest active there.
+// move puts s into a ring, as the latest active there.
 func (t *table) move(s *source, to uint8) {
-	if s.ring == to {
-		return
-	}
 	n := index(t.slots[t.slot(s.key)])
 	t.unlink(s, n)
 	s.ring = to
@@ -128,7 +123,7 @@ func (t *table) move(s *source, to uint8) {
 
 func (t *table) link(s *source, n uint32) {
 	r := &t.rings[s.ring]
-	s.prev, s.next = r.tail, none
+	s.prev, s.next, s.linked = r.tail, none, s.last
 	if r.tail == none {
 		r.head = n
 	} else {
@@ -167,7 +162,23 @@ func (t *table) forgetOne() {
 	if t.rings[from].count == 0 {
 		from = guilty
 	}
-	t.remove(t.rings[from].head)
+	t.remove(t.idle(from))
+}
+
+// idle is the longest idle source of a ring, nearly: who was active since he
+// got his place gets one at the end first.
+func (t *table) idle(ring int) uint32 {
+	r := &t.rings[ring]
+	for range r.count {
+		n := r.head
+		s := t.at(n)
+		if s.linked == s.last {
+			return n
+		}
+		t.unlink(s, n)
+		t.link(s, n)
+	}
+	return r.head
 }
 
 func (t *table) remove(n uint32) {
@@ -199,6 +210,6 @@ func (t *table) put(s *source) {
 	n := t.get(s.key, s.last)
 	keep := *n
 	*n = *s
-	n.prev, n.next, n.ring = keep.prev, keep.next, keep.ring
+	n.prev, n.next, n.ring, n.linked = keep.prev, keep.next, keep.ring, keep.linked
 	t.move(n, ring)
 }

@@ -3,6 +3,9 @@ package harvest
 import (
 	"path"
 	"strings"
+
+	"mailweir/smtp"
+	"mailweir/smtp/reply"
 )
 
 // Traps are spamtraps: addresses that nobody was ever given, so that whoever
@@ -54,4 +57,20 @@ func (t Traps) Match(mailbox string) bool {
 		}
 	}
 	return false
+}
+
+// trapped takes in a message to a spamtrap. Whoever has a good name, and
+// whoever may have been led there by somebody else (a trap forged as sender, or
+// signed up to a list), needs another offence.
+func (w *engine) trapped(e *event) (smtp.Conviction, bool) {
+	o := w.offend(e.source)
+	addHit(&o.Traps, e.hash, e.now, max(2, w.rules.TrapHits))
+	need, alone := w.rules.TrapHits, e.lenient.stranger()
+	if e.null || e.src.Vouched {
+		need, alone = max(2, need), false
+	}
+	if w.rules.TrapHits <= 0 || hitsWithin(o.Traps, e.now, aWeek) < need || !alone && !e.source.another(e.now) {
+		return smtp.Conviction{}, false
+	}
+	return w.convict(e.now, e.source, e.lenient.tier, reply.Trap, RuleTrap, week, e.source.tally(e.now).week), true
 }

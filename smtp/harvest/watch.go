@@ -127,7 +127,7 @@ func (w *Watch) Recipient(now time.Time, src smtp.Source, r smtp.Recipient, null
 func (w *Watch) Finished(now time.Time, src smtp.Source, o smtp.Outcome, why reply.Reason) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.e.finished(now, src, o, why)
+	w.e.finished(at(now), &src, o, why)
 }
 
 // Tier implements smtp.Watcher: by the mail of the source that was accepted.
