@@ -136,7 +136,11 @@ func (c *cli) printTop(out io.Writer, v topView, width, height int) {
 		p.line("ALARM %s", printable(a))
 	}
 	p.line("")
-	p.line("%-24s %7s %6s %5s %6s %6s  %s", "ATTACKER", "UNKNOWN", "VALID", "SHARE", "/MIN", "NEAR", "RULE  LAST GUESS")
+	w := len("ATTACKER")
+	for _, a := range v.Attackers {
+		w = max(w, len(shortPrefix(a.Source)))
+	}
+	p.line("%-*s %7s %5s %5s %5s %4s  %-8s %s", w, "ATTACKER", "UNKNOWN", "VALID", "SHARE", "/MIN", "NEAR", "RULE", "LAST GUESS")
 	if len(v.Attackers) == 0 {
 		p.line("nobody names unknown recipients")
 	}
@@ -145,11 +149,7 @@ func (c *cli) printTop(out io.Writer, v topView, width, height int) {
 			p.line("… and %d more", len(v.Attackers)-i)
 			break
 		}
-		rule := a.Rule
-		if a.Marked != "" {
-			rule += " (when it comes)"
-		}
-		p.line("%-24s %7d %6d %4.0f%% %6.1f %5.0f%%  %s  %s", shortPrefix(a.Source), a.Unknown, a.Valid, 100*a.Share, a.Rate, 100*a.Nearby, rule, printable(a.Guess))
+		p.line("%-*s %7d %5d %4.0f%% %5.1f %3.0f%%  %-8s %s", w, shortPrefix(a.Source), a.Unknown, a.Valid, 100*a.Share, a.Rate, 100*a.Nearby, shortRule(a.Rule), printable(a.Guess))
 	}
 	p.line("")
 	for _, s := range v.Sources {
@@ -175,6 +175,16 @@ func placesLine(places map[string]firewall.Place) string {
 		parts = append(parts, part)
 	}
 	return strings.Join(parts, ", ")
+}
+
+// shortRule is a rule in the word that tells it from others: hour, day, shared,
+// strikes. weir why has its name.
+func shortRule(rule string) string {
+	for _, before := range []string{"unknown_per_", "unknown_of_", "unknown_"} {
+		rule = strings.TrimPrefix(rule, before)
+	}
+	rule, _, _ = strings.Cut(rule, "_")
+	return rule
 }
 
 // page writes lines that fit on a screen.

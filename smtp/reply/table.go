@@ -201,7 +201,7 @@ var table = []Row{
 	fixed("persistence", Persistence, "", Drop, say(550, 5, 7, 1, "Refused"),
 		"The source was refused for other reasons and went on: 30 refused recipients or 10 refused sessions in an hour."),
 	fixed("complaint", Complaint, "", Drop, say(554, 5, 7, 1, "Refused"),
-		"Recipients proved that they got unwanted mail from the source (weir complain)."),
+		"Recipients proved that they got unwanted mail from the source: by weir complain, or in reports to harvest.complaint_mailbox."),
 	fixed("relay_probe", RelayProbe, "", Drop, say(554, 5, 7, 1, "Relaying refused: we do not take mail for that domain"),
 		"The source tried foreign domains of five owners in an hour: it looks for an open relay."),
 	fixed("harvest", TooManyUnknown, "", Defer, say(421, 4, 7, 0, "Too many unknown recipients in one session"),
