@@ -74,7 +74,6 @@ func ends(nc net.Conn) (peer netip.Addr, listener netip.AddrPort) {
 func (c *client) standing() bool {
 	v, b := c.session.standing()
 	switch {
-	case c.session.fileAgain():
 	case v.passes():
 		return true
 	case b.Explain:

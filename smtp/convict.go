@@ -26,7 +26,7 @@ func (s *session) source(t *transaction) Source {
 // while it was away is convicted by it; the reply under way is then its last.
 func (s *session) arrive() {
 	w := s.server.opts.Watcher
-	if w == nil || s.dry {
+	if s.dry || s.fileAgain() || w == nil {
 		return
 	}
 	s.mu.Lock()

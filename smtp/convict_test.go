@@ -138,8 +138,8 @@ func TestSourceSparedByGuard(t *testing.T) {
 	}
 }
 
-// A guard that does not answer: the source is refused at the gate, and its next
-// connection files the offence again.
+// A guard that does not answer: the source's next connection files the offence
+// again, once it spoke, and ends.
 func TestOffenceIsFiledAgain(t *testing.T) {
 	w := guesser(t, nil)
 	w.offender.err = errors.New("guard is being restarted")
@@ -151,12 +151,18 @@ func TestOffenceIsFiledAgain(t *testing.T) {
 	if got := w.recorder.convictions(); len(got) != 1 || got[0].enforced || got[0].left != smtp.LeftGuard {
 		t.Fatalf("convictions: %+v", got)
 	}
-	w.refused("127.0.0.5")
+	again := func() {
+		c := w.dial("127.0.0.5")
+		c.expect("220 ")
+		c.ask("HELO client.example", "250 ")
+		c.ended()
+	}
+	again()
 	w.recorder.wait(t, 1)
 	w.offender.mu.Lock()
 	w.offender.err = nil
 	w.offender.mu.Unlock()
-	w.refused("127.0.0.5")
+	again()
 	if got := w.offender.filed(); !slices.Equal(got, []string{"127.0.0.5"}) {
 		t.Fatalf("offences of %v, want one", got)
 	}

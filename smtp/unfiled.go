@@ -11,8 +11,8 @@ import (
 )
 
 // unfiled keeps the offences that guard did not take, because it was being
-// restarted or did not answer in time. The source is refused at the gate, and
-// its next connection, which shows guard whom we mean, files the offence again.
+// restarted or did not answer in time. The source's next connection shows guard
+// whom we mean, once it spoke: the offence is filed again, and it ends.
 type unfiled struct {
 	mu      sync.Mutex
 	sources map[netip.Addr]offence
@@ -64,7 +64,7 @@ func (u *unfiled) drop(a netip.Addr) {
 }
 
 // fileAgain files what guard did not take before, with the socket of this
-// connection. true: there was something, and the connection must end.
+// connection. true: there was something, and the reply under way is the last.
 func (s *session) fileAgain() bool {
 	u := s.server.unfiled
 	o, found := u.get(s.peer, s.server.now())
@@ -75,5 +75,13 @@ func (s *session) fileAgain() bool {
 	if err == nil || errors.Is(err, ErrSpared) {
 		u.drop(s.peer)
 	}
-	return !errors.Is(err, ErrSpared)
+	if errors.Is(err, ErrSpared) {
+		return false
+	}
+	s.count(reply.Banned)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.convicted = true
+	s.tx.decide(Dropped, reply.Banned, reply.Reply{})
+	return true
 }
