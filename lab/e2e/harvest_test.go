@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -9,25 +10,15 @@ import (
 	"testing"
 	"time"
 
-	"mailweir/firewall/guard"
 	"mailweir/lab"
 	"mailweir/record"
 )
 
-// crowdNet is where the many come from.
-const crowdNet = "198.18.0.0/15"
-
-// crowdAddr is the i-th of them, each in a network of its own.
-func crowdAddr(i int) netip.Addr {
-	return netip.AddrFrom4([4]byte{198, byte(18 + i>>8), byte(i), 25})
-}
-
 // names has an address name recipients in one session, and returns the codes it
-// heard; 0 for none.
-func names(t *testing.T, h *lab.Host, from netip.Addr, sender string, rcpts ...string) (codes []int) {
-	t.Helper()
+// heard; 0 for none. The context is for the connect alone.
+func names(ctx context.Context, h *lab.Host, from netip.Addr, sender string, rcpts ...string) (codes []int) {
 	codes = make([]int, len(rcpts))
-	c, greeting, err := h.SMTP(t.Context(), from, edge4)
+	c, greeting, err := h.SMTP(ctx, from, edgeOf(from))
 	if err != nil || greeting.Code != 220 {
 		return codes
 	}
@@ -54,8 +45,9 @@ func at(user string, n int) string { return fmt.Sprintf("%s%d@example.com", user
 // fast guesser. Who guesses is banned, nobody else is touched, and the replay of
 // the records comes to the very bans, at the very times.
 func TestHarvestScenes(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
-	crowd := s.Host("crowd", crowdNet)
+	crowd := s.Host("crowd", crowdNet, crowdNet6)
 	users := []string{anna, bob}
 	for i := range 98 {
 		users = append(users, at("user", i))
@@ -66,7 +58,7 @@ func TestHarvestScenes(t *testing.T) {
 	t.Run("stale list", func(t *testing.T) { s.staleList(t, users) })
 	t.Run("callouts", func(t *testing.T) {
 		for i := range 45 {
-			if got := names(t, crowd, crowdAddr(1), "", at("forged", i)); got[0] != 550 {
+			if got := names(t.Context(), crowd, crowdAddr(1), "", at("forged", i)); got[0] != 550 {
 				t.Fatalf("callout %d heard %d", i, got[0])
 			}
 		}
@@ -130,23 +122,35 @@ type verdictLine struct {
 // those in the ledger.
 func (s *site) replayAgrees(t *testing.T, atLeast int) {
 	t.Helper()
-	live, err := lab.Objects[guard.BanInfo](t.Context(), s.weir, "bans")
-	if err != nil {
-		t.Fatal(err)
+	want := s.banned(t, atLeast)
+	slices.Sort(want)
+	got := s.replayed(t)
+	if !slices.Equal(got, want) {
+		t.Errorf("the replay bans %q, the kernel %q", got, want)
 	}
+}
+
+// banned are the bans that stand in the kernel, with the times of the evidence.
+func (s *site) banned(t *testing.T, atLeast int) []string {
+	t.Helper()
 	var want []string
-	for _, b := range live {
-		want = append(want, fmt.Sprintf("%v for %v at %v", b.Prefix, b.Reason, s.convictedAt(t, b.Prefix.Addr())))
-	}
+	s.Eventually(10*time.Second, "every ban has its evidence", func() bool { // records are written behind
+		live, err := lab.Objects[convicted](t.Context(), s.weir, "bans")
+		if want = nil; err != nil {
+			t.Fatal(err)
+		}
+		for _, b := range live {
+			if b.Evidence == nil {
+				return false
+			}
+			want = append(want, fmt.Sprintf("%v for %v at %v", b.Prefix, b.Reason, b.Evidence.Time.UTC()))
+		}
+		return true
+	})
 	if len(want) < atLeast {
 		t.Errorf("%d bans, want at least %d: %q", len(want), atLeast, want)
 	}
-	slices.Sort(want)
-	var got []string
-	s.Eventually(10*time.Second, "the replay comes to the same", func() bool { // records are written behind
-		got = s.replayed(t)
-		return slices.Equal(got, want)
-	})
+	return want
 }
 
 // replayed are the bans that the replay of all records would make.
@@ -171,17 +175,4 @@ func (s *site) replayed(t *testing.T) (bans []string) {
 	}
 	slices.Sort(bans)
 	return bans
-}
-
-// convictedAt is when a source was convicted, by its evidence.
-func (s *site) convictedAt(t *testing.T, a netip.Addr) time.Time {
-	t.Helper()
-	var why struct {
-		Convictions []record.Conviction `json:"convictions"`
-	}
-	s.Eventually(10*time.Second, fmt.Sprintf("the conviction of %v is on record", a), func() bool {
-		out, err := s.weir.Cmd(t.Context(), "why", a.String(), "--json")
-		return err == nil && json.Unmarshal([]byte(out), &why) == nil && len(why.Convictions) > 0
-	})
-	return why.Convictions[0].Time.UTC()
 }
