@@ -71,7 +71,7 @@ Conflicts=shutdown.target
 Before=shutdown.target
 [Service]
 ExecStart=/bin/sh
-Environment=HOME=/run/root TERM=dumb PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin
+Environment=HOME=/run/root TERM=dumb PS1= PS2= PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin
 StandardInput=tty-force
 StandardOutput=tty
 StandardError=tty
