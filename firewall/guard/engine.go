@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
+	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -146,9 +147,14 @@ func (e *engine) setRules(r firewall.Rules) {
 	e.nudge()
 }
 
+// sameRules compares all that rules say, so that a new field cannot be missed.
+// Worlds are large, and the same only when they are one.
 func sameRules(a, b firewall.Rules) bool {
-	return a.Observe == b.Observe && a.World == b.World && slices.Equal(a.Deny, b.Deny) && slices.Equal(a.Interfaces, b.Interfaces) &&
-		slices.Equal(a.Ports, b.Ports) && slices.Equal(a.Allow, b.Allow)
+	if a.World != b.World {
+		return false
+	}
+	a.World, b.World = nil, nil
+	return reflect.DeepEqual(a, b)
 }
 
 // want has the engine filled, or emptied.
