@@ -1,6 +1,8 @@
 package smtp
 
 import (
+	"net/netip"
+
 	"mailweir/smtp/access"
 	"mailweir/smtp/reply"
 )
@@ -9,6 +11,8 @@ import (
 type Access interface {
 	// Find returns the entry that counts for a client and a recipient.
 	Find(q access.Query) (access.Entry, bool)
+	// FindBlocked returns the one that blocks a client whatever it goes on to say.
+	FindBlocked(peer netip.Addr) (access.Entry, bool)
 }
 
 // Allowed says that the operator lets this mail in: no check of policy is held
@@ -53,14 +57,14 @@ func (s *session) look(t *transaction, i int, c *Chain) Verdict {
 }
 
 // blocked is the verdict on a source by its address alone, where the lists block
-// it for every recipient.
+// it for every recipient, and no entry could let it in by what it says.
 func (s *session) blocked() Verdict {
 	pass := Verdict{Action: reply.Pass}
 	if s.server.opts.Access == nil || s.tier == Protected {
 		return pass
 	}
-	e, ok := s.server.opts.Access.Find(access.Query{Peer: s.peer})
-	if !ok || e.Action != access.Block {
+	e, ok := s.server.opts.Access.FindBlocked(s.peer)
+	if !ok {
 		return pass
 	}
 	v := s.observed(Verdict{Action: reply.Reject, Reason: reply.Blocked, Reply: reply.Blocked.Reply(), Detail: e.Told()})

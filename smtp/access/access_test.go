@@ -94,6 +94,32 @@ block 198.51.100.1 until=2026-11-22T07:59:59Z
 	}
 }
 
+// Promise 5: who is let in by a name, or for a recipient, is heard out before the
+// entry that blocks his address is held against him.
+func TestFindBlocked(t *testing.T) {
+	peer := netip.MustParseAddr("::ffff:192.0.2.7")
+	for also, want := range map[string]bool{
+		"":                                    true,
+		"allow 192.0.2.0/24":                  true, // wider than the block
+		"block rdns:bad.example":              true,
+		"allow 198.51.100.1 to=example.com":   true, // another address
+		"allow rdns:mx.example":               false,
+		"allow helo:mx.example":               false,
+		"allow from:mx.example":               false,
+		"allow 192.0.2.0/24 to=a@example.com": false,
+		"allow 192.0.2.7/32":                  false, // takes its place
+		"allow rdns:mx.example until=2026-11-22T07:59:59Z": true,
+	} {
+		l := open(t, filepath.Join(t.TempDir(), "lists.json"))
+		if err := l.Add(read(t, Import{}, "block 192.0.2.7\n"+also)...); err != nil {
+			t.Fatal(err)
+		}
+		if e, ok := l.FindBlocked(peer); ok != want || ok && e.Told() != "block 192.0.2.7" {
+			t.Errorf("with %q: %v, %v, want %v", also, e.Told(), ok, want)
+		}
+	}
+}
+
 // What is written is read again, and what the field has is read.
 func TestText(t *testing.T) {
 	own := `allow 192.0.2.0/24 to=example.com since=2026-11-22T08:00:00Z until=2026-12-24T00:00:00Z by=root why=words to the end # too

@@ -39,6 +39,7 @@ type index struct {
 	prefixes map[netip.Prefix][]*Entry
 	bits     [2][]int // lengths of prefixes that there are, by family, longest first
 	names    map[string][]*Entry
+	lets     []*Entry // that let in by a name
 }
 
 // Open reads the lists. One that cannot be read is moved aside: the lists are
@@ -60,6 +61,9 @@ func newIndex(entries []Entry) *index {
 	for i := range entries {
 		e := &entries[i]
 		if e.Subject.Kind != Address {
+			if e.Action == Allow {
+				x.lets = append(x.lets, e)
+			}
 			x.names[e.Subject.String()] = append(x.names[e.Subject.String()], e)
 			continue
 		}
@@ -94,12 +98,7 @@ func (l *List) Find(q Query) (found Entry, ok bool) {
 			}
 		}
 	}
-	if q.Peer.IsValid() {
-		for _, bits := range x.bits[family(q.Peer)] {
-			p, _ := q.Peer.Prefix(bits)
-			look(x.prefixes[p])
-		}
-	}
+	x.around(q.Peer, look)
 	if len(x.names) > 0 {
 		for _, n := range []Subject{{Kind: RDNS, Name: q.RDNS}, {Kind: HELO, Name: q.HELO}, {Kind: From, Name: q.Sender}, {Kind: To, Name: q.To}} {
 			for name := range n.names() {
@@ -111,6 +110,39 @@ func (l *List) Find(q Query) (found Entry, ok bool) {
 		return Entry{}, false
 	}
 	return *best, true
+}
+
+// around calls look with the entries of each prefix that a is in.
+func (x *index) around(a netip.Addr, look func([]*Entry)) {
+	if !a.IsValid() {
+		return
+	}
+	for _, bits := range x.bits[family(a)] {
+		p, _ := a.Prefix(bits)
+		look(x.prefixes[p])
+	}
+}
+
+// FindBlocked returns the entry that blocks an address whatever it goes on to
+// say: none where an entry lets somebody in by his name, or lets the address in
+// for a recipient, since then it is to be seen who that is and whom he writes to.
+func (l *List) FindBlocked(peer netip.Addr) (Entry, bool) {
+	e, ok := l.Find(Query{Peer: peer})
+	if !ok || e.Action != Block {
+		return Entry{}, false
+	}
+	x, now, open := l.index.Load(), l.now(), false
+	look := func(list []*Entry) {
+		open = open || slices.ContainsFunc(list, func(e *Entry) bool {
+			return e.Action == Allow && !e.over(now) && (e.Subject.Kind != Address || e.To != "")
+		})
+	}
+	look(x.lets)
+	x.around(peer.Unmap().WithZone(""), look)
+	if open {
+		return Entry{}, false
+	}
+	return e, true
 }
 
 // names are the mailbox, its domain, and each domain above.
