@@ -102,8 +102,8 @@ func IsPasswordHash(login string) bool { return passwordHash.MatchString(login) 
 // timeServers wants names or addresses.
 func timeServers(v any) (what, hint string) {
 	for _, s := range *v.(*[]string) {
-		if _, err := netip.ParseAddr(s); err == nil {
-			continue
+		if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
+			continue // a zone may be any text, line ends too
 		}
 		if _, err := DomainName(s); err != nil || s == "" {
 			return quote(s) + " is no server", `write a name such as "ntp.example.net", or an address`

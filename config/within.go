@@ -160,9 +160,15 @@ func resolvers(v any) (what, hint string) {
 }
 
 // interfaceNames holds what the kernel takes for the name of an interface.
+// notInInterfaceName tells what the kernel takes in no name, what would end a
+// line of systemd.network(5), and what would be a pattern there.
+func notInInterfaceName(r rune) bool {
+	return r <= ' ' || r > '~' || strings.ContainsRune("/:*?[]!", r)
+}
+
 func interfaceNames(v any) (what, hint string) {
 	for _, n := range *v.(*[]string) {
-		if n == "" || len(n) > 15 || strings.ContainsAny(n, "/ \t\n:") || n == "." || n == ".." {
+		if n == "" || len(n) > 15 || strings.ContainsFunc(n, notInInterfaceName) || n == "." || n == ".." {
 			return fmt.Sprintf("%q is no name of an interface", n), "ip -br link shows them"
 		}
 	}
