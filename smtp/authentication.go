@@ -59,17 +59,35 @@ func (s *session) authenticate(t *transaction, m *message, h *header) {
 	})
 }
 
+// Deciding are the recipients, by index, whose policy a message is judged by:
+// those that were accepted. Postmaster is one only where there is nobody else: he
+// is spared refusals for his own sake, and must not take in for others what they
+// refuse.
+func Deciding(rcpts []Recipient) (all []int) {
+	var postmasters []int
+	for i, r := range rcpts {
+		switch {
+		case r.Reason != "":
+		case IsPostmaster(r.To):
+			postmasters = append(postmasters, i)
+		default:
+			all = append(all, i)
+		}
+	}
+	if all == nil {
+		return postmasters
+	}
+	return all
+}
+
 // weighMessage has the judges of policy say their last word, of each recipient
-// that was accepted. The answer is one for all: the mildest of theirs, so that
+// that decides. The answer is one for all: the mildest of theirs, so that
 // nobody loses mail by what a neighbour wants.
 func (s *session) weighMessage(t *transaction) Verdict {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var mildest *Verdict
-	for i := range t.Facts.Rcpts {
-		if t.Facts.Rcpts[i].Reason != "" {
-			continue
-		}
+	for _, i := range Deciding(t.Facts.Rcpts) {
 		f := t.Facts
 		f.Rcpts = f.Rcpts[:i+1]
 		c := s.policy.chainFor(f.Rcpts[i].domain())

@@ -158,13 +158,10 @@ func (p *Player) judge(t *take, l *record.Line, f *smtp.Facts) {
 }
 
 // judgeContent is why a message is refused for what it says, by the judges of
-// policy: the mildest word of those that its recipients are judged by.
+// policy: the mildest word of those that its deciding recipients are judged by.
 func (p *Player) judgeContent(t *take, f *smtp.Facts, rcpts []smtp.Recipient) (why reply.Reason) {
 	defer func() { f.Rcpts = rcpts }()
-	for i := range rcpts {
-		if rcpts[i].Reason != "" {
-			continue
-		}
+	for _, i := range smtp.Deciding(rcpts) {
 		f.Rcpts = rcpts[:i+1]
 		c := p.chain(rcpts[i].To)
 		now := p.weighed(t, c, f, c.Peer, c.HELO, c.Sender, c.Content)
