@@ -61,6 +61,9 @@ func keyHash(seed [2]uint64, k key) uint64 { return siphash.Hash(seed[0], seed[1
 // recipient takes in one answered RCPT command.
 func (w *engine) recipient(t time.Time, src smtp.Source, r smtp.Recipient, null bool) smtp.Advice {
 	k := kindOf(&r, null)
+	if r.Reason == "" && src.Tier != smtp.Protected {
+		w.visit(at(t), &src).takes = true
+	}
 	if k == 0 && r.Reason != reply.Relaying && !persistent(r.Reason) {
 		w.nothing(at(t), &src, &r)
 		return smtp.Advice{}

@@ -273,3 +273,25 @@ func TestWaveOfBounces(t *testing.T) {
 		}
 	}
 }
+
+// Smtp-filter.md section 4: who sends on what others forged is not banned for what
+// the messages say; who is refused for what he is, and comes again and again, is.
+func TestRefusedMessagesAreNoPersistence(t *testing.T) {
+	for taken, want := range map[bool]bool{true: false, false: true} {
+		s := newScene(t, smtp.New)
+		s.mails(s.src, "anna@example.com", smtp.Valid)
+		for i := range 2 * Default.SessionsPerHour {
+			s.src.Session = ref.Ref(1000 + i)
+			r := smtp.Recipient{To: "anna@example.com", Oracle: smtp.Valid, Age: smtp.Cached}
+			if !taken {
+				r.Reason = reply.Score
+			}
+			s.w.Recipient(s.now, s.src, r, false)
+			s.w.Finished(s.now, s.src, smtp.Rejected, reply.Score)
+			s.now = s.now.Add(time.Minute)
+		}
+		if _, got := s.w.Connected(s.now, s.src); got != want {
+			t.Errorf("recipients taken %v: convicted %v", taken, got)
+		}
+	}
+}

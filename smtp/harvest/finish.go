@@ -32,11 +32,14 @@ func persistent(r reply.Reason) bool {
 	return false
 }
 
-// finished takes in the end of a transaction.
+// finished takes in the end of a transaction. A message that was refused though
+// a recipient had been taken was refused for what it says (SPF and DMARC of what
+// others forged and a forwarder sent on), and not for what its source is.
 func (w *engine) finished(now instant, src *smtp.Source, o smtp.Outcome, why reply.Reason) {
 	if src.Tier == smtp.Protected {
 		return
 	}
+	took := w.over(src)
 	switch {
 	case o == smtp.Accepted || o == smtp.Spooled:
 		s := w.sources.get(w.keyOf(now, src.Addr), now)
@@ -45,7 +48,7 @@ func (w *engine) finished(now instant, src *smtp.Source, o smtp.Outcome, why rep
 		w.befriend(s)
 		w.welcome(now, src.Addr)
 		w.delivered(now, src, o)
-	case o == smtp.Rejected && persistent(why) && w.rules.SessionsPerHour > 0:
+	case o == smtp.Rejected && persistent(why) && !took && w.rules.SessionsPerHour > 0:
 		v := w.visit(now, src)
 		if v.refused {
 			return

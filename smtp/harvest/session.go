@@ -1,6 +1,7 @@
 package harvest
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -34,16 +35,26 @@ type visit struct {
 	last    instant
 	domain  *domain  // of the last recipient that exists, of the message under way
 	taken   []uint64 // recipients of the message under way whom nobody could say anything of
+	takes   bool     // of the message under way some recipient was taken
 	struck  bool     // was closed, and counts as one strike however long it goes on
 	refused bool     // counts as one refused session
 }
 
-// visit returns the session of an event; without a name it is the transaction.
-func (w *engine) visit(now instant, src *smtp.Source) *visit {
-	id := src.Session
-	if id == 0 {
-		id = src.Ref
+// sessionOf is the session of an event; without a name it is the transaction.
+func sessionOf(src *smtp.Source) ref.Ref { return cmp.Or(src.Session, src.Ref) }
+
+// over ends the message under way, and says whether some recipient of it was
+// taken.
+func (w *engine) over(src *smtp.Source) (took bool) {
+	if v, ok := w.visits.get(sessionOf(src)); ok {
+		took, v.takes = v.takes, false
 	}
+	return took
+}
+
+// visit returns the session of an event.
+func (w *engine) visit(now instant, src *smtp.Source) *visit {
+	id := sessionOf(src)
 	if id == 0 {
 		return &visit{}
 	}
