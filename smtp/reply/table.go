@@ -71,7 +71,7 @@ var table = []Row{
 	fixed("ban", Banned, "DENIED_BLACKLIST_IP", Drop, say(554, 5, 7, 1, "Your address is banned for what it sent"),
 		"The source stands banned and the kernel let it through, or explain_per_hour allows it to hear why; weir why has the evidence."),
 	fixed("lists", Blocked, "DENIED_BLACKLIST_IP", Reject, say(554, 5, 7, 1, "Your address is blocked here"),
-		"weir block has the client's address; said in place of the greeting where it holds for all recipients. weir lists has who wrote it, and why."),
+		"weir block has the client's address; said in place of the greeting where it holds for all recipients and no entry lets in by a name. weir lists has who wrote it, and why."),
 	fixed("lists", BlockedName, "DENIED_BLACKLIST_NAME", Reject, say(554, 5, 7, 1, "Your host is blocked here by its name"),
 		"weir block has the confirmed name of the client's address, or what it says in HELO."),
 	fixed("lists", BlockedSender, "DENIED_SENDER_BLACKLISTED", Reject, say(550, 5, 7, 1, "The sender is blocked here"),
