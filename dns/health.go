@@ -13,10 +13,10 @@ import (
 )
 
 const (
-	fresh      = 5 * time.Second  // how long canaries are believed
-	freshNo    = time.Second      // for what somebody may be refused or put off for
-	overdue    = probeWait / 4    // from then on canaries that are silent speak for themselves
-	probeEvery = 30 * time.Second // when nobody asks
+	fresh      = 5 * time.Second       // how long canaries are believed
+	freshNo    = 50 * time.Millisecond // for what somebody may be refused or put off for
+	overdue    = probeWait / 4         // from then on canaries that are silent speak for themselves
+	probeEvery = 30 * time.Second      // when nobody asks
 	probeWait  = 2 * time.Second
 )
 
