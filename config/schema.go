@@ -69,7 +69,7 @@ var schema = []section{
 	}},
 	{path: "tls", doc: "What STARTTLS offers to clients.", keys: []key{
 		{name: "certificates", place: func(c *Config, _ string) any { return &c.TLS.Certificates },
-			doc: "Pairs of PEM files, `[{ cert = \"/etc/mailweir/mx.pem\", key = \"/etc/mailweir/mx.key\" }]`. The user of the mail role reads both; the client's SNI picks. Empty: a self-signed certificate, made at the first start and renewed in time."},
+			doc: "Pairs of PEM files, `[{ cert = \"/etc/mailweir/mx.pem\", key = \"/etc/mailweir/mx.key\" }]`. The user of the mail role reads both; the client's SNI picks, and files that change are read again within a minute. Empty: a self-signed certificate, made at the first start and renewed in time."},
 		{name: "min_version", place: func(c *Config, _ string) any { return &c.TLS.MinVersion }, within: oneOf("1.2", "1.3"),
 			doc: "The oldest version of TLS that is spoken. Who speaks only older ones sends in clear."},
 	}},

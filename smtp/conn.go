@@ -158,10 +158,11 @@ func (s *session) arrival() Verdict {
 // admitted acts on what the limits said, and on maintenance.
 func (c *client) admitted(would, refuse reply.Reason) bool {
 	v := Verdict{Action: reply.Defer, Reason: refuse}
-	switch text := c.session.policy.Maintenance; {
+	closed := c.session.closed()
+	switch {
 	case refuse != "":
-	case text != "":
-		v.Reason, v.Reply = reply.Maintenance, reply.Maintenance.Reply().Detail(text)
+	case !closed.passes():
+		v = closed
 		c.server.limits.release(c.peer)
 	case would != "": // observe mode
 		v := c.session.observed(Verdict{Action: reply.Defer, Reason: would})
@@ -174,6 +175,16 @@ func (c *client) admitted(would, refuse reply.Reason) bool {
 	}
 	c.turnAway(v)
 	return false
+}
+
+// closed is the verdict on everybody while the operator keeps the door shut.
+func (s *session) closed() Verdict {
+	if s.server.opts.Maintenance != nil {
+		if text := s.server.opts.Maintenance(); text != "" {
+			return Verdict{Action: reply.Defer, Reason: reply.Maintenance, Reply: reply.Maintenance.Reply().Detail(text)}
+		}
+	}
+	return Verdict{Action: reply.Pass}
 }
 
 // turnAway answers a connection in place of the greeting, and closes it.

@@ -136,13 +136,13 @@ func TestSetPolicy(t *testing.T) {
 	c.open("a@client.example")
 	c.ask("RCPT TO:<alice@new.example>", "554 5.7.1")
 	p := w.opts.Policy
-	p.Maintenance = "back at noon"
+	p.MaxConnections = 1
 	p.Router = routes{"new.example": {Name: "office", Oracle: backend{w.office}, Deliverer: backend{w.office}}}
 	if err := w.server.SetPolicy(p); err != nil {
 		t.Fatal(err)
 	}
 	c.ask("RCPT TO:<alice@new.example>", "250 ")
-	w.dial("127.0.0.1").expect("421 4.3.2")
+	w.dial("127.0.0.1").expect("421 4.7.0")
 	if err := w.server.SetPolicy(smtp.Policy{}); err == nil {
 		t.Error("a policy without router was taken")
 	}

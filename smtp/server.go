@@ -46,7 +46,10 @@ type Options struct {
 	Origins  Origins  // nil: country and ASN are absent
 	Tiers    Tiers    // nil: everybody is New
 	Access   Access   // nil: nobody is on a list of the operator
-	Greylist Greylist // nil: nobody has to come back
+	// Maintenance is what everyone is told with 421 4.3.2 in place of a greeting;
+	// "": come in. nil: the door is never closed.
+	Maintenance func() string
+	Greylist    Greylist // nil: nobody has to come back
 
 	// Seal is what our Received field says beside a ref, and only we can make;
 	// nil: nothing.
@@ -62,9 +65,8 @@ type Options struct {
 type Policy struct {
 	ID             string // of the configuration, kept in every record
 	Observe        bool
-	Maintenance    string // not "": everyone gets 421 4.3.2 with this text
-	MaxMessageSize int64  // bytes; 0: 50 MiB
-	MaxConnections int    // in all; 0: 10000
+	MaxMessageSize int64 // bytes; 0: 50 MiB
+	MaxConnections int   // in all; 0: 10000
 	PerSource      PerSource
 	Timeouts       Timeouts
 	GreetWait      time.Duration // longest wait of a stranger at the gate; 0: none

@@ -10,9 +10,36 @@ import (
 // Stats are the counts since the Server was made.
 type Stats struct {
 	Open        int    // connections now
+	Load        Load   // what is done because of them
 	Connections uint64 // accepted
 	Outcomes    map[Outcome]uint64
 	Reasons     map[reply.Reason]uint64 // of refusals, as spoken (or, in observe mode, as they would have been)
+}
+
+// Load is what is done because of how many connections are open; "" is nothing.
+type Load string
+
+// The loads.
+const (
+	HalfFull Load = "half_full" // strangers wait less at the gate, since they hold a place
+	Crowded  Load = "crowded"   // strangers who keep us waiting are put off
+	Full     Load = "full"      // all strangers are; the last tenth is for who is known
+)
+
+// load says how full it is, under a policy.
+func (l *limits) load(p *Policy) Load {
+	l.mu.Lock()
+	open := l.open
+	l.mu.Unlock()
+	switch {
+	case open >= room(New, p):
+		return Full
+	case l.crowded(p):
+		return Crowded
+	case l.half(p):
+		return HalfFull
+	}
+	return ""
 }
 
 type counters struct {
@@ -48,6 +75,6 @@ func (s *Server) Stats() Stats {
 	st := s.stats.Stats
 	st.Outcomes, st.Reasons = maps.Clone(st.Outcomes), maps.Clone(st.Reasons)
 	s.stats.mu.Unlock()
-	st.Open = s.live.len()
+	st.Open, st.Load = s.live.len(), s.limits.load(s.policy.Load())
 	return st
 }

@@ -67,8 +67,7 @@ func (s *session) probe(p Probe) said {
 	if v := s.blocked(); !v.passes() {
 		return said{s.refuseOther(v), v.Reason}
 	}
-	if text := s.policy.Maintenance; text != "" {
-		v := Verdict{Action: reply.Defer, Reason: reply.Maintenance, Reply: reply.Maintenance.Reply().Detail(text)}
+	if v := s.closed(); !v.passes() {
 		return said{s.refuseOther(v), v.Reason}
 	}
 	s.scoutPeer()

@@ -143,7 +143,7 @@ func (p *player) configure(rest string) {
 			case "observe":
 				w.opts.Policy.Observe = value == "true"
 			case "maintenance":
-				w.opts.Policy.Maintenance = value
+				w.opts.Maintenance = func() string { return value }
 			case "max_connections":
 				w.opts.Policy.MaxConnections = n
 			case "open":

@@ -12,14 +12,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"math/big"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"mailweir/config"
+	"mailweir/record"
 )
 
 // certificates are what STARTTLS shows: those of the file, else a self-signed
@@ -35,6 +36,8 @@ type certificates struct {
 type certificateSet struct {
 	list       []tls.Certificate
 	selfSigned string // the name it is for; "": they are the operator's
+	files      []config.Certificate
+	stamps     []time.Time // when each of the files was last changed, two a certificate
 }
 
 const (
@@ -47,8 +50,13 @@ func (c *certificates) load(cfg config.Config) (*certificateSet, error) {
 	if len(cfg.TLS.Certificates) == 0 {
 		return c.selfSigned(cfg.Hostname)
 	}
-	set := new(certificateSet)
-	for _, f := range cfg.TLS.Certificates {
+	return readCertificates(cfg.TLS.Certificates)
+}
+
+// readCertificates reads the operator's files.
+func readCertificates(files []config.Certificate) (*certificateSet, error) {
+	set := &certificateSet{files: files, stamps: stampsOf(files)} // before they are read: what changes meanwhile is read again
+	for _, f := range files {
 		pair, err := tls.LoadX509KeyPair(f.Cert, f.Key)
 		if err != nil {
 			return nil, fmt.Errorf("load certificate %s: %w (the mail role's user must be able to read both files)", f.Cert, err)
@@ -56,6 +64,20 @@ func (c *certificates) load(cfg config.Config) (*certificateSet, error) {
 		set.list = append(set.list, pair)
 	}
 	return set, nil
+}
+
+// stampsOf is when files were changed; the zero time: they are not there.
+func stampsOf(files []config.Certificate) (stamps []time.Time) {
+	for _, f := range files {
+		for _, path := range []string{f.Cert, f.Key} {
+			var at time.Time
+			if info, err := os.Stat(path); err == nil {
+				at = info.ModTime()
+			}
+			stamps = append(stamps, at)
+		}
+	}
+	return stamps
 }
 
 func (c *certificates) use(set *certificateSet) { c.cur.Store(set) }
@@ -92,8 +114,10 @@ func (c *certificates) describe() string {
 	return fmt.Sprintf("certificate %s for %s until %s", what, leaf.Subject.CommonName, leaf.NotAfter.Format(time.DateOnly))
 }
 
-// run renews the self-signed certificate in time; tick says when to look.
-func (c *certificates) run(ctx context.Context, log *slog.Logger, tick <-chan time.Time) {
+// run renews the self-signed certificate in time, and reads the operator's again
+// when their files change, as programs that renew them have it; tick says when to
+// look. Files that cannot be used are an alarm, and what was read last is shown on.
+func (c *certificates) run(ctx context.Context, alarms record.Alarms, tick <-chan time.Time) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -101,16 +125,30 @@ func (c *certificates) run(ctx context.Context, log *slog.Logger, tick <-chan ti
 		case <-tick:
 		}
 		set := c.cur.Load()
-		if set.selfSigned == "" || !c.due(set.list[0].Leaf) {
-			continue
+		next, err := c.renewed(set)
+		switch {
+		case err != nil:
+			alarms.Alarm(alarmTLS, fmt.Sprintf("a new certificate is not used: %v: the one before is shown until %s", err, set.list[0].Leaf.NotAfter.Format(time.DateOnly)))
+		case next != set:
+			c.cur.CompareAndSwap(set, next)
+			fallthrough
+		default:
+			alarms.Clear(alarmTLS, "the certificates are good")
 		}
-		next, err := c.selfSigned(set.selfSigned)
-		if err != nil {
-			log.Error("self-signed certificate is not renewed", "error", err)
-			continue
-		}
-		c.cur.CompareAndSwap(set, next)
 	}
+}
+
+const alarmTLS = "tls_certificate"
+
+// renewed is the set that has to take the place of one; the same: none.
+func (c *certificates) renewed(set *certificateSet) (*certificateSet, error) {
+	switch {
+	case set.selfSigned != "" && c.due(set.list[0].Leaf):
+		return c.selfSigned(set.selfSigned)
+	case set.selfSigned == "" && !slices.EqualFunc(set.stamps, stampsOf(set.files), time.Time.Equal):
+		return readCertificates(set.files)
+	}
+	return set, nil
 }
 
 func (c *certificates) due(leaf *x509.Certificate) bool {
@@ -122,7 +160,7 @@ func (c *certificates) selfSigned(host string) (*certificateSet, error) {
 	path := filepath.Join(c.dir, "self-signed.pem")
 	pair, err := tls.LoadX509KeyPair(path, path)
 	if err == nil && pair.Leaf.VerifyHostname(host) == nil && !c.due(pair.Leaf) {
-		return &certificateSet{[]tls.Certificate{pair}, host}, nil
+		return &certificateSet{list: []tls.Certificate{pair}, selfSigned: host}, nil
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		os.Rename(path, path+setAside) // a damaged file is no reason not to start
@@ -137,7 +175,7 @@ func (c *certificates) selfSigned(host string) (*certificateSet, error) {
 	if pair, err = tls.X509KeyPair(text, text); err != nil {
 		return nil, fmt.Errorf("read the self-signed certificate back: %w", err)
 	}
-	return &certificateSet{[]tls.Certificate{pair}, host}, nil
+	return &certificateSet{list: []tls.Certificate{pair}, selfSigned: host}, nil
 }
 
 // makeSelfSigned makes a key and its certificate, both as PEM in one text.

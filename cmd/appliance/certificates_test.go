@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -89,13 +90,70 @@ func TestSelfSignedCertificateIsRenewedWhileRunning(t *testing.T) {
 	tick := make(chan time.Time)
 	ctx, cancel := contextOf(t)
 	done := make(chan struct{})
-	go func() { defer close(done); c.run(ctx, discardLog(), tick) }()
+	go func() { defer close(done); c.run(ctx, alarmsSaid{}, tick) }()
 	tick <- now
 	tick <- now // the first one is done with
 	cancel()
 	<-done
 	if c.cur.Load() == set {
 		t.Error("an expired certificate is still shown")
+	}
+}
+
+// alarmsSaid are the alarms that stand.
+type alarmsSaid map[string]string
+
+func (a alarmsSaid) Alarm(name, detail string) { a[name] = detail }
+func (a alarmsSaid) Clear(name, _ string)      { delete(a, name) }
+
+// TestCertificatesAreReadAgain: what renews them only replaces the files; half of
+// a replacement, or a bad one, is an alarm, and the one before is shown.
+func TestCertificatesAreReadAgain(t *testing.T) {
+	path, written := filepath.Join(t.TempDir(), "mx.pem"), time.Now().Add(-time.Hour)
+	write := func(text []byte) {
+		t.Helper()
+		written = written.Add(time.Minute) // whatever the file system's clock can tell apart
+		if err := errors.Join(os.WriteFile(path, text, 0o600), os.Chtimes(path, written, written)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	made := func() []byte {
+		t.Helper()
+		text, err := makeSelfSigned("mx.example.net", time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	write(made())
+	c := &certificates{now: time.Now}
+	set, err := c.load(config.Config{TLS: config.TLS{Certificates: []config.Certificate{{Cert: path, Key: path}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.use(set)
+	alarms, first := alarmsSaid{}, handshake(t, c, "mx.example.net")
+	look := func() *x509.Certificate {
+		t.Helper()
+		tick := make(chan time.Time)
+		ctx, cancel := contextOf(t)
+		done := make(chan struct{})
+		go func() { defer close(done); c.run(ctx, alarms, tick) }()
+		tick <- time.Now()
+		cancel()
+		<-done
+		return handshake(t, c, "mx.example.net")
+	}
+	if !look().Equal(first) || len(alarms) != 0 {
+		t.Errorf("nothing changed, and %v", alarms)
+	}
+	write([]byte("-----BEGIN CERT"))
+	if !look().Equal(first) || alarms[alarmTLS] == "" {
+		t.Errorf("a bad file: another certificate, or no alarm: %v", alarms)
+	}
+	write(made())
+	if look().Equal(first) || len(alarms) != 0 {
+		t.Errorf("the new certificate is not shown: %v", alarms)
 	}
 }
 

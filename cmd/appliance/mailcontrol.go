@@ -35,6 +35,7 @@ type mailControl struct {
 	reload  func() (reloaded, error)
 	returns func() greylist.Report
 	lists   *access.List
+	closed  *maintenance
 }
 
 // recordsRequest is record.Query as it goes over the socket.
@@ -108,6 +109,9 @@ func (m *mailControl) handler() http.Handler {
 	mux.Handle("GET /lists", control.Stream(m.entries))
 	mux.Handle("POST /lists/add", control.HandleText(m.addEntries))
 	mux.Handle("POST /lists/remove", control.Handle(m.removeEntry))
+	mux.Handle("POST /maintenance", control.Handle(func(_ *http.Request, s shut) (control.None, error) {
+		return control.None{}, m.closed.set(s)
+	}))
 	mux.Handle("POST /check", control.Handle(func(*http.Request, struct{}) (control.None, error) {
 		return control.None{}, m.check()
 	}))

@@ -116,6 +116,7 @@ type mail struct {
 	tiers      *tiers
 	grey       *greylisting
 	lists      *access.List
+	closed     *maintenance
 	listeners  []string
 	stopRouter func()
 	reloading  sync.Mutex // one at a time
@@ -159,6 +160,9 @@ func newMail(c *cli, cfg config.Config, file string, alarms []string, ls []*net.
 	m.guard = guard.NewClient(c.runDir)
 	m.offender = newOffender(m.guard, func(a netip.Addr) int { return m.watch.Widest(c.now(), a) }, c.now, m.events)
 	m.offender.lane.Store(cfg.Firewall.ExplainPerHour > 0)
+	if m.closed, err = openMaintenance(filepath.Join(m.dir, "maintenance.json"), c.now); err != nil {
+		m.log.Error("maintenance", "error", err)
+	}
 	var alarm error
 	if m.lists, alarm = access.Open(filepath.Join(m.dir, "lists.json"), c.now); alarm != nil {
 		m.events.Alarm("lists_lost", fmt.Sprintf("the lists cannot be read, nobody is on them: %v", alarm))
@@ -240,7 +244,7 @@ func (m *mail) makeServer(cfg config.Config) error {
 		Hostname: cfg.Hostname, TempDir: filepath.Join(m.dir, "tmp"),
 		Policy: smtpPolicy(cfg, front, m.tls, nil), Recorder: m.metrics.before(m.events.Before(m.store)), Seal: m.reports.key.Seal,
 		Watcher: m.watch, Canary: m.canaries, Offender: m.offender, Gate: m.offender, Origins: m.places, Tiers: m.tiers,
-		Greylist: m.grey, Access: m.lists,
+		Maintenance: m.closed.text, Greylist: m.grey, Access: m.lists,
 		Log: m.log, Clock: m.c.now,
 	})
 	if err != nil {
@@ -272,7 +276,7 @@ func (m *mail) run(ctx context.Context, ls []*net.TCPListener) error {
 	m.runWatch(life, &background)
 	m.grey.run(life, &background)
 	background.Go(func() { m.places.run(life) })
-	background.Go(func() { m.tls.run(life, m.log, time.NewTicker(time.Hour).C) })
+	background.Go(func() { m.tls.run(life, m.events, time.NewTicker(time.Minute).C) })
 	m.startRouter(life, &background)
 	background.Go(func() { m.watchAlarms(life, time.NewTicker(watchGuardEvery).C) })
 	background.Go(func() { newListener(m.guard, m.events.Log, m.dir).run(life, time.NewTicker(fetchEvents).C) })
@@ -311,7 +315,7 @@ func (m *mail) startRouter(life context.Context, background *sync.WaitGroup) {
 
 func (m *mail) control(life context.Context, background *sync.WaitGroup) http.Handler {
 	mc := &mailControl{
-		store: m.store, server: m.server, watch: m.watch, now: m.c.now, status: m.status, origin: m.places.origin, hits: m.geoHits, returns: m.grey.report, lists: m.lists,
+		store: m.store, server: m.server, watch: m.watch, now: m.c.now, status: m.status, origin: m.places.origin, hits: m.geoHits, returns: m.grey.report, lists: m.lists, closed: m.closed,
 		check:  func() error { _, err := m.prepare(); return err },
 		reload: func() (reloaded, error) { return m.reload(life, background) },
 	}
@@ -400,11 +404,14 @@ func (m *mail) status(ctx context.Context) mailStatus {
 	st, rs := m.server.Stats(), router.Status(m.memory)
 	s := mailStatus{
 		Started: m.started, Hostname: cfg.Hostname, Observe: cfg.Observe, Listeners: m.listeners,
-		Open: st.Open, Connections: st.Connections, Outcomes: named(st.Outcomes), Reasons: named(st.Reasons),
+		Open: st.Open, Load: st.Load, Connections: st.Connections, Outcomes: named(st.Outcomes), Reasons: named(st.Reasons),
 		Sources: m.watch.Sources(), Backends: rs.Backends, Domains: rs.Domains, Records: m.store.Stats(ctx),
 		Geo: m.places.sources(), TLS: m.tls.describe(), Syslog: m.events.stats(), Memory: memoryNow(), Greylist: m.grey.status(), Alarms: m.events.alarms(),
 	}
 	s.DNS, s.Lists = m.lookups.status()
+	if a := m.closed.alarm(); a != "" {
+		s.Alarms = append(s.Alarms, a)
+	}
 	if s.Alarms == nil {
 		s.Alarms = []string{}
 	}

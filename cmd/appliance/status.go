@@ -20,6 +20,7 @@ import (
 	"mailweir/firewall/guard"
 	"mailweir/record"
 	"mailweir/record/syslog"
+	"mailweir/smtp"
 	"mailweir/smtp/relay"
 	"mailweir/smtp/scout"
 )
@@ -33,7 +34,8 @@ type mailStatus struct {
 	Hostname    string                  `json:"hostname"`
 	Observe     bool                    `json:"observe"`
 	Listeners   []string                `json:"listeners"`
-	Open        int                     `json:"open"` // connections
+	Open        int                     `json:"open"`           // connections
+	Load        smtp.Load               `json:"load,omitempty"` // what is done because of how many are open
 	Connections uint64                  `json:"connections"`
 	Outcomes    map[string]uint64       `json:"outcomes"`
 	Reasons     map[string]uint64       `json:"reasons"` // of refusals
@@ -207,6 +209,9 @@ func (c *cli) printMailStatus(m mailStatus) {
 	}
 	c.item("mail", "%s on %s%s", m.Hostname, strings.Join(m.Listeners, " "), mode)
 	c.item("  now", "%s, %d since %s", plural(m.Open, "connection"), m.Connections, stamp(m.Started))
+	if m.Load != "" {
+		c.item("  load", "%s", loads[m.Load])
+	}
 	c.item("  became", "%s", counts(m.Outcomes))
 	c.item("  refused", "%s", counts(m.Reasons))
 	c.item("  tls", "%s", m.TLS)
@@ -262,6 +267,13 @@ func collectorLine(s syslog.Stats) string {
 		line += fmt.Sprintf(", %d lost", s.Lost)
 	}
 	return line
+}
+
+// loads are what is done because of how many connections are open.
+var loads = map[smtp.Load]string{
+	smtp.HalfFull: "half of smtp.max_connections are open: strangers wait less at the gate",
+	smtp.Crowded:  "nearly all places for strangers are taken: those who keep us waiting are put off",
+	smtp.Full:     "all places for strangers are taken: they hear 421; the last tenth is for who is known",
 }
 
 // wellOr says how something is.
