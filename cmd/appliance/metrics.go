@@ -50,9 +50,7 @@ func newMeasures(mail func(context.Context) mailStatus, alarms func() []record.A
 	return m
 }
 
-// Stages of a session: the last command that it came to.
-var stages = []string{"connect", "helo", "mail", "rcpt", "data"}
-
+// stageOf is the last command that a session came to.
 func stageOf(f *smtp.Facts, o smtp.Outcome) string {
 	switch {
 	case o == smtp.Accepted || o == smtp.Spooled || f.Size > 0:

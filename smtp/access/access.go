@@ -82,7 +82,7 @@ func ParseSubject(s string) (Subject, error) {
 	switch k {
 	case RDNS, HELO, From, To:
 	default:
-		return Subject{}, fmt.Errorf("%q is no subject: write an address, rdns:, helo:, from: or to:", s)
+		return Subject{}, fmt.Errorf("%q is no subject: write an address, or rdns:, helo:, from: or to: with a name", s)
 	}
 	name, err := Name(name)
 	if err == nil && strings.Contains(name, "@") && (k == RDNS || k == HELO) {

@@ -92,8 +92,3 @@ var roles = map[string]bool{
 	"security": true, "root": true, "mail": true, "office": true, "help": true, "billing": true, "hello": true,
 	"team": true, "service": true, "noreply": true, "no-reply": true, "newsletter": true,
 }
-
-func role(mailbox string) bool {
-	local, _, _ := strings.Cut(untagged(mailbox), "@")
-	return roles[strings.ToLower(local)]
-}
