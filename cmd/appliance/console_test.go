@@ -250,6 +250,7 @@ func TestConsoleOnPoorTerminals(t *testing.T) {
 			}
 			x.types("\x04")
 			x.end()
+			x.hangUp() // and so its reader is done
 			if tc.term != "vt220" && strings.Contains(x.all.String(), "\x1b") {
 				t.Errorf("escape sequences on such a terminal: %q", x.all.String())
 			}
