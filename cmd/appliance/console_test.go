@@ -81,10 +81,17 @@ func startTerminal(t *testing.T, name, termName string, size pty.Winsize, args .
 		x.hangUp()
 		cmd.Wait()
 		if t.Failed() {
-			t.Logf("the terminal had %q", x.all.String())
+			t.Logf("the terminal had %q", x.whole())
 		}
 	})
 	return x
+}
+
+// whole is all that was said.
+func (x *terminal) whole() string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.all.String()
 }
 
 // hangUp closes the terminal, once.
@@ -165,8 +172,8 @@ func TestConsole(t *testing.T) {
 	if code := x.end(); code != 3 {
 		t.Errorf("exit status %d, want that of weir status, 3", code)
 	}
-	if strings.Contains(x.all.String(), "\x1b[3") || regexp.MustCompile(`\x1b\[[0-9;]*m`).MatchString(x.all.String()) {
-		t.Errorf("there are colours in %q", x.all.String())
+	if strings.Contains(x.whole(), "\x1b[3") || regexp.MustCompile(`\x1b\[[0-9;]*m`).MatchString(x.whole()) {
+		t.Errorf("there are colours in %q", x.whole())
 	}
 }
 
@@ -192,7 +199,7 @@ func TestConsoleIsNoShell(t *testing.T) {
 	x.expect("built with go")
 	x.types("exit\r")
 	x.end()
-	if s := x.all.String(); strings.Contains(s, "top-secret") || strings.Contains(s, "uid=") {
+	if s := x.whole(); strings.Contains(s, "top-secret") || strings.Contains(s, "uid=") {
 		t.Errorf("that came out: %q", s)
 	}
 	for _, line := range lines {
@@ -250,9 +257,8 @@ func TestConsoleOnPoorTerminals(t *testing.T) {
 			}
 			x.types("\x04")
 			x.end()
-			x.hangUp() // and so its reader is done
-			if tc.term != "vt220" && strings.Contains(x.all.String(), "\x1b") {
-				t.Errorf("escape sequences on such a terminal: %q", x.all.String())
+			if tc.term != "vt220" && strings.Contains(x.whole(), "\x1b") {
+				t.Errorf("escape sequences on such a terminal: %q", x.whole())
 			}
 		})
 	}
