@@ -72,7 +72,7 @@ func TestSelfSignedCertificateOutlivesDamage(t *testing.T) {
 	if _, err := c.load(config.Config{Hostname: "mx1.example.net"}); err != nil {
 		t.Error(err)
 	}
-	if _, err := os.Stat(path + ".bad"); err != nil {
+	if _, err := os.Stat(path + setAside); err != nil {
 		t.Error("the damaged file is gone: ", err)
 	}
 }
