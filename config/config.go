@@ -126,9 +126,10 @@ type Where struct {
 
 // Checks is what is done when a check fails.
 type Checks struct {
-	Profile     string            // "balanced" or "strict"; of a domain "": as everywhere
-	RejectScore float64           // of a domain 0: as everywhere
-	Set         map[string]string // by check: "off", "log", "defer", "reject", or a number
+	Profile      string            // "balanced" or "strict"; of a domain "": as everywhere
+	RejectScore  float64           // of a domain 0: as everywhere
+	RDNSKeywords []string          // for all domains
+	Set          map[string]string // by check: "off", "log", "defer", "reject", or a number
 }
 
 // DNSBL is a DNS list that is asked.
@@ -241,7 +242,7 @@ func Default() Config {
 			Enabled: true, UnknownPerHour: 25, SharePerHour: 0.8, UnknownPerDay: 50, SharePerDay: 0.9, AbsolutePerDay: 300,
 			TrapHits: 1, Complaints: 3,
 		},
-		Checks:   Checks{Profile: "balanced", RejectScore: 8},
+		Checks:   Checks{Profile: "balanced", RejectScore: 8, RDNSKeywords: []string{"dynamic", "pool", "dialup"}},
 		Greylist: Greylist{Mode: "suspicious", Delay: 10 * time.Minute, Window: 48 * time.Hour, Pass: 36 * day},
 		Records:  Records{Keep: 30 * day, MaxSize: 4 * GiB},
 		Metrics:  Metrics{Listen: "127.0.0.1:9125"},

@@ -15,6 +15,7 @@ var CheckNames = []string{
 	"helo_ours", "helo_address", "helo_literal", "helo_unresolvable",
 	"sender_nxdomain", "sender_null_mx", "sender_no_mx", "sender_domain_error", "sender_is_recipient", "sender_local",
 	"spf_fail", "spf_softfail", "spf_temperror", "spf_permerror",
+	"dkim_fail", "dmarc_reject", "dmarc_quarantine", "dmarc_temperror", "no_author",
 }
 
 func checkName(name string) (what, hint string) {
@@ -41,10 +42,24 @@ func place(name string) (what, hint string) {
 	return quote(name) + " is neither a country nor a network", `write the two capital letters of ISO 3166, or "AS" and the number`
 }
 
+// places holds countries and networks, which may be written small.
 func places(v any) (what, hint string) {
-	for _, name := range *v.(*[]string) {
-		if what, hint = place(name); what != "" {
-			return what, hint
+	list := *v.(*[]string)
+	for i, name := range list {
+		list[i] = strings.ToUpper(name)
+		if what, hint = place(list[i]); what != "" {
+			_, hint = place("")
+			return quote(name) + strings.TrimPrefix(what, quote(list[i])), hint
+		}
+	}
+	return "", ""
+}
+
+// keywords holds words that are looked for in names of hosts.
+func keywords(v any) (what, hint string) {
+	for _, w := range *v.(*[]string) {
+		if strings.Trim(strings.ToLower(w), "abcdefghijklmnopqrstuvwxyz0123456789-") != "" || strings.Trim(w, "-") == "" {
+			return quote(w) + " is no word that a host's name can hold", "write letters, digits and hyphens, such as dynamic"
 		}
 	}
 	return "", ""

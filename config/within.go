@@ -8,7 +8,6 @@ import (
 	"net/url"
 	"path"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -207,17 +206,6 @@ func syslogTarget(v any) (what, hint string) {
 }
 
 // trapNames wants addresses, patterns of them with * and ?, or domains.
-var geoRule = regexp.MustCompile(`^(?i:[a-z]{2}|as[1-9][0-9]{0,9})$`)
-
-func geoRules(v any) (what, hint string) {
-	for _, s := range *v.(*[]string) {
-		if !geoRule.MatchString(s) {
-			return fmt.Sprintf("%q is no country and no network", s), "write the two letters of ISO 3166-1, such as NL, or AS64500"
-		}
-	}
-	return "", ""
-}
-
 func trapNames(v any) (what, hint string) {
 	for _, s := range *v.(*[]string) {
 		_, domain, at := strings.Cut(s, "@")

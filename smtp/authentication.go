@@ -3,6 +3,7 @@ package smtp
 import (
 	"context"
 	"io"
+	"time"
 
 	"mailweir/smtp/reply"
 )
@@ -50,11 +51,12 @@ func (s *session) authenticate(t *transaction, m *message, h *header) {
 	s.mu.Unlock()
 	ctx, cancel := context.WithTimeout(s.ctx, scoutContent)
 	defer cancel()
+	begun := time.Now()
 	s.guard("scout", func() Verdict {
 		a := s.policy.Scout.Content(ctx, c)
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		t.Facts.Authentication = a
+		t.Facts.Authentication, t.verified = a, time.Since(begun)
 		return Verdict{}
 	})
 }

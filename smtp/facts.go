@@ -154,7 +154,8 @@ type Transaction struct {
 	Took    time.Duration
 }
 
-// Check is one judge's verdict as the record keeps it.
+// Check is one judge's verdict as the record keeps it. Ms has the look-ups that
+// it waited for.
 type Check struct {
 	Name   string       `json:"name"`
 	Action reply.Action `json:"action"`

@@ -117,6 +117,7 @@ const (
 type scouting struct {
 	done  chan struct{}
 	lists []Listing
+	took  time.Duration
 }
 
 // scout starts a look-up, unless the source is one that is not judged. ask is
@@ -130,10 +131,12 @@ func (s *session) scout(patience time.Duration, ask func(context.Context, Scout)
 		defer close(g.done)
 		ctx, cancel := context.WithTimeout(s.ctx, patience)
 		defer cancel()
+		begun := time.Now()
 		s.guard("scout", func() Verdict {
 			lists := ask(ctx, s.policy.Scout)
 			s.mu.Lock()
 			defer s.mu.Unlock()
+			g.took = time.Since(begun)
 			if ctx.Err() == nil || len(lists) > 0 {
 				g.lists = lists
 			}
@@ -263,6 +266,26 @@ func (s *session) weigh(t *transaction, c *Chain, stages ...[]Link) Weight {
 	return s.weighFacts(t, &t.Facts, c, stages...)
 }
 
+// lookedUp is how long was looked up what a judge looks at: all that is looked
+// up together is known together. Called with s.mu held.
+func (s *session) lookedUp(t *transaction, name string) time.Duration {
+	var g *scouting
+	switch name {
+	case "rdns", "dnsbl":
+		g = s.peerScout
+	case "helo":
+		g = s.heloScout
+	case "sender", "spf", "rhsbl":
+		g = t.scout
+	case "dkim", "dmarc":
+		return t.verified
+	}
+	if g == nil {
+		return 0
+	}
+	return g.took
+}
+
 // weighFacts is weigh of facts that may end before the last recipient of t.
 // Called with s.mu held.
 func (s *session) weighFacts(t *transaction, f *Facts, c *Chain, stages ...[]Link) Weight {
@@ -275,7 +298,7 @@ func (s *session) weighFacts(t *transaction, f *Facts, c *Chain, stages ...[]Lin
 	}
 	w := c.Weigh(f, stages...)
 	for _, said := range w.Said {
-		t.note(said.Name, told(said.Verdict), said.Took)
+		t.note(said.Name, told(said.Verdict), said.Took+s.lookedUp(t, said.Name))
 	}
 	t.Score = max(t.Score, w.Score)
 	v := told(w.Verdict)

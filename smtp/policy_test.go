@@ -22,10 +22,12 @@ type known struct {
 	helo   smtp.HELOName
 	sender smtp.SenderDomain
 	spf    smtp.SPF
+	slow   time.Duration // a look-up takes
 	said   smtp.Authentication
 }
 
 func (k *known) Peer(context.Context, netip.Addr) (*smtp.RDNS, []smtp.Listing) {
+	time.Sleep(k.slow)
 	return k.rdns, k.lists
 }
 

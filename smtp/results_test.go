@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/emersion/go-msgauth/authres"
 
@@ -80,6 +81,22 @@ func send(c *dialogue, from, message string) {
 	c.ask("DATA", "354")
 	c.send(message + ".\r\n")
 	c.expect("250 ")
+}
+
+// What weir why shows of a check has the look-up that it waited for.
+func TestChecksTellTheirLookups(t *testing.T) {
+	w := newWorld(t, func(w *world) {
+		w.policy("spf", "pass")
+		w.opts.Policy.Scout.(*known).slow = 30 * time.Millisecond
+	})
+	send(w.dial("127.0.0.1"), "a@client.example", "Subject: x\r\n\r\nx\r\n")
+	took := map[string]float64{}
+	for _, c := range w.recorder.wait(t, 0).Checks {
+		took[c.Name] = c.Ms
+	}
+	if took["rdns"] < 30 || took["dnsbl"] < 30 || took["early_talk"] >= 30 {
+		t.Errorf("%v", took)
+	}
 }
 
 // splitResults splits a message before our Received field.

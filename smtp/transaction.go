@@ -21,9 +21,10 @@ type transaction struct {
 	utf8     bool
 	eightBit bool
 
-	asked    int       // RCPT commands
-	accepted int       // of them
-	scout    *scouting // of the sender
+	asked    int           // RCPT commands
+	accepted int           // of them
+	scout    *scouting     // of the sender
+	verified time.Duration // what was looked up of its message took so long
 	domain   SenderDomain
 	spf      SPF
 	last     refusal

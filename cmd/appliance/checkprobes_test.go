@@ -2,6 +2,8 @@ package main
 
 import (
 	"encoding/json"
+	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -9,6 +11,7 @@ import (
 	"mailweir/config"
 	"mailweir/record"
 	"mailweir/smtp/greylist"
+	"mailweir/smtp/rdns"
 	"mailweir/smtp/reply"
 )
 
@@ -42,6 +45,10 @@ var checkProbes = map[string]probe{
 	"geo.score":           {set: `{ NL = 9 }`, with: dutch, seen: abroad},
 	"checks.profile":      {set: `"strict"`, seen: literal},
 	"checks.reject_score": {set: `3`, seen: literal},
+	"checks.rdns_keywords": {set: `["cust"]`, seen: func(b *keyBench) bool { // smtp/rdns's tests have names of all kinds
+		class, _ := classifier(b.cfg.Checks.RDNSKeywords)("cust-7.isp.example", netip.MustParseAddr("198.18.200.1"))
+		return class == string(rdns.Dynamic)
+	}},
 	"checks.set": {set: `{ rdns_missing = "off", sender_nxdomain = "off", helo_unresolvable = "off", helo_address = "reject" }`,
 		seen: literal},
 	"dnsbl.NAME.zone":   {set: `"bl.example"`, also: map[string]string{"dnsbl.bl.scores": `{ "127.0.0.2" = 9 }`}, seen: onList},
@@ -98,6 +105,13 @@ func (b *keyBench) judged(from, helo string) (j judgement) {
 		j.Text = l.Reply.Text
 	}
 	return j
+}
+
+// R-BW-10: these words and no others, until the operator says so.
+func TestDefaultKeywords(t *testing.T) {
+	if got := config.Default().Checks.RDNSKeywords; !slices.Equal(got, rdns.DefaultKeywords) {
+		t.Errorf("the file has %q, the classifier %q", got, rdns.DefaultKeywords)
+	}
 }
 
 // The checks that the file knows are those that the judges have.

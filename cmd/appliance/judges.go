@@ -105,10 +105,13 @@ func listOf(d config.DNSBL) check.List {
 	return l
 }
 
-// classify says what kind of name an address has.
-func classify(name string, addr netip.Addr) (class, pattern string) {
-	v := rdns.Classify(name, addr, rdns.DefaultKeywords)
-	return string(v.Class), v.Pattern
+// classifier says what kind of name an address has; these words make it one of a
+// dial-up line.
+func classifier(keywords []string) func(name string, addr netip.Addr) (class, pattern string) {
+	return func(name string, addr netip.Addr) (class, pattern string) {
+		v := rdns.Classify(name, addr, keywords)
+		return string(v.Class), v.Pattern
+	}
 }
 
 // scoutLists are the lists with where they are asked.

@@ -69,7 +69,7 @@ func (l *lookups) use(life context.Context, background *sync.WaitGroup, cfg conf
 		l.stop = func() { cancel(); <-ended }
 		background.Go(func() { defer close(ended); lists.Run(ctx) })
 	}
-	return scout.New(scout.Options{DNS: l.dns, Lists: l.lists, Classify: classify})
+	return scout.New(scout.Options{DNS: l.dns, Lists: l.lists, Classify: classifier(cfg.Checks.RDNSKeywords)})
 }
 
 // status is how the resolvers and the lists are.
