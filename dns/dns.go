@@ -8,7 +8,8 @@
 // Answers are kept by their TTL within the bounds that the asker gives, and a
 // question that is under way already is not asked twice. Whether a server can
 // be believed, canaries say: the root must have an SOA record, and a name that
-// cannot exist (RFC 6761 section 6.4) must not. No answer of a server is used
+// cannot exist (RFC 6761 section 6.4) must not; where a look-up failed, also a
+// name that no cache can have must be answered for. No answer of a server is used
 // whose canaries are not fresh and well, so that one that starts to lie, or
 // loses its way out, gets nobody refused. When no server can be believed, every
 // answer is Sick.
@@ -182,7 +183,8 @@ var (
 	errNobodyWell = errors.New("no resolver can be believed")
 )
 
-// Ask looks up the records of one type. The answer comes within ctx.
+// Ask looks up the records of one type. The answer comes within
+// ctx, but for the half second that canaries may take where it has none.
 func (r *Resolver) Ask(ctx context.Context, name string, kind uint16, keep Keep) Answer {
 	q := question{strings.ToLower(dns.Fqdn(name)), kind}
 	if _, ok := dns.IsDomainName(q.name); !ok || len(q.name) > 254 {
@@ -201,23 +203,43 @@ func (r *Resolver) Ask(ctx context.Context, name string, kind uint16, keep Keep)
 	case res := <-done:
 		return res.Val.(Answer)
 	case <-ctx.Done():
-		return Answer{State: r.failed(), Err: context.Cause(ctx)}
+		return r.outOfTime(ctx, done)
 	}
 }
 
-// failed is the state of a question that ran out of time. It is the name's
-// fault where a server is known to be well, and ours otherwise.
-func (r *Resolver) failed() State {
-	for _, s := range r.set.Load().servers {
-		s.mu.Lock()
-		why, age := s.why, r.now().Sub(s.checked)
-		late := !s.asking.IsZero() && time.Since(s.asking) > overdue
-		s.mu.Unlock()
-		if why == "" && age < 2*fresh && !late {
-			return Failed
+// outOfTime answers who cannot wait any longer. It is the name's fault only
+// where a server is well that was sent canaries now: one that is slow answers
+// what was asked before first.
+func (r *Resolver) outOfTime(ctx context.Context, done <-chan singleflight.Result) Answer {
+	unknown := Answer{State: Sick, Err: context.Cause(ctx)}
+	if ctx.Err() != context.DeadlineExceeded {
+		return unknown // nobody waits any more
+	}
+	servers := r.set.Load().servers
+	told := make(chan string, len(servers))
+	for _, s := range servers {
+		go func() { told <- <-r.soundAsync(s, true) }()
+	}
+	late := time.After(overdue)
+	for range servers {
+		select {
+		case res := <-done:
+			return res.Val.(Answer)
+		case <-late:
+			return unknown
+		case why := <-told:
+			if why != "" {
+				continue
+			}
+			select {
+			case res := <-done:
+				return res.Val.(Answer)
+			case <-time.After(settle):
+				return Answer{State: Failed, Err: unknown.Err}
+			}
 		}
 	}
-	return Sick
+	return unknown
 }
 
 // lookUp asks the servers, and keeps what they say.
@@ -229,7 +251,7 @@ func (r *Resolver) lookUp(q question, keep Keep) Answer {
 	case r.places <- struct{}{}:
 		defer func() { <-r.places }()
 	case <-ctx.Done():
-		return Answer{State: r.failed(), Err: errTooMany}
+		return Answer{State: Sick, Err: errTooMany} // our own doing
 	}
 	a, ttl := r.askServers(ctx, set, q)
 	now := r.now()

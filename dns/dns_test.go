@@ -251,6 +251,34 @@ func TestANoNeedsFreshCanaries(t *testing.T) {
 	l.expect(t, r, "b.example", dns.Sick)
 }
 
+// Nor is what is found believed of one that began to lie: a name that resolves
+// elsewhere is held against somebody, and a wrong address against a list.
+func TestWhatIsFoundNeedsFreshCanaries(t *testing.T) {
+	c := newClock()
+	l := newLiar(t, "a.example. 60 A 192.0.2.7")
+	r, _ := resolver(t, c, l)
+	l.expect(t, r, "a.example", dns.Found)
+	l.be("wild", "")
+	c.add(time.Second)
+	l.expect(t, r, "b.example", dns.Sick)
+}
+
+// While nothing is known of anybody, nobody waits for that.
+func TestWhoIsIllIsNotAsked(t *testing.T) {
+	c := newClock()
+	l := newLiar(t, "a.example. 60 A 192.0.2.7")
+	r, _ := resolver(t, c, l)
+	l.be("silent", "")
+	r.Probe()
+	l.expect(t, r, "a.example", dns.Sick)
+	if n := l.count("a.example.", "A"); n != 0 {
+		t.Errorf("it was asked %d times", n)
+	}
+	l.be("", "")
+	c.add(6 * time.Second)
+	l.expect(t, r, "a.example", dns.Found)
+}
+
 // Nobody is put off either, by a resolver that broke down just now.
 func TestAFailureNeedsFreshCanaries(t *testing.T) {
 	for _, mood := range []string{"servfail", "refused", "lame", "silent"} {
@@ -266,6 +294,58 @@ func TestAFailureNeedsFreshCanaries(t *testing.T) {
 			defer cancel()
 			if a := r.Ask(ctx, "b.example", miekg.TypeA, dns.Names); a.State != dns.Sick {
 				t.Errorf("it is %v (%v)", a.State, a.Err)
+			}
+		})
+	}
+}
+
+// R-CX-03: a resolver that lost its way out has the root in its cache still.
+func TestAWayOutIsInNoCache(t *testing.T) {
+	for _, mood := range []string{"servfail", "refused", "silent"} {
+		t.Run(mood, func(t *testing.T) {
+			t.Parallel()
+			c := newClock()
+			l := newLiar(t, "a.example. 60 A 192.0.2.7", "c.example. 60 A 192.0.2.7")
+			r, told := resolver(t, c, l)
+			l.expect(t, r, "a.example", dns.Found)
+			l.be(mood, "kept")
+			c.add(2 * time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second) // what the gate gives
+			defer cancel()
+			if a := r.Ask(ctx, "b.example", miekg.TypeA, dns.Names); a.State != dns.Sick {
+				t.Errorf("it is %v (%v)", a.State, a.Err)
+			}
+			c.add(6 * time.Second)
+			l.expect(t, r, "b.example", dns.Sick) // what of it is in a cache makes it well for nobody
+			if r.Sick() == "" || len(*told) != 1 {
+				t.Errorf("nobody is told, or too often: %q", *told)
+			}
+			l.be("", "")
+			c.add(6 * time.Second)
+			l.expect(t, r, "c.example", dns.Found)
+			if r.Sick() != "" || len(*told) != 2 {
+				t.Errorf("nobody is told that all is well: %q", *told)
+			}
+		})
+	}
+}
+
+// Whoever has no time left is put off for a name that is slow, and not for a
+// resolver that is.
+func TestTooLate(t *testing.T) {
+	for spare, want := range map[string]dns.State{"canaries": dns.Failed, "kept": dns.Sick, "": dns.Sick} {
+		t.Run("but for "+spare, func(t *testing.T) {
+			t.Parallel()
+			c := newClock()
+			l := newLiar(t, "a.example. 60 A 192.0.2.7")
+			r, _ := resolver(t, c, l)
+			l.expect(t, r, "a.example", dns.Found)
+			l.be("silent", spare)
+			c.add(time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond) // the end of what the gate gives
+			defer cancel()
+			if a := r.Ask(ctx, "b.example", miekg.TypeA, dns.Names); a.State != want {
+				t.Errorf("it is %v (%v), want %v", a.State, a.Err, want)
 			}
 		})
 	}

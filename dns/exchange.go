@@ -67,18 +67,22 @@ func (t *tries) believed() bool {
 // try asks one server; false: it has no answer that could be used. A server
 // that does not answer is left at once: what its canaries say can wait.
 func (r *Resolver) try(ctx context.Context, s *server, q question, wait time.Duration, t *tries) (Answer, time.Duration, bool) {
+	if why := s.ill(r.now()); why != "" {
+		t.last = fmt.Errorf("%w: %s", errNobodyWell, why)
+		return Answer{}, 0, false
+	}
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	sound := r.soundAsync(s, fresh)
+	sound := r.soundAsync(s, false)
 	m, err := exchange(ctx, s.at, q)
 	if err != nil {
-		t.last, t.silent = err, append(t.silent, r.soundAsync(s, freshNo))
+		t.last, t.silent = err, append(t.silent, r.soundAsync(s, true))
 		return Answer{}, 0, false
 	}
 	a, ttl := read(m, q)
 	why := <-sound
-	if why == "" && a.State != Found {
-		why = <-r.soundAsync(s, freshNo)
+	if why == "" {
+		why = <-r.soundAsync(s, a.State == Failed)
 	}
 	if why != "" {
 		t.last = fmt.Errorf("%w: %s", errNobodyWell, why)

@@ -13,10 +13,12 @@ import (
 )
 
 const (
-	fresh      = 5 * time.Second       // how long canaries are believed
-	freshNo    = 50 * time.Millisecond // for what somebody may be refused or put off for
-	overdue    = probeWait / 4         // from then on canaries that are silent speak for themselves
+	fresh      = 50 * time.Millisecond // how long a server is believed
+	illFor     = 5 * time.Second       // how long one that cannot be is not asked
+	overdue    = probeWait / 4         // how long canaries may take where nobody has time any more
+	settle     = overdue / 10          // how long after them an answer may come that was sent before
 	probeEvery = 30 * time.Second      // when nobody asks
+	probeSick  = illFor                // the same while nothing is known of anybody
 	probeWait  = 2 * time.Second
 )
 
@@ -25,10 +27,10 @@ type server struct {
 	at netip.AddrPort
 
 	mu      sync.Mutex
-	asking  time.Time // since when canaries are under way, by the network's clock; zero: they are not
-	checked time.Time
-	why     string // "": it can be believed
-	since   time.Time
+	checked time.Time // when the last canaries were sent off
+	out     time.Time // when the last that want a way out were
+	why     string    // "": it can be believed
+	changed time.Time // since when
 }
 
 // ServerStatus is how one resolver is.
@@ -64,7 +66,7 @@ func (r *Resolver) Status() Status {
 	st := Status{Servers: []ServerStatus{}, Sick: r.Sick(), Kept: r.cache.len()}
 	for _, s := range r.set.Load().servers {
 		s.mu.Lock()
-		st.Servers = append(st.Servers, ServerStatus{s.at, s.why, s.since, s.checked})
+		st.Servers = append(st.Servers, ServerStatus{s.at, s.why, s.changed, s.checked})
 		s.mu.Unlock()
 	}
 	return st
@@ -73,10 +75,12 @@ func (r *Resolver) Status() Status {
 // Run looks after the servers until ctx ends: also when no mail comes, and when
 // the machine is told of others.
 func (r *Resolver) Run(ctx context.Context) {
-	tick := time.NewTicker(probeEvery)
+	tick := time.NewTicker(probeSick)
 	defer tick.Stop()
-	for {
-		r.Probe()
+	for n := 0; ; n++ {
+		if r.Sick() != "" || n%int(probeEvery/probeSick) == 0 {
+			r.Probe()
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -92,10 +96,10 @@ func (r *Resolver) Run(ctx context.Context) {
 func (r *Resolver) Probe() {
 	var all sync.WaitGroup
 	for _, s := range r.set.Load().servers {
-		all.Go(func() { r.probe(s) })
+		all.Go(func() { r.probe(s, true) })
 	}
 	all.Wait()
-	r.tell()
+	r.tell() // also that there is none
 }
 
 // order is the servers in the order in which to ask them: as configured, those
@@ -116,53 +120,92 @@ func (r *Resolver) order(servers []*server) []*server {
 
 // soundAsync tells, when it is known by fresh canaries, why a server cannot be
 // believed; "": it can. The canaries are asked while the question is.
-func (r *Resolver) soundAsync(s *server, fresh time.Duration) <-chan string {
+func (r *Resolver) soundAsync(s *server, out bool) <-chan string {
 	told := make(chan string, 1)
-	s.mu.Lock()
-	why, age := s.why, r.now().Sub(s.checked)
-	s.mu.Unlock()
-	if age >= 0 && age < fresh {
+	now := r.now()
+	if why, ok := s.since(now.Add(-fresh), out); ok {
 		told <- why
 		return told
 	}
 	go func() {
-		why := r.probe(s)
-		r.tell()
+		why := r.probe(s, out)
+		if later, ok := s.since(now.Add(-fresh), out); ok {
+			why = later
+		} else if why == "" { // they were under way for somebody else, and tell of then
+			why = r.probe(s, out)
+		}
 		told <- why
 	}()
 	return told
 }
 
-// probe asks the canaries of a server, once however many want to know.
-func (r *Resolver) probe(s *server) string {
-	why, _, _ := r.flights.Do("canaries of "+s.at.String(), func() (any, error) {
+// since is why a server cannot be believed, by canaries sent off after a moment;
+// false: there are none.
+func (s *server) since(t time.Time, out bool) (why string, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sent := s.checked
+	if out {
+		sent = s.out
+	}
+	return s.why, sent.After(t)
+}
+
+// ill says why a server need not be asked, by canaries of a short while ago.
+func (s *server) ill(now time.Time) string {
+	if why, ok := s.since(now.Add(-illFor), false); ok {
+		return why
+	}
+	return ""
+}
+
+// probe asks the canaries of a server, once however many want to know. One that
+// was ill is well only with a way out: its cache may have the root for days.
+func (r *Resolver) probe(s *server, out bool) string {
+	s.mu.Lock()
+	out = out || s.why != ""
+	s.mu.Unlock()
+	why, _, _ := r.flights.Do(fmt.Sprintf("canaries of %v %t", s.at, out), func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), probeWait)
 		defer cancel()
-		s.mu.Lock()
-		s.asking = time.Now()
-		s.mu.Unlock()
-		why := canaries(ctx, s.at)
-		now := r.now()
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if (s.why == "") != (why == "") || s.checked.IsZero() {
-			s.since = now
-		}
-		s.why, s.checked, s.asking = why, now, time.Time{}
+		sent := r.now()
+		why := canaries(ctx, s.at, out)
+		s.found(why, sent, out)
+		r.tell()
 		return why, nil
 	})
 	return why.(string)
 }
 
-// canaries says why a server cannot be believed; "": it can.
-func canaries(ctx context.Context, at netip.AddrPort) string {
-	root := make(chan string, 1)
-	go func() { root <- hasRoot(ctx, at) }()
-	lies := inventsNames(ctx, at)
-	if why := <-root; why != "" {
-		return why
+// found takes in what canaries told.
+func (s *server) found(why string, sent time.Time, out bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if sent.Before(s.checked) || why == "" && s.why != "" && !out {
+		return // more is known by now: it fell ill meanwhile
 	}
-	return lies
+	if (s.why == "") != (why == "") || s.checked.IsZero() {
+		s.changed = sent
+	}
+	s.why, s.checked = why, sent
+	if out {
+		s.out = sent
+	}
+}
+
+// canaries says why a server cannot be believed; "": it can.
+func canaries(ctx context.Context, at netip.AddrPort, out bool) string {
+	checks := []func(context.Context, netip.AddrPort) string{hasRoot, inventsNames}
+	if out {
+		checks = append(checks, hasWayOut)
+	}
+	told := make([]string, len(checks))
+	var all sync.WaitGroup
+	for i, check := range checks {
+		all.Go(func() { told[i] = check(ctx, at) })
+	}
+	all.Wait()
+	return cmp.Or(told...)
 }
 
 // hasRoot wants the one name that every resolver with a way out can answer for.
@@ -189,6 +232,20 @@ func inventsNames(ctx context.Context, at netip.AddrPort) string {
 	return "" // that it does not answer, hasRoot says
 }
 
+// hasWayOut wants any answer for a name that no cache can have, nor make up of
+// what it has (RFC 8198: its zone is not signed), and that the servers of the
+// root have themselves. They are asked only where a look-up failed.
+func hasWayOut(ctx context.Context, at netip.AddrPort) string {
+	name := fmt.Sprintf("canary-%04x.root-servers.net.", dns.Id())
+	switch m, err := exchangeTwice(ctx, at, question{name, dns.TypeA}); {
+	case err != nil:
+		return fmt.Sprintf("%v has no way out (%v)", at, err)
+	case m.Rcode != dns.RcodeSuccess && m.Rcode != dns.RcodeNameError:
+		return fmt.Sprintf("%v has no way out: it says %s to %s", at, dns.RcodeToString[m.Rcode], name)
+	}
+	return ""
+}
+
 // exchangeTwice is exchange for canaries: one lost packet makes nobody sick.
 func exchangeTwice(ctx context.Context, at netip.AddrPort, q question) (m *dns.Msg, err error) {
 	for range 2 {
@@ -204,14 +261,13 @@ func exchangeTwice(ctx context.Context, at netip.AddrPort, q question) (m *dns.M
 
 // tell says when the resolver as a whole fell sick, or became well.
 func (r *Resolver) tell() {
-	why := r.whySick()
 	r.sick.mu.Lock()
-	was := r.sick.why
+	defer r.sick.mu.Unlock()
+	was, why := r.sick.why, r.whySick()
 	r.sick.why = why
 	if (was == "") != (why == "") {
 		r.changed(why)
 	}
-	r.sick.mu.Unlock()
 }
 
 // whySick is why no server can be believed.

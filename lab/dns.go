@@ -28,11 +28,12 @@ type Mood string
 // The moods, beside Honest. One that is silent, or slow, is a process that is
 // paused.
 const (
-	Honest  Mood = ""
-	Refuses Mood = "refuses" // REFUSED to everything
-	Fails   Mood = "fails"   // SERVFAIL
-	Denies  Mood = "denies"  // NXDOMAIN
-	Lies    Mood = "lies"    // an address for every name
+	Honest   Mood = ""
+	Refuses  Mood = "refuses"  // REFUSED to everything
+	Fails    Mood = "fails"    // SERVFAIL
+	Stranded Mood = "stranded" // SERVFAIL to all but what a cache has for days: the root
+	Denies   Mood = "denies"   // NXDOMAIN
+	Lies     Mood = "lies"     // an address for every name
 )
 
 // DNS starts a name server on a host and makes it the resolver of every host of
@@ -116,7 +117,11 @@ func (d *DNS) conf() string {
 		b.WriteString("\tlocal-zone: \".\" always_nxdomain\n")
 	case Lies:
 		b.WriteString("\tlocal-zone: \".\" redirect\n\tlocal-data: '. 60 A 192.0.2.66'\n")
-	case Fails: // the only way out leads to where it may not ask
+	case Fails, Stranded: // the only way out leads to where it may not ask
+		d.writeDefaults(&b)
+		if d.mood == Stranded {
+			b.WriteString("\tlocal-zone: \".\" transparent\n" + root)
+		}
 		b.WriteString("forward-zone:\n\tname: \".\"\n\tforward-addr: 127.0.0.1@9\n")
 	default:
 		d.writeZones(&b)
@@ -126,16 +131,20 @@ func (d *DNS) conf() string {
 }
 
 func (d *DNS) writeZones(b *strings.Builder) {
-	b.WriteString(`	local-zone: "." static
-	local-data: '. 3600 SOA ns.lab.example. hostmaster.lab.example. 1 3600 600 86400 60'
-`)
-	for _, zone := range reverseZones {
-		fmt.Fprintf(b, "\tlocal-zone: %q nodefault\n", zone)
-	}
+	b.WriteString("\tlocal-zone: \".\" static\n" + root)
+	d.writeDefaults(b)
 	for _, r := range slices.Sorted(slices.Values(d.records)) {
 		fmt.Fprintf(b, "\tlocal-data: '%s'\n", r)
 	}
 	b.WriteString(d.stubs)
+}
+
+const root = "\tlocal-data: '. 3600 SOA ns.lab.example. hostmaster.lab.example. 1 3600 600 86400 60'\n"
+
+func (d *DNS) writeDefaults(b *strings.Builder) {
+	for _, zone := range reverseZones {
+		fmt.Fprintf(b, "\tlocal-zone: %q nodefault\n", zone)
+	}
 }
 
 // reverseZones are those of documentation and private addresses (RFC 6303),

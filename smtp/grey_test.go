@@ -92,6 +92,7 @@ func (away) Look(context.Context, time.Time, greylist.Terms, greylist.Contact) (
 func TestNoGreylistWithoutItsStore(t *testing.T) {
 	w := newWorld(t, func(w *world) {
 		w.policy("greylist", "all")
+		w.policy("spf", "none")
 		w.opts.Greylist = away{}
 	})
 	if got := w.attempt(t, 1); got != 250 {
@@ -105,7 +106,10 @@ func TestNoGreylistWithoutItsStore(t *testing.T) {
 
 // weir test says what the greylist would, and leaves no trace in it.
 func TestTheGreylistIsTestedWithoutATrace(t *testing.T) {
-	w := newWorld(t, func(w *world) { w.policy("greylist", "all") })
+	w := newWorld(t, func(w *world) {
+		w.policy("greylist", "all")
+		w.policy("spf", "none")
+	})
 	from := "a@client.example"
 	for range 2 {
 		d := w.server.Test(t.Context(), smtp.Probe{From: netip.MustParseAddr("203.0.113.9"), HELO: "client.example", Mail: &from, Rcpt: "alice@office.example"})

@@ -1,6 +1,7 @@
 package replay_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -15,6 +16,15 @@ import (
 // all puts off every stranger.
 func greyAll(o *replay.Options) {
 	o.Chain = check.Policy{MaxRecipients: 100, Greylist: check.Greylist{Mode: check.GreylistAll, Terms: greylist.Default}}.Chain()
+}
+
+// learnt gives each line what a greylist wants known of a peer.
+func (s *stage) learnt() {
+	for i := range s.lines {
+		l := &s.lines[i]
+		l.RDNS = &record.RDNS{Name: "mail." + strings.ReplaceAll(l.Peer.String(), ".", "-") + ".example", State: smtp.Confirmed, Class: "custom"}
+		l.SPF = "none"
+	}
 }
 
 // What a greylist would have put off is told from the facts: a first contact and
@@ -32,6 +42,7 @@ func TestReplayGreylists(t *testing.T) {
 	known.Rcpts[0].Grey = &record.Grey{State: greylist.Passed}
 	told := s.send(addr("198.51.101.7"), "c@other.example", to...)
 	told.Greylist = string(greylist.Passed)
+	s.learnt()
 
 	want := map[string]replay.Result{
 		s.lines[0].Ref: {Outcome: smtp.Deferred, Reason: reply.Greylisted},
@@ -55,6 +66,7 @@ func TestReplayOfWhatWasPutOff(t *testing.T) {
 	l := s.send(addr("203.0.113.7"), "a@sender.example", good("jane@example.com")...)
 	said := reply.Greylisted.Reply()
 	l.Rcpts[0].Reply, l.Rcpts[0].Reason = &said, reply.Greylisted
+	s.learnt()
 	l.Rcpts[0].Grey = &record.Grey{State: greylist.First, Since: l.Time, Left: 600_000}
 	l.Outcome, l.Reason, l.Size, l.MessageID, l.Backend, l.BackendReply = smtp.Deferred, new(reply.Greylisted), 0, "", "", ""
 	if says, sum := play(t, s.lines, s.truth, greyAll); len(says) != 0 || sum.MissingFacts != 0 {

@@ -44,19 +44,22 @@ var _ smtp.Greylister = Greylist{}
 // waits, postmaster is always there, and the null sender's notifications may
 // have nobody who sends them again.
 //
-// A stranger with a score is spared by SPF together with a name of its own; and,
-// where that could not be learnt, by the doubt (R-CX-03).
+// Nobody is put off of whom his name or SPF could not be learnt by our own fault:
+// he may have been here under them before (R-CX-03). A stranger with a score is
+// spared by SPF together with a name of its own.
 func (g Greylist) Asks(f *smtp.Facts, score float64) (greylist.Terms, bool) {
 	r := last(f)
 	if r == nil || r.Allowed() || !f.Tier.Stranger() || sender(f) == "" || smtp.IsPostmaster(r.To) {
+		return g.Terms, false
+	}
+	if f.RDNS == nil || f.SPF == "" {
 		return g.Terms, false
 	}
 	switch g.Mode {
 	case GreylistAll:
 		return g.Terms, true
 	case GreylistSuspicious:
-		learnt := f.RDNS != nil && f.SPF != ""
-		return g.Terms, learnt && !(f.Vouched() && f.OwnName() != "") && (score >= putOff || f.Tier == smtp.Suspect)
+		return g.Terms, !(f.Vouched() && f.OwnName() != "") && (score >= putOff || f.Tier == smtp.Suspect)
 	}
 	return g.Terms, false
 }

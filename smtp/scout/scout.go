@@ -181,7 +181,10 @@ func (s *Scout) senderDomain(ctx context.Context, domain string) smtp.SenderDoma
 	case unknown(ctx, a):
 		return ""
 	case errors.Is(a.Err, dns.ErrNoProof):
-		if _, b := s.dns.Addrs(ctx, name, dns.Domain); b.State == dns.Found {
+		switch _, b := s.dns.Addrs(ctx, name, dns.Domain); {
+		case unknown(ctx, b):
+			return ""
+		case b.State == dns.Found:
 			return smtp.SenderOK // its servers know addresses only, and mail goes there (RFC 5321 section 5.1)
 		}
 		return smtp.SenderFailed
