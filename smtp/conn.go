@@ -76,6 +76,8 @@ func (c *client) standing() bool {
 	switch {
 	case v.passes():
 		return true
+	case c.session.owes(): // guard has to see it speak
+		return true
 	case b.Explain:
 		c.turnAway(v)
 		return false

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -138,10 +139,16 @@ func TestSourceSparedByGuard(t *testing.T) {
 	}
 }
 
+// gateFunc is a Gate that says whom it refuses.
+type gateFunc func(netip.Addr) bool
+
+func (g gateFunc) Banned(a netip.Addr) (smtp.Standing, bool) { return smtp.Standing{}, g(a) }
+
 // A guard that does not answer: the source's next connection files the offence
-// again, once it spoke, and ends.
+// again, once it spoke, and ends; also where the gate stands in for the kernel.
 func TestOffenceIsFiledAgain(t *testing.T) {
-	w := guesser(t, nil)
+	var missed atomic.Bool // the kernel misses it, and so the gate stands in
+	w := guesser(t, func(w *world) { w.opts.Gate = gateFunc(func(netip.Addr) bool { return missed.Load() }) })
 	w.offender.err = errors.New("guard is being restarted")
 	c := w.dial("127.0.0.5")
 	c.open("a@client.example")
@@ -151,6 +158,7 @@ func TestOffenceIsFiledAgain(t *testing.T) {
 	if got := w.recorder.convictions(); len(got) != 1 || got[0].enforced || got[0].left != smtp.LeftGuard {
 		t.Fatalf("convictions: %+v", got)
 	}
+	missed.Store(true)
 	again := func() {
 		c := w.dial("127.0.0.5")
 		c.expect("220 ")
@@ -166,8 +174,10 @@ func TestOffenceIsFiledAgain(t *testing.T) {
 	if got := w.offender.filed(); !slices.Equal(got, []string{"127.0.0.5"}) {
 		t.Fatalf("offences of %v, want one", got)
 	}
+	w.refused("127.0.0.5") // nothing is owed, and the gate stands
+	missed.Store(false)
 	w.dial("127.0.0.5").expect("220 ") // from here on the kernel's matter
-	for i, want := range []reply.Reason{reply.Harvest, reply.Banned, reply.Banned} {
+	for i, want := range []reply.Reason{reply.Harvest, reply.Banned, reply.Banned, reply.Banned} {
 		if r := w.recorder.wait(t, i); r.Outcome != smtp.Dropped || r.Reason != want {
 			t.Errorf("record %d: %s %s, want dropped %s", i, r.Outcome, r.Reason, want)
 		}

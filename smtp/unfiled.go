@@ -63,6 +63,12 @@ func (u *unfiled) drop(a netip.Addr) {
 	delete(u.sources, a)
 }
 
+// owes says whether the source has an offence that guard did not take yet.
+func (s *session) owes() bool {
+	_, found := s.server.unfiled.get(s.peer, s.server.now())
+	return found
+}
+
 // fileAgain files what guard did not take before, with the socket of this
 // connection. true: there was something, and the reply under way is the last.
 func (s *session) fileAgain() bool {
