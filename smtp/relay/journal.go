@@ -72,6 +72,9 @@ func readJournal(data []byte, now time.Time) (kept map[outcomeKey]outcome, bad i
 		line, rest, whole := bytes.Cut(data, []byte("\n"))
 		data = rest
 		if !whole {
+			if !begun(line) {
+				bad++
+			}
 			break
 		}
 		op, k, v, ok := readJournalLine(string(line))
@@ -85,6 +88,12 @@ func readJournal(data []byte, now time.Time) (kept map[outcomeKey]outcome, bad i
 		}
 	}
 	return kept, bad
+}
+
+// begun says whether a line without its end may be one of ours that a crash cut.
+func begun(line []byte) bool {
+	return bytes.HasPrefix([]byte("+ "), line) || bytes.HasPrefix([]byte("- "), line) || bytes.HasPrefix([]byte("! "), line) ||
+		len(line) > 2 && begun(line[:2])
 }
 
 func readJournalLine(line string) (op string, k outcomeKey, v outcome, ok bool) {

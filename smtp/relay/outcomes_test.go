@@ -171,3 +171,16 @@ func FuzzJournal(f *testing.F) {
 		}
 	})
 }
+
+// A last line that ends too early is what a crash leaves only if it begins as
+// ours do; what somebody else wrote is damage, with or without the end of a line.
+func TestJournalTellsDamageFromATornLine(t *testing.T) {
+	for _, tc := range []struct {
+		text string
+		bad  int
+	}{{"", 0}, {"+", 0}, {"+ 00ff", 0}, {"!", 0}, {"- ", 0}, {"\x17garbage", 1}, {"+garbage", 1}, {"x", 1}} {
+		if _, bad := readJournal([]byte(tc.text), time.Now()); bad != tc.bad {
+			t.Errorf("%q: %d lines damaged, want %d", tc.text, bad, tc.bad)
+		}
+	}
+}
