@@ -47,7 +47,7 @@ func places(v any) (what, hint string) {
 	list := *v.(*[]string)
 	for i, name := range list {
 		list[i] = strings.ToUpper(name)
-		if what, hint = place(list[i]); what != "" {
+		if what, _ = place(list[i]); what != "" {
 			_, hint = place("")
 			return quote(name) + strings.TrimPrefix(what, quote(list[i])), hint
 		}
