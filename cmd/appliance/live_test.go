@@ -129,8 +129,6 @@ var masks = []struct {
 	{regexp.MustCompile(`(  xdp  .*(?:native|generic)|  nft  .*bans?);.*`), "$1; (COUNTERS)"},
 	{regexp.MustCompile(`\d+ since`), "N since"},
 	{regexp.MustCompile(`aborted \d+`), "aborted N"},
-	{regexp.MustCompile(`47h59m|2d0h  `), "2d    "},
-	{regexp.MustCompile(`29d23h`), "30d0h "},
 	{regexp.MustCompile(` +[0-9.]+ ms`), " N ms"},
 	{regexp.MustCompile(`\d+ (?:KiB|B) of`), "N KiB of"},
 	{regexp.MustCompile(`(pass|reject|drop) +0  +[0-9.]+ +`), "$1 0 N "},

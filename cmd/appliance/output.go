@@ -149,9 +149,15 @@ func printableLines(s string) string {
 // stamp is a moment in the machine's zone, to the second.
 func stamp(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05") }
 
-// span is a length of time in the two units that matter: 1d23h, 47h59m, 3m2s.
+// span is a length of time in the two units that matter, rounded to the smaller: 1d23h, 47h59m, 3m2s.
 func span(d time.Duration) string {
-	switch d = d.Round(time.Second); {
+	if d = d.Round(time.Second); d >= time.Hour {
+		d = d.Round(time.Minute)
+	}
+	if d >= 48*time.Hour {
+		d = d.Round(time.Hour)
+	}
+	switch {
 	case d < 0:
 		return "0s"
 	case d < time.Minute:

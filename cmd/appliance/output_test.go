@@ -88,3 +88,23 @@ func TestJSONForTerminalsIsTheSameJSON(t *testing.T) {
 		t.Errorf("%q reads as %q, %v", out.String(), back, err)
 	}
 }
+
+// A ban of two days reads as two days in its first half minute, and an entry of thirty days as thirty.
+func TestSpan(t *testing.T) {
+	t.Parallel()
+	for of, want := range map[time.Duration]string{
+		-time.Second:                     "0s",
+		59400 * time.Millisecond:         "59s",
+		59600 * time.Millisecond:         "1m0s",
+		time.Hour - time.Second:          "59m59s",
+		time.Hour + 29*time.Second:       "1h0m",
+		48*time.Hour - 29*time.Second:    "2d0h",
+		48*time.Hour - 31*time.Second:    "47h59m",
+		30*24*time.Hour - 2*time.Second:  "30d0h",
+		30*24*time.Hour - 31*time.Minute: "29d23h",
+	} {
+		if got := span(of); got != want {
+			t.Errorf("%v reads %q, not %q", of, got, want)
+		}
+	}
+}
