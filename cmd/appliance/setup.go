@@ -154,15 +154,32 @@ type wizard struct {
 	named string // the domain
 }
 
-func (c *cli) setup(ctx context.Context, path string) error {
-	text := []byte(setupConfig)
-	if old, err := os.ReadFile(path); err == nil {
-		text = old
-	} else if !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("look at the configuration: %w", err)
-	}
+// newWizard begins with the file, or where there is none with the one of
+// setup.toml. Of a file with mistakes not all could be read, and what was not
+// read would be asked, and answered, as if it did not stand there.
+func newWizard(path string) (*wizard, error) {
 	w := &wizard{}
-	w.file, w.cfg, _ = config.Parse(path, text)
+	text, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		w.file, w.cfg, _ = config.Parse(path, []byte(setupConfig)) // it lacks what is asked
+		return w, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look at the configuration: %w", err)
+	}
+	var problems config.Problems
+	w.file, w.cfg, problems = config.Parse(path, text)
+	if err := problems.Err(); err != nil {
+		return nil, fmt.Errorf("%s is there and has mistakes; it is left as it is: mend it by hand, or move it away to be asked everything: %w", path, err)
+	}
+	return w, nil
+}
+
+func (c *cli) setup(ctx context.Context, path string) error {
+	w, err := newWizard(path)
+	if err != nil {
+		return err
+	}
 	in := c.answers(ctx)
 	c.say("%d questions; return takes what is in brackets, Ctrl-C leaves everything as it is.", len(questions))
 	for i, q := range questions {

@@ -84,6 +84,26 @@ func TestSetup(t *testing.T) {
 	}
 }
 
+// A file with mistakes is no file to go on from: it says what is wrong, asks
+// nothing, and leaves every byte.
+func TestSetupOfABrokenFile(t *testing.T) {
+	for broken, want := range map[string]string{
+		"hostname = \"mx1.example.net\nobserve = true\n":  "weir.toml:1:",
+		"hostname = \"mx1.example.net\"\nobserve = 3\n":   "weir.toml:2:11: 3 is not true or false",
+		"hostname = \"mx1.example.net\"\nobserv = true\n": "weir.toml:2:1: unknown key",
+		"": "weir.toml:1:1: hostname is missing",
+	} {
+		path := filepath.Join(t.TempDir(), "weir.toml")
+		if err := os.WriteFile(path, []byte(broken), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		said, file, code := runSetup(t, path, "mx2.example.net\n\nexample.com\n127.0.0.1:1\n\n-\n-\nno\n")
+		if code != 1 || file != broken || !strings.Contains(said, want) || strings.Contains(said, "1/6") {
+			t.Errorf("%q: exit %d, said %s, the file is %q", broken, code, said, file)
+		}
+	}
+}
+
 // Who leaves before the end leaves everything as it was.
 func TestSetupIsLeft(t *testing.T) {
 	for name, input := range map[string]string{
