@@ -156,6 +156,9 @@ func (e esp) choose(c choice) error {
 		return nil
 	}
 	text := fmt.Sprintf("%scur=%s\nprev=%s\ntries=%s\nreset=%s\n", envHead, c.Cur, c.Prev, c.Tries, c.Reset)
+	if len(text) > envSize {
+		return fmt.Errorf("tell GRUB: its block holds %d bytes, and names of versions of %d and %d do not fit", envSize, len(c.Cur), len(c.Prev))
+	}
 	text += strings.Repeat("#", envSize-len(text))
 	err := disk.Replace(e.envPath(), 0o644, func(w io.Writer) error {
 		_, err := io.WriteString(w, text)

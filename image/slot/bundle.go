@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"regexp"
 )
 
 // Product is what a bundle has to be for.
@@ -65,9 +66,26 @@ func signed(manifest []byte) []byte { return append([]byte("mailweir update bund
 
 const maxManifest = 64 << 10
 
+// A version is the end of a partition's name, which has 36 characters (UEFI,
+// section 5.3.3), and the middle of a file's, where "+" begins systemd-boot's
+// counter.
+var versionName = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z.~-]*$`)
+
+const maxVersion = 36 - len(Product+"_")
+
+func checkVersion(v string) error {
+	if len(v) > maxVersion || !versionName.MatchString(v) {
+		return fmt.Errorf("%.40q is no version: it has 1 to %d letters, digits, dots, ~ and -", v, maxVersion)
+	}
+	return nil
+}
+
 // WriteBundle writes a bundle: a tar of manifest.json, manifest.sig (Ed25519,
 // 64 bytes) and the parts in order. It fills in sizes and sums.
 func WriteBundle(w io.Writer, key ed25519.PrivateKey, m Manifest, blobs []Blob) error {
+	if err := checkVersion(m.Version); err != nil {
+		return err
+	}
 	for _, b := range blobs {
 		sum := sha256.New()
 		n, err := io.Copy(sum, b.Content)
@@ -160,8 +178,11 @@ func (b *Bundle) small(name string, most int64) ([]byte, error) {
 }
 
 func (b *Bundle) complete() error {
-	if b.Product != Product || b.Version == "" {
+	if b.Product != Product {
 		return fmt.Errorf("this bundle is of %q, not of %s", b.Product, Product)
+	}
+	if err := checkVersion(b.Version); err != nil {
+		return fmt.Errorf("this bundle cannot be taken: %w", err)
 	}
 	for i, name := range parts {
 		if i >= len(b.Parts) || b.Parts[i].Name != name {

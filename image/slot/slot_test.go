@@ -102,6 +102,35 @@ func TestBadBundles(t *testing.T) {
 	}
 }
 
+// TestVersions holds that no version is written, taken or told to GRUB that has
+// no place in a partition's name, a file's name, or GRUB's block.
+func TestVersions(t *testing.T) {
+	public, key := newKey(t)
+	long := strings.Repeat("1", maxVersion)
+	if _, err := readAll(bundle(t, key, Manifest{Product: Product, Version: long}), public); err != nil {
+		t.Errorf("a version of %d: %v", maxVersion, err)
+	}
+	for _, bad := range []string{"", long + "1", strings.Repeat("9", envSize), "1+2", "../1", "1 2", "1\n2", "-1"} {
+		if err := WriteBundle(io.Discard, key, Manifest{Product: Product, Version: bad}, nil); err == nil {
+			t.Errorf("a bundle of version %q is written", bad)
+		}
+		b := &Bundle{Manifest: Manifest{Product: Product, Version: bad}}
+		for _, name := range parts {
+			b.Parts = append(b.Parts, Part{Name: name})
+		}
+		if err := b.complete(); err == nil {
+			t.Errorf("a bundle of version %q is taken", bad)
+		}
+	}
+	e := esp(t.TempDir())
+	if err := os.Mkdir(filepath.Join(string(e), "grub"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.choose(choice{Cur: strings.Repeat("9", envSize)}); err == nil || !strings.Contains(err.Error(), "do not fit") {
+		t.Errorf("an overlong version told to GRUB: %v", err)
+	}
+}
+
 const sfdisk = `{"partitiontable": {"label":"gpt", "device":"/dev/vda", "unit":"sectors", "sectorsize":512, "partitions": [
  {"node":"/dev/vda1", "start":2048, "size":2048, "type":"21686148-6449-6E6F-744E-656564454649", "uuid":"A", "name":"bios"},
  {"node":"/dev/vda3", "start":1052672, "size":2097152, "type":"4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709", "uuid":"00112233-4455-6677-8899-AABBCCDDEEFF", "name":"mailweir_1.0.0"},
