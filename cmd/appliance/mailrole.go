@@ -410,6 +410,7 @@ func (m *mail) status(ctx context.Context) mailStatus {
 	}
 	s.DNS, s.Lists = m.lookups.status()
 	if a := m.closed.alarm(); a != "" {
+		s.Closed = true
 		s.Alarms = append(s.Alarms, a)
 	}
 	if s.Alarms == nil {

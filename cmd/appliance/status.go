@@ -33,6 +33,7 @@ type mailStatus struct {
 	Started     time.Time               `json:"started"`
 	Hostname    string                  `json:"hostname"`
 	Observe     bool                    `json:"observe"`
+	Closed      bool                    `json:"closed"` // for maintenance
 	Listeners   []string                `json:"listeners"`
 	Open        int                     `json:"open"`           // connections
 	Load        smtp.Load               `json:"load,omitempty"` // what is done because of how many are open

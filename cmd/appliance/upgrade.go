@@ -249,10 +249,15 @@ func (c *cli) comesUp(ctx context.Context) error {
 
 func (c *cli) healthy(ctx context.Context) error {
 	s, err := c.findStatus(ctx)
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case s.Guard == nil || s.Mail == nil:
+	}
+	return s.holds(ctx)
+}
+
+// holds is nil when bans hold and every listener answers.
+func (s wholeStatus) holds(ctx context.Context) error {
+	if s.Guard == nil || s.Mail == nil {
 		return errors.New(strings.Join(s.Problems, "; "))
 	}
 	for _, e := range s.Guard.Engines {
@@ -261,15 +266,17 @@ func (c *cli) healthy(ctx context.Context) error {
 		}
 	}
 	for _, l := range s.Mail.Listeners {
-		if err := greeted(ctx, l); err != nil {
+		if err := greeted(ctx, l, s.Mail.Closed); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// greeted is nil when a listener of ours takes part in a session.
-func greeted(ctx context.Context, listener string) error {
+// greeted is nil when a listener of ours takes part in a session. While the
+// operator keeps the door closed, that it says so is all that it can show: a
+// version is not given up for what he wanted.
+func greeted(ctx context.Context, listener string, closed bool) error {
 	at, err := netip.ParseAddrPort(listener)
 	if err != nil {
 		return err
@@ -293,6 +300,9 @@ func greeted(ctx context.Context, listener string) error {
 	for _, command := range []string{"", "HELO localhost\r\n", "QUIT\r\n"} {
 		io.WriteString(conn, command)
 		line, err := in.ReadString('\n')
+		if closed && err == nil && strings.HasPrefix(line, "421 4.3.2 ") {
+			return nil
+		}
 		if err != nil || line[0] != '2' {
 			return fmt.Errorf("mail at %v answers %q (%v)", at, strings.TrimSpace(line), err)
 		}
