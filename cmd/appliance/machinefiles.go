@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -14,8 +13,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/spf13/cobra"
 
 	"mailweir/config"
 	"mailweir/control"
@@ -55,69 +52,10 @@ func runCommand(ctx context.Context, command ...string) error {
 
 var errNotImage = errors.New("this machine is not the appliance image: its own operating system has addresses, users and time, and [system] has no effect")
 
-func (c *cli) systemCommand() *cobra.Command {
-	var file string
-	var within time.Duration
-	show := &cobra.Command{
-		Use:   "show",
-		Short: "print the files that [system] means",
-		Long: `Print the files of the operating system that are made from [system] of the configuration
-file. Nothing is changed; it works on any machine.`,
-		Args: args(cobra.NoArgs),
-		RunE: func(*cobra.Command, []string) error { return c.showSystem(file) },
-	}
-	apply := &cobra.Command{
-		Use:   "apply",
-		Short: "put [system] in force, until it is confirmed or taken back",
-		Long: `Put [system] of the configuration file in force. Unless "weir system confirm" is said
-within the time of --confirm, the machine takes it back by itself, with the whole file
-as it was before: a change that cuts you off undoes itself, and so does a power cut
-meanwhile. The file that was taken back stays beside it, as weir.toml.undone.`,
-		Args: args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error { return c.applySystem(cmd.Context(), file, within) },
-	}
-	apply.Flags().DurationVar(&within, "confirm", 2*time.Minute, "how long to wait for weir system confirm")
-	confirm := &cobra.Command{
-		Use:   "confirm",
-		Short: "keep what weir system apply put in force",
-		Args:  args(cobra.NoArgs),
-		RunE:  func(cmd *cobra.Command, _ []string) error { return c.image(file).confirm(cmd.Context()) },
-	}
-	undo := &cobra.Command{
-		Use:   "undo",
-		Short: "take back what weir system apply put in force, now",
-		Args:  args(cobra.NoArgs),
-		RunE:  func(cmd *cobra.Command, _ []string) error { return c.undoSystem(cmd.Context(), file) },
-	}
-	prepare := &cobra.Command{
-		Use:   "prepare",
-		Short: "make ready what the services of the image need, at boot",
-		Long: `Make ready what the services of the image need, at each boot before any of them: the
-files of [system], and at the first boot the configuration file and the key of SSH. The
-first file is a seed, where there is one: the credential weir.config (SMBIOS type 11,
-systemd.system-credentials(7)), or weir.toml on a volume labelled WEIR_SEED.`,
-		Args: args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error { return c.prepareSystem(cmd.Context(), file) },
-	}
-	load := &cobra.Command{
-		Use:   "load FILE|-",
-		Short: "take another configuration file, if it is good",
-		Long: `Put a file, or with - what comes on standard input, in the place of the configuration
-file: whole or not at all, and only if it has no mistake. The one before stays beside it,
-as weir.toml.before. Then say weir reload, and weir system apply where [system] changed.`,
-		Args: args(cobra.ExactArgs(1)),
-		RunE: func(_ *cobra.Command, a []string) error { return c.loadConfig(a[0], file) },
-	}
-	for _, cmd := range []*cobra.Command{load, show, apply, confirm, undo, prepare} {
-		configVar(cmd, &file)
-	}
-	return group(&cobra.Command{Use: "system", Short: "the machine itself, on the appliance image"}, load, show, apply, confirm, undo, prepare)
-}
-
 // machineSettings are what of the configuration the operating system is told.
 func machineSettings(cfg config.Config) osfiles.Settings {
 	s := osfiles.Settings{
-		Listen: cfg.SMTP.Listen, Interfaces: cfg.System.Interfaces, Routes: cfg.System.Routes,
+		Listen: cfg.SMTP.Listen, Metrics: cfg.Metrics.Listen, Interfaces: cfg.System.Interfaces, Routes: cfg.System.Routes,
 		DNS: cfg.System.DNS, NTP: cfg.System.NTP,
 	}
 	for _, name := range slices.Sorted(maps.Keys(cfg.System.Operators)) {
@@ -184,54 +122,6 @@ func (c *cli) undoSystem(ctx context.Context, file string) error {
 		return fmt.Errorf("[system] is as it was, and so is the file, but the roles do not take it: %w", err)
 	}
 	c.say("[system] and the file are as they were before; the change is in %s.undone", file)
-	return nil
-}
-
-// maxConfig is more than a configuration file may be long.
-const maxConfig = 1<<20 + 1
-
-func (c *cli) loadConfig(from, file string) error {
-	in := c.in
-	if from != "-" {
-		f, err := os.Open(from)
-		if err != nil {
-			return fmt.Errorf("read the new configuration: %w", err)
-		}
-		defer f.Close()
-		in = f
-	}
-	text, err := io.ReadAll(io.LimitReader(in, maxConfig))
-	if err != nil {
-		return fmt.Errorf("read the new configuration: %w", err)
-	}
-	f, cfg, problems := config.Parse(from, text)
-	if !problems.Bad() {
-		problems = append(problems, machineProblems(f, cfg)...)
-		problems.Sort()
-	}
-	if err := problems.Err(); err != nil {
-		return err
-	}
-	before, err := os.ReadFile(file)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return explainRead(file, err)
-	}
-	like, err := os.Stat(file)
-	if err == nil {
-		err = config.WriteFile(file+".before", before, 0o640, like)
-	} else if errors.Is(err, fs.ErrNotExist) {
-		err = nil
-	}
-	if err != nil {
-		return err
-	}
-	if err := config.WriteFile(file, text, 0o640, like); err != nil {
-		return err
-	}
-	for _, p := range problems { // warnings: it is good otherwise
-		c.warn([]string{p.String()})
-	}
-	c.say("%s is in place; say weir reload, and weir system apply where [system] changed", file)
 	return nil
 }
 

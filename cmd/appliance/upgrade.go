@@ -62,7 +62,7 @@ only version away that is known to be good, is refused before anything is writte
 
 // slots is the disk that this machine runs from.
 func slots() (slot.Machine, error) {
-	m := slot.Machine{ESP: "/efi"}
+	m := slot.Machine{ESP: "/efi", EFIVars: "/sys/firmware/efi/efivars"}
 	cmdline, err := os.ReadFile("/proc/cmdline")
 	if err != nil {
 		return m, err

@@ -1,6 +1,6 @@
 // Package osfiles is what the operating system of the appliance image is told:
-// the files, all below /run, that are made from [system] and smtp.listen of the
-// configuration file. The root is read-only and the same on every machine of a
+// the files, all below /run, that are made from [system], smtp.listen and
+// metrics.listen of the configuration file. The root is read-only and the same on every machine of a
 // version; what varies is rendered at each boot and at each change, so there is
 // nothing to drift and nothing to restore but the one file.
 //
@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"net"
 	"net/netip"
 	"path"
 	"slices"
@@ -22,6 +23,7 @@ import (
 // Settings is what varies between machines. Every value has been checked.
 type Settings struct {
 	Listen     []netip.AddrPort    // of the SMTP port
+	Metrics    string              // address and port of metrics; "": nowhere
 	Interfaces map[string][]string // addresses with lengths; an empty list: DHCP
 	Routes     map[string][]string // gateways by "default" or prefix
 	DNS        []netip.AddrPort    // forwarders; none: full recursion
@@ -69,9 +71,10 @@ const (
 // Render is all the files that settings mean.
 func Render(s Settings) Files {
 	f := Files{
-		path.Join(unitDir, "weir-mail.socket.d/50-listen.conf"): text(socket(s.Listen)),
-		path.Join(ownDir, "unbound/forward.conf"):               text(forward(s.DNS)),
-		path.Join(ownDir, "chrony/servers.conf"):                text(timeServers(s.NTP)),
+		path.Join(unitDir, "weir-mail.socket.d/50-listen.conf"):   text(socket(s.Listen)),
+		path.Join(unitDir, "weir-mail.service.d/50-metrics.conf"): text(metrics(s.Metrics)),
+		path.Join(ownDir, "unbound/forward.conf"):                 text(forward(s.DNS)),
+		path.Join(ownDir, "chrony/servers.conf"):                  text(timeServers(s.NTP)),
 	}
 	for _, name := range interfaces(s) {
 		f[path.Join(networkDir, "50-"+name+".network")] = text(network(name, s))
@@ -103,6 +106,15 @@ func socket(listen []netip.AddrPort) string {
 		fmt.Fprintf(&b, "ListenStream=%v\n", l)
 	}
 	return b.String()
+}
+
+// metrics lets the mail role bind the one port that it opens itself.
+func metrics(listen string) string {
+	_, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		return "# metrics.listen is empty\n"
+	}
+	return "# metrics.listen\n[Service]\nSocketBindAllow=tcp:" + port + "\n"
 }
 
 func forward(servers []netip.AddrPort) string {

@@ -13,7 +13,8 @@ import (
 var update = flag.Bool("update", false, "write testdata anew")
 
 var full = Settings{
-	Listen: []netip.AddrPort{netip.MustParseAddrPort("0.0.0.0:25"), netip.MustParseAddrPort("[::]:25")},
+	Listen:  []netip.AddrPort{netip.MustParseAddrPort("0.0.0.0:25"), netip.MustParseAddrPort("[::]:25")},
+	Metrics: "127.0.0.1:9125",
 	Interfaces: map[string][]string{
 		"eth0": {"192.0.2.25/24", "2001:db8::25/64"},
 		"eth1": {"10.0.0.2/24"},
@@ -106,6 +107,7 @@ func TestServices(t *testing.T) {
 		{networkDir + "/50-eth0.network", "networkctl reload"},
 		{ownDir + "/unbound/forward.conf", "systemctl restart unbound.service"},
 		{ownDir + "/keys/anna", ""},
+		{unitDir + "/weir-mail.service.d/50-metrics.conf", "systemctl daemon-reload; systemctl restart weir-mail.service"},
 		{unitDir + "/getty@.service.d/50-setup.conf", "systemctl daemon-reload"},
 	} {
 		var got []string

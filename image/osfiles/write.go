@@ -97,6 +97,8 @@ func Services(changed []string) (commands [][]string) {
 	if under(path.Join(unitDir, "weir-mail.socket.d")) {
 		commands = append(commands, []string{"systemctl", "stop", "weir-mail.service", "weir-mail.socket"},
 			[]string{"systemctl", "start", "weir-mail.socket", "weir-mail.service"})
+	} else if under(path.Join(unitDir, "weir-mail.service.d")) {
+		commands = append(commands, []string{"systemctl", "restart", "weir-mail.service"})
 	}
 	return commands
 }

@@ -12,6 +12,7 @@ import (
 type Machine struct {
 	Device   string // the disk, /dev/vda
 	ESP      string // where its EFI system partition is mounted
+	EFIVars  string // where the firmware's variables are; it is not there on a BIOS
 	Cmdline  string // of the running kernel
 	Version  string // that runs
 	Released int64  // when its source was made, Unix time

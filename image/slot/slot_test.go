@@ -131,6 +131,35 @@ func TestVersions(t *testing.T) {
 	}
 }
 
+// TestReset tells the boot loader that started the machine, and only that one.
+func TestReset(t *testing.T) {
+	m := Machine{ESP: t.TempDir(), EFIVars: filepath.Join(t.TempDir(), "efivars"), Version: "1.0.0-RC1"}
+	if err := os.Mkdir(filepath.Join(m.ESP, "grub"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Reset(); err != nil {
+		t.Fatal(err)
+	}
+	if got := esp(m.ESP).choice(); got != (choice{Cur: "1.0.0-RC1", Reset: "1"}) {
+		t.Errorf("GRUB is told %+v", got)
+	}
+	if err := errors.Join(esp(m.ESP).choose(choice{Cur: "1.0.0-RC1"}), os.Mkdir(m.EFIVars, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second time the variable is there
+		if err := m.Reset(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b, err := os.ReadFile(filepath.Join(m.EFIVars, oneShotName))
+	if want := "\x07\x00\x00\x00m\x00a\x00i\x00l\x00"; err != nil || !strings.HasPrefix(string(b), want) || !strings.HasSuffix(string(b), "c\x001\x00.\x00e\x00f\x00i\x00@\x00f\x00a\x00c\x00t\x00o\x00r\x00y\x00-\x00r\x00e\x00s\x00e\x00t\x00\x00\x00") {
+		t.Errorf("systemd-boot is told %q (%v)", b, err)
+	}
+	if got := esp(m.ESP).choice(); got.Reset != "" {
+		t.Error("GRUB is told as well: a disk that moves to a BIOS would be erased")
+	}
+}
+
 const sfdisk = `{"partitiontable": {"label":"gpt", "device":"/dev/vda", "unit":"sectors", "sectorsize":512, "partitions": [
  {"node":"/dev/vda1", "start":2048, "size":2048, "type":"21686148-6449-6E6F-744E-656564454649", "uuid":"A", "name":"bios"},
  {"node":"/dev/vda3", "start":1052672, "size":2097152, "type":"4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709", "uuid":"00112233-4455-6677-8899-AABBCCDDEEFF", "name":"mailweir_1.0.0"},
