@@ -16,10 +16,11 @@ const (
 	GuardBackend   = "backend"     // a mail server behind us
 	GuardForwarder = "forwarder"   // own backup MX, known forwarders
 	GuardRelay     = "relay_network"
-	GuardBalancer  = "balancer"   // speaks PROXY to us: all its clients would go
-	GuardLoopback  = "loopback"   // this machine
-	GuardLinkLocal = "link_local" // neighbours on the wire: routers, neighbour discovery
-	GuardMulticast = "multicast"  // no source at all
+	GuardBalancer  = "balancer"    // speaks PROXY to us: all its clients would go
+	GuardLoopback  = "loopback"    // this machine
+	GuardLinkLocal = "link_local"  // neighbours on the wire: routers, neighbour discovery
+	GuardMulticast = "multicast"   // no source at all
+	GuardSession   = "ssh_session" // an operator works on this machine from there, now
 )
 
 // Guarded is a prefix that no ban may hit, and who says so.

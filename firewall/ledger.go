@@ -61,9 +61,12 @@ type Ledger struct {
 	v4     records
 	v6     records
 	guards *Guards
-	terms  Terms
-	notes  notes
-	pace   pace
+	// present are the operators at work. They veto what would be banned now, and
+	// lift nothing that stands.
+	present *Guards
+	terms   Terms
+	notes   notes
+	pace    pace
 }
 
 // Sentence is what became of an offence.
@@ -87,7 +90,7 @@ func (l *Ledger) scope(host netip.Prefix) netip.Prefix {
 		return host
 	}
 	wide, _ := host.Addr().Prefix(64)
-	if l.guards.Touches(wide) {
+	if l.guards.Touches(wide) || l.present.Touches(wide) {
 		return host
 	}
 	return wide
@@ -138,6 +141,28 @@ func (l *Ledger) Lift(p netip.Prefix) (lifted, above []Ban) {
 		l.erase(r.prefix)
 	}
 	return lifted, above
+}
+
+// SetPresent changes from where operators work on this machine. No new ban hits
+// one of them, for as long as he is there; a ban that stands goes on, so that
+// nobody gets rid of it by a session.
+func (l *Ledger) SetPresent(addrs []netip.Addr) {
+	list := make([]Guarded, len(addrs))
+	for i, a := range addrs {
+		list[i] = Guarded{GuardSession, netip.PrefixFrom(a, a.BitLen())}
+	}
+	g := newGuards(list)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.present = g
+}
+
+// veto says who forbids a ban of p.
+func (l *Ledger) veto(p netip.Prefix) (Guarded, bool) {
+	if guard, vetoed := l.guards.Veto(p); vetoed {
+		return guard, true
+	}
+	return l.present.Veto(p)
 }
 
 // Pardon is a standing ban that a guard lifted.

@@ -39,7 +39,7 @@ func (l *Ledger) ConvictNetwork(addr netip.Addr, reason Reason, ref ref.Ref, wid
 	if widest == host.Bits() {
 		prefix = host
 	}
-	if guard, vetoed := l.guards.Veto(prefix); vetoed {
+	if guard, vetoed := l.veto(prefix); vetoed {
 		return Sentence{Guard: guard}
 	}
 	prefix = l.widen(prefix, now, widest)
@@ -64,7 +64,7 @@ func (l *Ledger) widen(p netip.Prefix, now time.Time, widest int) netip.Prefix {
 	for _, s := range steps {
 		wide, err := p.Addr().Prefix(s.to)
 		if err != nil || p.Bits() != s.from || s.to < widest || l.of(p).crowd(p)+1 < s.need ||
-			l.guards.Touches(wide) || l.bannedBlocks(wide, s.from, now)+1 < s.need {
+			l.guards.Touches(wide) || l.present.Touches(wide) || l.bannedBlocks(wide, s.from, now)+1 < s.need {
 			return p
 		}
 		p = wide

@@ -58,20 +58,33 @@ func (l *Ledger) sentence(o Order, now time.Time) (Ban, error) {
 	case o.Forever && strings.TrimSpace(o.Why) == "":
 		return Ban{}, fmt.Errorf("a ban without an end needs a reason: say why")
 	}
-	if g, vetoed := l.guards.Veto(p); vetoed {
+	if g, vetoed := l.veto(p); vetoed {
 		return Ban{}, VetoError{p, g}
 	}
-	ban := Ban{Prefix: p, Since: now, Until: now.Add(l.terms.First), Reason: Operator}
+	ban := Ban{Prefix: p, Since: now, Until: o.until(now, l.terms), Reason: Operator}
 	if last, ok := l.of(p).get(p); ok {
 		ban.Step = last.step // an order is no repeat, and no pardon
 	}
-	if o.For > 0 {
-		ban.Until = now.Add(o.For)
-	}
-	if o.Forever || ban.Until.After(Forever) {
-		ban.Until = Forever
-	}
 	return ban, nil
+}
+
+// until is when the ban of an order ends.
+func (o Order) until(now time.Time, t Terms) time.Time {
+	end := now.Add(t.First)
+	if o.For > 0 {
+		end = now.Add(o.For)
+	}
+	if o.Forever || end.After(Forever) {
+		return Forever
+	}
+	return end
+}
+
+// Until is when a ban would end that was ordered now.
+func (l *Ledger) Until(o Order) time.Time {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return o.until(l.now(), l.terms)
 }
 
 // VetoError says that a guard forbids a ban.
@@ -83,6 +96,9 @@ type VetoError struct {
 func (e VetoError) Error() string {
 	if e.Guard.Guard == GuardAllow {
 		return fmt.Sprintf("%v is allowed by the allow entry %v: remove that first (weir allow)", e.Prefix, e.Guard.Prefix)
+	}
+	if e.Guard.Guard == GuardSession {
+		return fmt.Sprintf("%v would hit %v, from where somebody works on this machine by SSH (%s): ban a prefix without it", e.Prefix, e.Guard.Prefix.Addr(), GuardSession)
 	}
 	return fmt.Sprintf("%v would hit %v, which is never banned (%s): ban a prefix without it", e.Prefix, e.Guard.Prefix, e.Guard.Guard)
 }

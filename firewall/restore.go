@@ -38,7 +38,7 @@ func OpenLedger(dir string, terms Terms, now func() time.Time) (*Ledger, Recover
 	}
 	l := &Ledger{
 		now: now, store: store, v4: newTable4(), v6: newTable6(),
-		guards: NewGuards(nil), terms: terms.withDefaults(), notes: newNotes(),
+		guards: NewGuards(nil), present: newGuards(nil), terms: terms.withDefaults(), notes: newNotes(),
 	}
 	var rec Recovery
 	if err := l.restore(&rec); err != nil {
@@ -54,7 +54,7 @@ func OpenLedger(dir string, terms Terms, now func() time.Time) (*Ledger, Recover
 func NewLedger(terms Terms, now func() time.Time) *Ledger {
 	return &Ledger{
 		now: now, v4: newTable4(), v6: newTable6(),
-		guards: NewGuards(nil), terms: terms.withDefaults(), notes: newNotes(),
+		guards: NewGuards(nil), present: newGuards(nil), terms: terms.withDefaults(), notes: newNotes(),
 	}
 }
 

@@ -24,6 +24,9 @@ is never dropped and never banned, and bans that stand under it are lifted at on
   helo:mail.example.com   hosts that say so in HELO, where the name resolves to them
   jane@example.com        a sender; from:example.com: all of its domain; unless SPF says fail
 
+An address or prefix is taken out on trial: the kernel lets it in again after five minutes
+unless weir confirm says that it was meant; the checks go on letting it in until then.
+
 A domain means itself and all below it. Recipients have to exist all the same. The kernel
 sees addresses only: what it drops, no name lets in (weir check warns of it).`
 	cmd.Example = `  weir allow 198.51.100.0/24 --why "our branch office"
@@ -51,6 +54,7 @@ entry beats a wider one of its kind, one for a recipient beats one for all, and 
 func (c *cli) listCommand(do access.Action, use, short string) *cobra.Command {
 	var d guard.Duration
 	var remove bool
+	var terms guard.TrialTerms
 	e := access.Entry{Action: do}
 	cmd := &cobra.Command{
 		Use: use + " WHO", Short: short, Args: args(cobra.ExactArgs(1)),
@@ -62,7 +66,7 @@ func (c *cli) listCommand(do access.Action, use, short string) *cobra.Command {
 				return control.Usagef("%v", err)
 			}
 			if remove {
-				return c.unlist(cmd.Context(), e)
+				return c.unlist(cmd.Context(), e, terms)
 			}
 			if e.Why == "" {
 				return control.Usagef(`an entry needs a reason that the next operator will understand: add --why "…"`)
@@ -75,6 +79,9 @@ func (c *cli) listCommand(do access.Action, use, short string) *cobra.Command {
 	cmd.Flags().StringVar(&e.To, "to", "", "only for a domain or a recipient of ours")
 	cmd.Flags().StringVar(&e.Why, "why", "", "the reason, for the operators to come")
 	cmd.Flags().BoolVar(&remove, "remove", false, "take the entry out again")
+	if do == access.Allow {
+		trialVars(cmd, &terms)
+	}
 	return cmd
 }
 
@@ -124,23 +131,36 @@ func scopeOf(e access.Entry) string {
 	return " for " + e.To
 }
 
-// unlist takes an entry out, wherever it is.
-func (c *cli) unlist(ctx context.Context, e access.Entry) error {
-	err := newMailClient(c.runDir).removeEntry(ctx, e)
+// unlist takes an entry out, wherever it is. What is on trial in the kernel stays
+// with the checks until it is confirmed.
+func (c *cli) unlist(ctx context.Context, e access.Entry, terms guard.TrialTerms) error {
+	var ch guard.Change
+	var guardErr error
 	if ofGuard(e) {
-		mailErr := err
-		if err = guard.NewOperator(c.runDir).Disallow(ctx, e.Subject.Prefix); err != nil && mailErr == nil {
-			err = nil // an entry that guard never got
+		terms.From = session()
+		if ch, guardErr = guard.NewOperator(c.runDir).Disallow(ctx, e.Subject.Prefix, terms); ch.Trial == nil {
+			if err := newMailClient(c.runDir).removeEntry(ctx, e); err == nil {
+				guardErr = nil // an entry that guard never got
+			}
 		}
+	} else {
+		guardErr = newMailClient(c.runDir).removeEntry(ctx, e)
 	}
-	if err != nil {
-		return err
+	if guardErr != nil {
+		return guardErr
 	}
 	if c.json {
-		return c.printJSON(map[string]any{"removed": e.Subject})
+		return c.printJSON(unlisted{e.Subject, ch.Trial})
 	}
 	c.say("%v is no longer %sed%s", e.Subject, e.Action, scopeOf(e))
+	c.sayTrial(ch.Trial)
 	return nil
+}
+
+// unlisted is what weir allow --remove and weir block --remove answer.
+type unlisted struct {
+	Removed access.Subject `json:"removed"`
+	Trial   *guard.Trial   `json:"trial,omitempty"`
 }
 
 // lifted prints the bans that an allow entry ended.

@@ -177,15 +177,20 @@ func (c *cli) banCommand() *cobra.Command {
 
 With - the bans are read from standard input, a line each: PREFIX [DURATION] [WHY],
 where # begins a comment. They are made in one transaction: when a line is wrong,
-every wrong line is named and nobody is banned.`,
+every wrong line is named and nobody is banned.
+
+A short prefix (IPv4 /16 or shorter, IPv6 /32 or shorter) is banned on trial: it is
+lifted after five minutes unless weir confirm says that it was meant. The address from
+which you work here by SSH is never banned.`,
 		Example: `  weir ban 203.0.113.7 --why "asked abuse@ twice"
   weir ban 2001:db8:66::/48 --for 7d --why "snowshoe"
   weir ban - <drop.txt`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			op := guard.NewOperator(c.runDir)
+			r.From = session()
 			if args[0] == "-" {
-				return c.changed(op.BanText(cmd.Context(), c.in))("banned")
+				return c.changed(op.BanText(cmd.Context(), c.in, r.TrialTerms))("banned")
 			}
 			if r.Why == "" {
 				return control.Usagef(`a ban needs a reason that the next operator will understand: add --why "…"`)
@@ -199,6 +204,7 @@ every wrong line is named and nobody is banned.`,
 	}
 	durationVar(cmd, &r.For, "for", "how long: 90m, 48h, 7d, forever (default firewall.ban_ttl)")
 	cmd.Flags().StringVar(&r.Why, "why", "", "the reason, for the operators to come")
+	trialVars(cmd, &r.TrialTerms)
 	return cmd
 }
 
@@ -232,6 +238,7 @@ func (c *cli) changed(ch guard.Change, err error) func(did string) error {
 		for _, b := range ch.Bans {
 			c.say("%s %s for %s", did, shortPrefix(b.Prefix), c.left(b))
 		}
+		c.sayTrial(ch.Trial)
 		for _, b := range ch.Lifted {
 			c.say("lifted the ban of %s (%v, %d packets dropped)", shortPrefix(b.Prefix), b.Reason, b.Packets)
 		}

@@ -96,7 +96,7 @@ func (c *cli) runGuard(ctx context.Context, file string) error {
 	defer stop()
 	background.Go(func() { earth.watch(watch, g.SetWorld) })
 	defer serviced{log: log, alive: g.Alive, reload: func(ctx context.Context) error {
-		_, err := guard.NewOperator(c.runDir).Reload(ctx)
+		_, err := guard.NewOperator(c.runDir).Reload(ctx, guard.TrialTerms{})
 		return err
 	}}.begin(ctx)()
 	return g.Run(ctx)

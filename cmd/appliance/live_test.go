@@ -124,6 +124,7 @@ var masks = []struct {
 	{regexp.MustCompile(`\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?Z?`), "(TIME)"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\d`), "(DATE)"},
 	{regexp.MustCompile(`\b[0-9A-Z]{4}-[0-9A-Z]{4}-[0-9A-Z]{4}\b`), "(REFERENCE..)"},
+	{regexp.MustCompile(`undone in \S+?([:,])`), "undone in (TIME)$1"},
 	{regexp.MustCompile(`pid \d+, up \d+s`), "pid N, up Ns"},
 	{regexp.MustCompile(`\tConnection timed out`), "\tIO::Socket::INET: connect: timeout"}, // swaks of Debian 13
 	{regexp.MustCompile(`(  xdp  .*(?:native|generic)|  nft  .*bans?);.*`), "$1; (COUNTERS)"},

@@ -17,6 +17,7 @@ import (
 	"mailweir/config"
 	"mailweir/control"
 	"mailweir/disk"
+	"mailweir/firewall/guard"
 	"mailweir/image/osfiles"
 )
 
@@ -118,7 +119,7 @@ func (c *cli) undoSystem(ctx context.Context, file string) error {
 	if !undone {
 		return errors.New("there is nothing to take back: the last change was confirmed, or there was none")
 	}
-	if _, err := c.reload(ctx); err != nil {
+	if _, err := c.reload(ctx, guard.TrialTerms{NoTrial: true}); err != nil {
 		return fmt.Errorf("[system] is as it was, and so is the file, but the roles do not take it: %w", err)
 	}
 	c.say("[system] and the file are as they were before; the change is in %s.undone", file)

@@ -25,7 +25,7 @@ func (c *cli) commands() []*cobra.Command {
 	return []*cobra.Command{
 		c.runCommand(), c.guardCommand(), c.mailCommand(),
 		c.checkCommand(), c.reloadCommand(), c.statusCommand(),
-		c.bansCommand(), c.banCommand(), c.unbanCommand(), c.firewallCommand(),
+		c.bansCommand(), c.banCommand(), c.unbanCommand(), c.confirmCommand(), c.firewallCommand(),
 		c.maintenanceCommand(), c.allowCommand(), c.blockCommand(), c.listsCommand(),
 		c.whyCommand(), c.recordsCommand(), c.replayCommand(), c.topCommand(), c.complainCommand(), c.testCommand(), c.geoCommand(),
 		c.systemCommand(), c.upgradeCommand(), c.consoleCommand(), c.setupCommand(), c.versionCommand(), c.manualCommand(),

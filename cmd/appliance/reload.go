@@ -16,39 +16,48 @@ type reloadAnswer struct {
 	Changed  []string `json:"changed,omitempty"` // keys whose new values are in force
 	Later    []string `json:"later,omitempty"`   // keys that are read at the next start
 	Warnings []string `json:"warnings,omitempty"`
+	// Rules about places that are in force on trial.
+	Trial *guard.Trial `json:"trial,omitempty"`
 }
 
 func (c *cli) reloadCommand() *cobra.Command {
-	return &cobra.Command{
+	var terms guard.TrialTerms
+	cmd := &cobra.Command{
 		Use:   "reload",
 		Short: "read the configuration file again",
 		Long: `Have the roles read their configuration file again. Each checks all of it first: a bad
-file changes nothing. Live sessions go on under the policy that they began with.`,
+file changes nothing. Live sessions go on under the policy that they began with.
+
+Countries and networks that geo.drop or geo.ban names anew are in force on trial: they are
+undone after five minutes unless weir confirm says that they were meant.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			a, err := c.reload(cmd.Context())
+			terms.From = session()
+			a, err := c.reload(cmd.Context(), terms)
 			if err != nil {
 				return err
 			}
 			return c.printReload(a)
 		},
 	}
+	trialVars(cmd, &terms)
+	return cmd
 }
 
 // reload asks both roles. Mail, whose part more can be wrong with, says first
 // whether it would take the file; then guard takes it, then mail. A role that
 // is not running reads the file when it starts.
-func (c *cli) reload(ctx context.Context) (reloadAnswer, error) {
+func (c *cli) reload(ctx context.Context, terms guard.TrialTerms) (reloadAnswer, error) {
 	var a reloadAnswer
 	mailErr := newMailClient(c.runDir).check(ctx)
 	if mailErr != nil && !errors.Is(mailErr, control.ErrNotRunning) {
 		return a, mailErr
 	}
-	ch, guardErr := guard.NewOperator(c.runDir).Reload(ctx)
+	ch, guardErr := guard.NewOperator(c.runDir).Reload(ctx, terms)
 	if guardErr != nil && (mailErr != nil || !errors.Is(guardErr, control.ErrNotRunning)) {
 		return a, guardErr
 	}
-	a.Warnings = ch.Warnings
+	a.Warnings, a.Trial = ch.Warnings, ch.Trial
 	if guardErr != nil {
 		a.Warnings = append(a.Warnings, guardErr.Error())
 	}
@@ -69,7 +78,8 @@ func (c *cli) printReload(a reloadAnswer) error {
 	if c.json {
 		return c.printJSON(a)
 	}
-	if len(a.Changed)+len(a.Later) == 0 {
+	c.sayTrial(a.Trial)
+	if len(a.Changed)+len(a.Later) == 0 && a.Trial == nil {
 		c.say("reloaded, nothing has changed")
 	}
 	for _, k := range a.Changed {

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"mailweir/config"
+	"mailweir/firewall/guard"
 )
 
 func (c *cli) runCommand() *cobra.Command {
@@ -73,7 +74,7 @@ func (c *cli) sayStarted(file string, cfg config.Config, first bool) {
 
 // reloadSaid does what weir reload does. What came of it is on standard error.
 func (c *cli) reloadSaid(ctx context.Context) error {
-	_, err := c.reload(ctx)
+	_, err := c.reload(ctx, guard.TrialTerms{})
 	if err == nil {
 		fmt.Fprintln(c.err, "weir run: reloaded")
 	}

@@ -166,6 +166,9 @@ func (c *cli) printGuardStatus(g guard.Status) {
 		mode += ", observing: nothing is dropped (weir bans --would: who would be)"
 	}
 	c.item("firewall", "%s, %s, %s", mode, plural(g.Bans, "ban"), plural(g.Allow, "allowed prefix"))
+	for _, t := range g.Trials {
+		c.item("trial", "%v; undone in %s, weir confirm keeps it", t, span(t.Until.Sub(c.now())))
+	}
 	if g.Firewall != "on" {
 		return // the engines are out of the kernel, as they should be
 	}

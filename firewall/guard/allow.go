@@ -69,6 +69,16 @@ func (a *allowList) add(e AllowEntry) error {
 	return a.replace(next)
 }
 
+// exactly is the entry of just p.
+func (a *allowList) exactly(p netip.Prefix) (AllowEntry, bool) {
+	for _, e := range a.list() {
+		if e.Prefix == p {
+			return e, true
+		}
+	}
+	return AllowEntry{}, false
+}
+
 func (a *allowList) remove(p netip.Prefix) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -33,7 +33,8 @@ type Status struct {
 	Engines   []EngineStatus     `json:"engines"`
 	Protected []firewall.Guarded `json:"protected"`
 	Offences  map[string]uint64  `json:"offences"` // by outcome, since Started
-	Alarms    []string           `json:"alarms"`   // each ends with what to do
+	Trials    []Trial            `json:"trials,omitempty"`
+	Alarms    []string           `json:"alarms"` // each ends with what to do
 }
 
 // EngineStatus is how one engine stands, as the kernel says.
@@ -84,6 +85,7 @@ type BanRequest struct {
 	Prefix netip.Prefix `json:"prefix"`
 	For    Duration     `json:"for,omitzero"`
 	Why    string       `json:"why,omitempty"`
+	TrialTerms
 }
 
 // AllowRequest asks to let a prefix in, whatever it does. For 0 means until it
@@ -110,6 +112,9 @@ type Change struct {
 	Lifted   []BanInfo `json:"lifted,omitempty"` // lifted
 	Count    int       `json:"count"`            // bans made, or lifted
 	Warnings []string  `json:"warnings,omitempty"`
+
+	Trial     *Trial  `json:"trial,omitempty"`     // what of it is on trial
+	Confirmed []Trial `json:"confirmed,omitempty"` // what was, and is not any more
 }
 
 // Explanation is everything guard knows of one address.
@@ -160,9 +165,13 @@ func (o *Operator) Ban(ctx context.Context, r BanRequest) (Change, error) {
 
 // BanText bans the prefixes of a text of PREFIX [DURATION] [WHY] lines in one
 // transaction. The Lines of its *control.Error name every line that is wrong.
-func (o *Operator) BanText(ctx context.Context, text io.Reader) (Change, error) {
+func (o *Operator) BanText(ctx context.Context, text io.Reader, terms TrialTerms) (Change, error) {
+	how, err := json.Marshal(terms)
+	if err != nil {
+		return Change{}, err
+	}
 	var c Change
-	return c, o.c.Do(ctx, http.MethodPost, "/ban-text", text, &c)
+	return c, o.c.Do(ctx, http.MethodPost, "/ban-text?"+url.Values{"terms": {string(how)}}.Encode(), text, &c)
 }
 
 // Unban lifts the ban of prefix, the bans inside it and the automatic bans
@@ -178,9 +187,17 @@ func (o *Operator) Allow(ctx context.Context, r AllowRequest) (Change, error) {
 	return c, o.c.Do(ctx, http.MethodPost, "/allow", r, &c)
 }
 
-// Disallow removes an entry of the allow list.
-func (o *Operator) Disallow(ctx context.Context, prefix netip.Prefix) error {
-	return o.c.Do(ctx, http.MethodPost, "/disallow", prefixRequest{prefix}, nil)
+// Disallow removes an entry of the allow list, on trial unless the terms say
+// otherwise. Where its removal is on trial already nothing changes.
+func (o *Operator) Disallow(ctx context.Context, prefix netip.Prefix, terms TrialTerms) (Change, error) {
+	var c Change
+	return c, o.c.Do(ctx, http.MethodPost, "/disallow", disallowRequest{prefix, terms}, &c)
+}
+
+// Confirm has everything on trial in force for good.
+func (o *Operator) Confirm(ctx context.Context) (Change, error) {
+	var c Change
+	return c, o.c.Do(ctx, http.MethodPost, "/confirm", nil, &c)
 }
 
 // AllowList lists who is always let in, in order of prefixes.
@@ -196,10 +213,11 @@ func (o *Operator) Switch(ctx context.Context, on bool) (Change, error) {
 	return c, o.c.Do(ctx, http.MethodPost, "/switch", switchRequest{on}, &c)
 }
 
-// Reload makes guard read its policy again; a bad one changes nothing.
-func (o *Operator) Reload(ctx context.Context) (Change, error) {
+// Reload makes guard read its policy again; a bad one changes nothing. Rules
+// about places that are new in it are on trial, unless the terms say otherwise.
+func (o *Operator) Reload(ctx context.Context, terms TrialTerms) (Change, error) {
 	var c Change
-	return c, o.c.Do(ctx, http.MethodPost, "/reload", nil, &c)
+	return c, o.c.Do(ctx, http.MethodPost, "/reload", terms, &c)
 }
 
 // Explain tells everything guard knows of an address.
@@ -210,6 +228,11 @@ func (o *Operator) Explain(ctx context.Context, addr netip.Addr) (Explanation, e
 
 type prefixRequest struct {
 	Prefix netip.Prefix `json:"prefix"`
+}
+
+type disallowRequest struct {
+	Prefix netip.Prefix `json:"prefix"`
+	TrialTerms
 }
 
 type switchRequest struct {

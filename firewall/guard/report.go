@@ -18,7 +18,7 @@ func (s *Server) status(ctx context.Context) Status {
 	st := Status{
 		Firewall: s.firewall(), Observe: s.currentPolicy().Observe, Started: s.started,
 		Bans: s.ledger.Len(), Allow: len(s.allow.list()), Engines: s.engines.status(ctx),
-		Protected: s.ledger.Guards().List(), Offences: s.court.offences(), Alarms: []string{},
+		Protected: s.ledger.Guards().List(), Offences: s.court.offences(), Trials: s.trials.list(), Alarms: []string{},
 	}
 	for _, a := range s.alarmList(st.Engines) {
 		st.Alarms = append(st.Alarms, a.Text)

@@ -72,6 +72,9 @@ type Server struct {
 	alarms   []string // found at the start; they stay until the next
 	ledger   *firewall.Ledger
 	allow    *allowList
+	trials   *trials
+	present  *present
+	wanted   places // of the file, whatever of it is on trial; verbs holds it
 	engines  *engines
 	hosts    *hosts
 	sessions *sessions
@@ -85,6 +88,7 @@ type Server struct {
 
 	order     sync.Mutex // held from a change of the ledger until the engines have it, or have it queued
 	verbs     sync.Mutex // one change of settings at a time
+	trying    sync.Mutex // one change of what is on trial at a time; after verbs
 	looking   sync.Mutex // one look at a time: an older one must not overtake
 	policy    atomic.Pointer[Policy]
 	off       atomic.Bool // by the operator
@@ -102,6 +106,7 @@ func New(cfg Config) (*Server, error) {
 	cfg = cfg.withDefaults()
 	s := &Server{cfg: cfg, started: cfg.Now(), logs: newBanLog(cfg.Log, cfg.Now), lookAgain: make(chan struct{}, 1)}
 	s.policy.Store(&cfg.Policy)
+	s.present = newPresent(cfg.Now)
 	s.missing.Store(new([]string))
 	var err error
 	if s.witness, err = newWitness(); err != nil {
@@ -140,7 +145,14 @@ func (s *Server) openState() error {
 	for _, alarm := range found.Alarms {
 		s.cfg.Log.Error(alarm)
 	}
-	s.ledger, s.allow, s.alarms = ledger, allow, found.Alarms
+	trials, trialAlarm := openTrials(filepath.Join(dir, "trials.json"), s.cfg.Now)
+	if trialAlarm != "" {
+		s.cfg.Log.Error(trialAlarm)
+		found.Alarms = append(found.Alarms, trialAlarm)
+	}
+	s.ledger, s.allow, s.trials, s.alarms = ledger, allow, trials, found.Alarms
+	s.undoDue()
+	s.tryPlaces(s.cfg.Policy, TrialTerms{}, false)
 	s.off.Store(readSwitch(s.cfg.StateDir).Off)
 	return nil
 }
@@ -170,6 +182,7 @@ func (s *Server) currentPolicy() Policy { return *s.policy.Load() }
 // until ctx ends. Bans stay in the kernel, unless Policy.DetachOnStop.
 func (s *Server) Run(ctx context.Context) error {
 	s.lookup(ctx)
+	s.lookForOperators()
 	err := s.look(ctx)
 	if err == nil {
 		s.engines.want(s.enforcing())
@@ -238,6 +251,7 @@ func (s *Server) care(ctx context.Context) {
 		case <-intact.C:
 			s.engines.intact(ctx)
 			s.expireAllow()
+			s.undoTrials(ctx)
 		case <-sample.C:
 			s.sample()
 		case <-mend.C:
@@ -273,6 +287,7 @@ func (s *Server) expireAllow() {
 // mend takes out of the engines what is over, asks them for a sample of what
 // is not, and tries again what went wrong.
 func (s *Server) mend(ctx context.Context) {
+	s.lookForOperators()
 	s.lift(ctx, s.ledger.Sweep())
 	s.engines.probe(ctx, &s.order, s.ledger.Sample(sampleSize))
 	s.engines.retry()

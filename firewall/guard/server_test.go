@@ -85,17 +85,17 @@ func TestBanText(t *testing.T) {
 	needRoot(t)
 	f := newFake()
 	g := newRig(t, one(f), nil)
-	_, err := g.op.BanText(ctx, strings.NewReader("203.0.113.1\n203.0.113.300\n# all right\n203.0.113.2 99x slip\n127.0.0.1 1h\n203.0.113.3/24\n"))
+	_, err := g.op.BanText(ctx, strings.NewReader("203.0.113.1\n203.0.113.300\n# all right\n203.0.113.2 99x slip\n127.0.0.1 1h\n203.0.113.3/24\n"), TrialTerms{})
 	var e *control.Error
 	if !errors.As(err, &e) || len(e.Lines) != 3 || !strings.HasPrefix(e.Lines[0], "line 2: ") ||
 		!strings.HasPrefix(e.Lines[1], "line 4: ") || !strings.HasPrefix(e.Lines[2], "line 6: ") || len(f.all()) != 0 {
 		t.Fatalf("got %v, engine %v", err, f.all())
 	}
-	_, err = g.op.BanText(ctx, strings.NewReader("203.0.113.1\n127.0.0.1 1h\n"))
+	_, err = g.op.BanText(ctx, strings.NewReader("203.0.113.1\n127.0.0.1 1h\n"), TrialTerms{})
 	if !errors.As(err, &e) || len(e.Lines) != 1 || !strings.HasPrefix(e.Lines[0], "line 2: 127.0.0.1/32 would hit") || len(f.all()) != 0 {
 		t.Fatalf("got %v, engine %v", err, f.all())
 	}
-	c := must(g.op.BanText(ctx, strings.NewReader("203.0.113.1 2d many guesses # seen by us\n\n2001:db8::/48 forever for good\n198.18.0.0/15\n")))(t)
+	c := must(g.op.BanText(ctx, strings.NewReader("203.0.113.1 2d many guesses # seen by us\n\n2001:db8::/48 forever for good\n198.18.0.0/15\n"), TrialTerms{}))(t)
 	if want := []netip.Prefix{pfx("198.18.0.0/15"), pfx("203.0.113.1/32"), pfx("2001:db8::/48")}; c.Count != 3 || !slices.Equal(f.all(), want) {
 		t.Fatalf("got %+v, engine %v", c, f.all())
 	}
@@ -132,8 +132,8 @@ func TestAllow(t *testing.T) {
 	if len(list) != 1 || list[0].Author != "root" || list[0].Time.IsZero() {
 		t.Errorf("after a restart: %+v", list)
 	}
-	check(t, g.op.Disallow(ctx, pfx("203.0.113.0/28")))
-	if err := g.op.Disallow(ctx, pfx("203.0.113.0/28")); control.ExitCode(err) != 1 {
+	must(g.op.Disallow(ctx, pfx("203.0.113.0/28"), TrialTerms{NoTrial: true}))(t)
+	if _, err := g.op.Disallow(ctx, pfx("203.0.113.0/28"), TrialTerms{}); control.ExitCode(err) != 1 {
 		t.Errorf("removed twice: %v", err)
 	}
 	g.ban("203.0.113.9/32")
@@ -329,7 +329,7 @@ func TestReload(t *testing.T) {
 	f := newFake()
 	next, bad := Policy{Enabled: true, Observe: true, Ports: []uint16{25, 587}, BanTTL: time.Hour}, errors.New("mailweir.toml:3:1: unknown key")
 	g := newRig(t, one(f), func(c *Config) { c.Reload = func(context.Context) (Policy, error) { return next, bad } })
-	if _, err := g.op.Reload(ctx); err == nil || !strings.Contains(err.Error(), "unknown key") {
+	if _, err := g.op.Reload(ctx, TrialTerms{}); err == nil || !strings.Contains(err.Error(), "unknown key") {
 		t.Errorf("a bad file: %v", err)
 	}
 	f.with(func() {
@@ -338,7 +338,7 @@ func TestReload(t *testing.T) {
 		}
 	})
 	bad = nil
-	must(g.op.Reload(ctx))(t)
+	must(g.op.Reload(ctx, TrialTerms{}))(t)
 	f.with(func() {
 		if !f.rules.Observe || !slices.Equal(f.rules.Ports, []uint16{25, 587}) {
 			t.Errorf("rules: %+v", f.rules)
@@ -348,7 +348,7 @@ func TestReload(t *testing.T) {
 		t.Errorf("ban_ttl is not that of the new file: %+v", c.Bans[0])
 	}
 	next.Enabled = false
-	must(g.op.Reload(ctx))(t)
+	must(g.op.Reload(ctx, TrialTerms{}))(t)
 	if st := g.status(); st.Firewall != "disabled" || f.present {
 		t.Errorf("disabled: %+v", st)
 	}
@@ -503,7 +503,7 @@ func TestListOfMany(t *testing.T) {
 	for i := range n {
 		fmt.Fprintf(&text, "10.%d.%d.%d 1h\n", i>>16, i>>8&255, i&255)
 	}
-	c := must(g.op.BanText(ctx, strings.NewReader(text.String())))(t)
+	c := must(g.op.BanText(ctx, strings.NewReader(text.String()), TrialTerms{}))(t)
 	if c.Count != n || len(c.Bans) != 0 || len(f.all()) != n {
 		t.Fatalf("banned %d, %d in the answer, engine %d", c.Count, len(c.Bans), len(f.all()))
 	}

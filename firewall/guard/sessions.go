@@ -111,16 +111,10 @@ func (s *sessions) find(family uint8, port uint16, banned prefixSet) (found []so
 	b[0], b[1] = family, unix.IPPROTO_TCP
 	binary.NativeEndian.PutUint32(b[4:], liveStates)
 	binary.BigEndian.PutUint16(b[diagSocketID:], port)
-	req := nl.NewNetlinkRequest(unix.SOCK_DIAG_BY_FAMILY, unix.NLM_F_DUMP)
-	req.AddRawData(b)
-	err = req.ExecuteIter(unix.NETLINK_INET_DIAG, unix.SOCK_DIAG_BY_FAMILY, func(msg []byte) bool {
-		if len(msg) >= diagReplyID+diagIDSize {
-			id := socketID(msg[diagReplyID:])
-			if peer := id.peer(family); banned.has(peer) && !s.spared(peer) {
-				found = append(found, id)
-			}
+	err = diagnose(b, func(id socketID) {
+		if peer := id.peer(family); banned.has(peer) && !s.spared(peer) {
+			found = append(found, id)
 		}
-		return true
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list sessions: %w", err)

@@ -2,6 +2,8 @@ package guard
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -34,6 +36,7 @@ func (s *Server) routes() http.Handler {
 	}))
 	mux.Handle("POST /allow", control.Handle(s.verbAllow))
 	mux.Handle("POST /disallow", control.Handle(s.verbDisallow))
+	mux.Handle("POST /confirm", control.Handle(s.verbConfirm))
 	mux.Handle("POST /switch", control.Handle(s.verbSwitch))
 	mux.Handle("POST /reload", control.Handle(s.verbReload))
 	return mux
@@ -42,11 +45,14 @@ func (s *Server) routes() http.Handler {
 func (s *Server) verbBan(r *http.Request, in BanRequest) (Change, error) {
 	order := firewall.Order{Prefix: in.Prefix, Why: in.Why}
 	order.For, order.Forever = in.For.order()
-	bans, wrong := s.ban(r.Context(), []firewall.Order{order})
+	c, wrong, err := s.banOnTerms(r.Context(), []firewall.Order{order}, in.TrialTerms)
 	if wrong != nil {
 		return Change{}, control.Refusef("%v", wrong[0].Err)
 	}
-	return s.banned(bans, in.Why), nil
+	for i := range c.Bans {
+		c.Bans[i].Why = in.Why
+	}
+	return c, err
 }
 
 func (s *Server) verbBanText(r *http.Request, body io.Reader) (Change, error) {
@@ -57,14 +63,52 @@ func (s *Server) verbBanText(r *http.Request, body io.Reader) (Change, error) {
 	if err := text.err(); err != nil {
 		return Change{}, err
 	}
-	bans, wrong := s.ban(r.Context(), text.orders)
+	var terms TrialTerms
+	if how := r.URL.Query().Get("terms"); how != "" {
+		if err := json.Unmarshal([]byte(how), &terms); err != nil {
+			return Change{}, control.Usagef("read the terms: %v", err)
+		}
+	}
+	c, wrong, err := s.banOnTerms(r.Context(), text.orders, terms)
 	for _, w := range wrong {
 		text.fault(text.lines[w.Index], w.Err)
 	}
 	if err := text.err(); err != nil {
 		return Change{}, err
 	}
-	return s.banned(bans, ""), nil
+	return c, err
+}
+
+// banOnTerms makes the bans of all orders or none; those that are risky are on
+// trial.
+func (s *Server) banOnTerms(ctx context.Context, orders []firewall.Order, terms TrialTerms) (Change, []firewall.OrderError, error) {
+	if err := terms.check(); err != nil {
+		return Change{}, nil, err
+	}
+	s.present.tell(terms.From)
+	s.lookForOperators()
+	s.trying.Lock()
+	defer s.trying.Unlock()
+	prefixes := make([]netip.Prefix, len(orders))
+	for i, o := range orders {
+		prefixes[i] = firewall.Canonical(o.Prefix)
+	}
+	orders, trial := s.tried(orders, terms)
+	if !trial.empty() {
+		if err := s.trials.add(trial); err != nil {
+			return Change{}, nil, err
+		}
+	}
+	bans, wrong := s.ban(ctx, orders)
+	if wrong != nil {
+		return Change{}, wrong, s.trials.end([]Trial{trial}, false)
+	}
+	c := s.banned(bans, "")
+	if !trial.empty() {
+		c.Trial = &trial
+		return c, nil, nil
+	}
+	return c, nil, s.trials.forget(prefixes, netip.Prefix{})
 }
 
 // ban makes the bans of all orders or none, and has them enforced.
@@ -135,6 +179,13 @@ func (s *Server) verbUnban(r *http.Request, in prefixRequest) (Change, error) {
 		return Change{}, control.Refusef("%v is not banned: see `weir bans`", prefix)
 	}
 	c := Change{Count: len(lifted), Lifted: shown, Warnings: s.warnings()}
+	prefixes := make([]netip.Prefix, len(lifted))
+	for i, b := range lifted {
+		prefixes[i] = b.Prefix
+	}
+	if err := s.trials.forget(prefixes, netip.Prefix{}); err != nil {
+		c.Warnings = append(c.Warnings, err.Error())
+	}
 	for _, b := range above {
 		c.Warnings = append(c.Warnings, stillIn(prefix, b))
 	}
@@ -174,6 +225,9 @@ func (s *Server) verbAllow(r *http.Request, in AllowRequest) (Change, error) {
 	if err := s.allow.add(e); err != nil {
 		return Change{}, err
 	}
+	if err := s.trials.forget(nil, prefix); err != nil {
+		return Change{}, err
+	}
 	s.cfg.Log.Info("allowed", "prefix", prefix, "until", e.Until, "why", e.Why, "author", e.Author)
 	s.logs.changed(e.Author, "allow", fmt.Sprintf("%v allowed: %s", prefix, e.Why))
 	return s.relook(r.Context(), prefix)
@@ -200,19 +254,43 @@ func (s *Server) relook(ctx context.Context, prefix netip.Prefix) (Change, error
 	return c, nil
 }
 
-func (s *Server) verbDisallow(r *http.Request, in prefixRequest) (Change, error) {
+func (s *Server) verbDisallow(r *http.Request, in disallowRequest) (Change, error) {
 	prefix, err := canonicalOrUsage(in.Prefix)
+	if err == nil {
+		err = in.check()
+	}
 	if err != nil {
 		return Change{}, err
 	}
+	s.present.tell(in.From)
+	s.lookForOperators()
 	s.verbs.Lock()
 	defer s.verbs.Unlock()
-	if err := s.allow.remove(prefix); err != nil {
-		return Change{}, err
+	if tried, found := s.trials.removed(prefix); found {
+		if in.NoTrial {
+			return Change{Warnings: s.warnings()}, s.trials.end([]Trial{tried}, true)
+		}
+		return Change{Warnings: s.warnings(), Trial: &tried}, nil
 	}
-	s.cfg.Log.Info("allow entry removed", "prefix", prefix)
+	trial := Trial{}
+	if length := in.length(true); length > 0 {
+		if e, found := s.allow.exactly(prefix); found {
+			trial = Trial{Until: s.cfg.Now().Add(length), Allow: &e}
+			if err := s.trials.add(trial); err != nil {
+				return Change{}, err
+			}
+		}
+	}
+	if err := s.allow.remove(prefix); err != nil {
+		return Change{}, errors.Join(err, s.trials.end([]Trial{trial}, false))
+	}
+	s.cfg.Log.Info("allow entry removed", "prefix", prefix, "trial", !trial.empty())
 	s.logs.changed(operator, "allow", fmt.Sprintf("%v not allowed any more", prefix))
-	return s.relook(r.Context(), prefix)
+	c, err := s.relook(r.Context(), prefix)
+	if !trial.empty() {
+		c.Trial = &trial
+	}
+	return c, err
 }
 
 func (s *Server) verbSwitch(r *http.Request, in switchRequest) (Change, error) {
@@ -239,7 +317,10 @@ func (s *Server) verbSwitch(r *http.Request, in switchRequest) (Change, error) {
 	return c, nil
 }
 
-func (s *Server) verbReload(r *http.Request, _ control.None) (Change, error) {
+func (s *Server) verbReload(r *http.Request, terms TrialTerms) (Change, error) {
+	if err := terms.check(); err != nil {
+		return Change{}, err
+	}
 	if s.cfg.Reload == nil {
 		return Change{}, control.Refusef("this guard was started without a file to read again: restart it")
 	}
@@ -249,7 +330,9 @@ func (s *Server) verbReload(r *http.Request, _ control.None) (Change, error) {
 	}
 	s.verbs.Lock()
 	defer s.verbs.Unlock()
+	s.present.tell(terms.From)
 	s.policy.Store(&p)
+	trial := s.tryPlaces(p, terms, true)
 	s.ledger.SetTerms(s.terms(p))
 	s.lookup(r.Context())
 	if err := s.look(r.Context()); err != nil {
@@ -257,5 +340,5 @@ func (s *Server) verbReload(r *http.Request, _ control.None) (Change, error) {
 	}
 	s.engines.want(s.enforcing())
 	s.engines.settle(r.Context())
-	return Change{Warnings: s.warnings()}, nil
+	return Change{Warnings: s.warnings(), Trial: trial}, nil
 }
