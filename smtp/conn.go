@@ -267,10 +267,20 @@ func (c *client) Replied(cmd wire.Command, r reply.Reply) {
 		c.session.saidFarewell(r)
 	}
 	if r.Code == 250 && (cmd.Verb == "EHLO" || cmd.Verb == "HELO") {
+		c.arrive()
 		c.noteTLS()
 		c.session.greeted(cmd)
 	}
 	c.session.replied(r, cmd.Verb != "" && !cmd.Early)
+}
+
+// arrive convicts who was found out while he was away, by his first HELO and not
+// by the connection: guard believes an offence only of a source that spoke.
+func (c *client) arrive() {
+	if !c.arrived {
+		c.arrived = true
+		c.session.arrive()
+	}
 }
 
 // Slip notes a breach of the protocol.

@@ -14,22 +14,42 @@ import (
 )
 
 // This file is all of go-smtp that there is: one of its servers for each
-// connection, and the session as it wants to see it.
+// transaction, and the session as it wants to see it.
 
-// serve runs go-smtp on the connection until that ends.
+// serve speaks with the client until the connection ends.
 func (c *client) serve() {
+	c.wire.Greet()
+	for {
+		wanted, err := c.wire.Converse()
+		switch {
+		case err != nil:
+			return
+		case c.session.isConvicted(): // by what it did while it was away
+			c.wire.Flush()
+			c.reset()
+			return
+		case wanted:
+			c.serveTransaction()
+		}
+	}
+}
+
+// serveTransaction runs go-smtp on the connection, until the wire sends it away.
+func (c *client) serveTransaction() {
 	gs := gosmtp.NewServer(gosmtp.BackendFunc(c.newLibrarySession))
 	gs.Domain = c.server.opts.Hostname
 	gs.EnableSMTPUTF8 = true   // what is offered, the wire says
 	gs.ReadTimeout = time.Hour // not zero, or a pipelined close is a nil dereference; the wire's deadlines are far shorter
 	gs.MaxLineLength = 0       // limits are the wire's
-	gs.ErrorLog = log.New(io.Discard, "", 0)
+	gs.ErrorLog = silent
 	l := &oneShot{client: c, ended: make(chan struct{})}
 	gs.Serve(l)
 }
 
+var silent = log.New(io.Discard, "", 0)
+
 // oneShot is a listener that has one connection. Its second Accept waits until
-// that one is closed, so that Serve returns when the session is over.
+// go-smtp is through with it, and Serve returns then.
 type oneShot struct {
 	client *client
 	taken  atomic.Bool
@@ -76,14 +96,7 @@ func (w *watched) Close() error {
 // librarySession is a session as go-smtp calls it.
 type librarySession struct{ *session }
 
-// newLibrarySession is called at each HELO and EHLO. Who was found out while he
-// was away is convicted by the first, not by the connection: guard believes an
-// offence only of a source that spoke.
 func (c *client) newLibrarySession(*gosmtp.Conn) (gosmtp.Session, error) {
-	if !c.arrived {
-		c.arrived = true
-		c.session.arrive()
-	}
 	return librarySession{c.session}, nil
 }
 

@@ -253,13 +253,20 @@ func (c *Conn) checkPipelining(cmd Command) {
 // chunks go-smtp waits for more of the message, and must be told first that
 // there is none.
 func (c *Conn) forward(cmd Command, line string) {
+	if c.library == absent {
+		c.withoutLibrary(cmd, line)
+		return
+	}
 	c.cmd, c.phase = cmd, answering
 	c.feed = []byte(line + "\r\n")
 	c.aborted = c.body.open
 }
 
-// forwardQuiet gives go-smtp a command that the client did not send.
+// forwardQuiet gives go-smtp, where it is, a command that the client did not send.
 func (c *Conn) forwardQuiet(line string) {
+	if c.library == absent {
+		return
+	}
 	c.quiet = true
 	c.forward(c.cmd, line)
 }

@@ -23,8 +23,8 @@ const (
 )
 
 // Conn is one SMTP connection. It implements net.Conn for go-smtp, which calls
-// Read and Write from one goroutine; Bye, Reset, Close and the methods that
-// only look may be called by any.
+// Read, Write and Close from one goroutine, while nobody is in Converse; Bye,
+// Reset and the methods that only look may be called by any.
 type Conn struct {
 	raw net.Conn
 	cfg *Config
@@ -36,6 +36,8 @@ type Conn struct {
 	said    assembler // go-smtp's reply, until it is complete
 	out     []byte    // replies on their way to the client
 	phase   phase
+	library library // whether go-smtp is there
+	opening string  // the command that it was asked for
 	cmd     Command // the last command that we know, which go-smtp may be answering
 	quiet   bool    // it is ours, and so its answer is swallowed
 	aborted bool    // go-smtp is to end a message first that the client gave up
@@ -81,6 +83,9 @@ func (c *Conn) Read(p []byte) (int, error) {
 			n := copy(p, c.feed)
 			c.feed = c.feed[n:]
 			return n, nil
+		}
+		if err := c.sendAway(); err != nil {
+			return 0, err
 		}
 		n, err := c.advance(p)
 		if n > 0 || err != nil {
@@ -157,8 +162,11 @@ func (c *Conn) Reset() {
 	c.raw.Close()
 }
 
-// Close closes the connection.
+// Close closes the connection, unless it is a go-smtp that was sent away.
 func (c *Conn) Close() error {
+	if c.library == absent {
+		return nil
+	}
 	c.markDead(net.ErrClosed)
 	return c.current().Close()
 }

@@ -18,7 +18,7 @@ func converse(t *testing.T, cfg Config, input string, piece int) (output string,
 	client, server := net.Pipe()
 	b, ev = &backend{}, &events{}
 	c := New(server, cfg, ev)
-	go serve(t, c, b)
+	serve(t, c, b)
 
 	answers := make(chan string)
 	go func() {

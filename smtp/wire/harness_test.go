@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -175,8 +176,25 @@ func (l *oneShot) Accept() (net.Conn, error) {
 func (l *oneShot) Close() error   { return nil }
 func (l *oneShot) Addr() net.Addr { return l.addr }
 
-// serve runs a go-smtp server on c, as the session does, until c is done.
+// serve speaks on c, with a go-smtp server when it is wanted, as the session
+// does, until c is done.
 func serve(t testing.TB, c *Conn, b *backend) (wait func()) {
+	var served sync.WaitGroup
+	served.Go(func() {
+		c.Greet()
+		for {
+			switch wanted, err := c.Converse(); {
+			case err != nil:
+				return
+			case wanted:
+				serveTransaction(t, c, b)
+			}
+		}
+	})
+	return served.Wait
+}
+
+func serveTransaction(t testing.TB, c *Conn, b *backend) {
 	srv := smtp.NewServer(b)
 	srv.Domain = "mx.example.net"
 	srv.MaxLineLength = 0
@@ -186,5 +204,5 @@ func serve(t testing.TB, c *Conn, b *backend) (wait func()) {
 	if err := srv.Serve(&oneShot{conn: c, addr: c.LocalAddr()}); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("serve: %v", err)
 	}
-	return func() { srv.Shutdown(t.Context()) }
+	srv.Shutdown(context.WithoutCancel(t.Context()))
 }

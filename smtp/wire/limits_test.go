@@ -127,7 +127,7 @@ func TestRepliesArePipelined(t *testing.T) {
 		client, server := net.Pipe()
 		defer client.Close()
 		c := New(server, Config{Hostname: "mx.example.net"}, &events{})
-		go serve(t, c, &backend{})
+		serve(t, c, &backend{})
 		in := bufio.NewReaderSize(client, 4096)
 		in.ReadString('\n')
 		go io.WriteString(client, opening+"RCPT TO:<c@example.com>\r\nRCPT TO:<unknown@example.com>\r\n")

@@ -72,6 +72,8 @@ func parseReply(line string) (r reply.Reply, last bool) {
 func (c *Conn) answered(r reply.Reply) {
 	cmd := c.cmd
 	switch {
+	case c.library != present:
+		c.introduce()
 	case c.aborted:
 		c.resume()
 	case c.quiet:

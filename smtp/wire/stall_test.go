@@ -18,7 +18,7 @@ func stalling(t *testing.T, f func(c *Conn, say func(string), hear func() string
 		client, server := net.Pipe()
 		defer client.Close()
 		c := New(server, Config{Hostname: "mx.example.net", TLS: testTLS(t)}, &events{})
-		go serve(t, c, &backend{})
+		serve(t, c, &backend{})
 		in := bufio.NewReader(client)
 		hear := func() string {
 			for {

@@ -29,8 +29,9 @@
 // Read and SetReadDeadline return net.ErrClosed from then on, so that go-smtp
 // can never take the rest of a body for commands.
 //
-// Use: New, then Gate to watch for early talk, then Serve of a go-smtp Server
-// on a listener that returns the Conn once. The Server's limits stay off
+// Use: New, Gate to watch for early talk, Greet, then Converse until it fails;
+// when it says that go-smtp is wanted, first Serve of a go-smtp Server on a
+// listener that returns the Conn once, to its end. The Server's limits stay off
 // (MaxLineLength 0, MaxRecipients 0, MaxMessageBytes 0), its ReadTimeout must
 // not be zero, and EnableSMTPUTF8 is true: what is offered, Config says.
 package wire
