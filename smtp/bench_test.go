@@ -8,13 +8,16 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"runtime"
 	"runtime/pprof"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"mailweir/smtp"
 	"mailweir/smtp/address"
@@ -45,13 +48,20 @@ type forget struct{ smtp.Recorder }
 func (forget) Announce(context.Context, smtp.Transaction) {}
 func (forget) Record(smtp.Transaction)                    {}
 
-func benchWorld(b *testing.B) *world {
+func benchWaitingWorld(b *testing.B) *world {
+	return benchWorld(b, func(p *smtp.Policy) { p.GreetWait, p.Teaser, p.Scout = time.Hour, true, still{} })
+}
+
+func benchWorld(b *testing.B, change ...func(*smtp.Policy)) *world {
 	return newWorld(b, func(w *world) {
 		w.opts.Recorder = forget{}
 		w.opts.Policy.MaxConnections = 20_000
 		w.opts.Policy.PerSource = smtp.PerSource{Open: 100_000, NewPerMinute: 1 << 30}
 		w.opts.Policy.TLS = selfSigned(b)
 		w.opts.Policy.Router = routes{"office.example": {Name: "office", Oracle: instant{}, Deliverer: instant{}}}
+		for _, f := range change {
+			f(&w.opts.Policy)
+		}
 	})
 }
 
@@ -62,23 +72,43 @@ func BenchmarkIdle(b *testing.B) {
 	const message = "MAIL FROM:<a@client.example>\r\nRCPT TO:<alice@office.example>\r\nDATA\r\n"
 	ehlo := "EHLO client.example\r\n"
 	for _, c := range []struct{ name, say, last string }{
+		{waiting, "", "220-"},
 		{"greeted", "", "220 "},
 		{"after EHLO", ehlo, "250 CHUNKING\r\n"},
 		{"after EHLO in TLS", "STARTTLS\r\n" + ehlo, "250 CHUNKING\r\n"},
 		{"after a message", ehlo + message + strings.Repeat("0123456789\r\n", 400) + ".\r\nNOOP\r\n", "250 2.0.0 Ok\r\n"},
 	} {
-		b.Run(c.name, func(b *testing.B) { benchIdle(b, c.say, c.last) })
+		b.Run(c.name, func(b *testing.B) {
+			w, conns := benchWorld(b), idleConns
+			if c.name == waiting {
+				w, conns = benchWaitingWorld(b), waitingConns
+			}
+			benchIdle(b, w, conns, c.say, c.last)
+		})
 	}
 }
 
 const idleConns = 10_000
 
-func benchIdle(b *testing.B, say, last string) {
+// waiting is the state before the greeting: a teaser is all that was said. The
+// gate holds nobody for longer than ten seconds, which is time for so many.
+const waiting = "before the greeting"
+
+const waitingConns = 2_000
+
+// still is a Scout that finds out nothing.
+type still struct{ smtp.Scout }
+
+func (still) Peer(ctx context.Context, _ netip.Addr) (*smtp.RDNS, []smtp.Listing) {
+	<-ctx.Done()
+	return nil, nil
+}
+
+func benchIdle(b *testing.B, w *world, conns int, say, last string) {
 	for range b.N {
-		w := benchWorld(b)
 		before := memory()
 		clients := exec.Command(os.Args[0], "-test.run=^TestIdleClients$")
-		clients.Env = append(os.Environ(), "IDLE_ADDR="+w.addr, "IDLE_SAY="+say, "IDLE_LAST="+last)
+		clients.Env = append(os.Environ(), "IDLE_ADDR="+w.addr, "IDLE_CONNS="+strconv.Itoa(conns), "IDLE_SAY="+say, "IDLE_LAST="+last)
 		in, err1 := clients.StdinPipe()
 		out, err2 := clients.StdoutPipe()
 		if err := errors.Join(err1, err2, clients.Start()); err != nil {
@@ -93,14 +123,13 @@ func benchIdle(b *testing.B, say, last string) {
 			pprof.Lookup("heap").WriteTo(o, 0)
 			o.Close()
 		}
-		b.ReportMetric(float64(after.heap-before.heap)/idleConns, "heap-B/conn")
-		b.ReportMetric(float64(after.stack-before.stack)/idleConns, "stack-B/conn")
-		if n := w.server.Stats().Open; n != idleConns {
-			b.Fatalf("%d sessions are open, want %d", n, idleConns)
+		b.ReportMetric(float64(after.heap-before.heap)/float64(conns), "heap-B/conn")
+		b.ReportMetric(float64(after.stack-before.stack)/float64(conns), "stack-B/conn")
+		if n := w.server.Stats().Open; n != conns {
+			b.Fatalf("%d sessions are open, want %d", n, conns)
 		}
 		in.Close()
 		clients.Wait()
-		w.stop()
 	}
 }
 
@@ -110,7 +139,11 @@ func TestIdleClients(t *testing.T) {
 	if addr == "" {
 		t.Skip("only BenchmarkIdle has a use for it")
 	}
-	for i := range idleConns {
+	conns, err := strconv.Atoi(os.Getenv("IDLE_CONNS"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range conns {
 		from := &net.TCPAddr{IP: net.IPv4(127, 1, byte(i%1000>>8), byte(i%1000))}
 		nc, err := (&net.Dialer{LocalAddr: from}).Dial("tcp4", addr)
 		if err != nil {

@@ -18,13 +18,15 @@ import (
 	"mailweir/lab"
 )
 
-// BenchmarkIdle is the memory of an idle connection: greeted; after EHLO; after
-// EHLO behind STARTTLS.
+// BenchmarkIdle is the memory of an idle connection: before the greeting, which
+// Postfix would leave to postscreen; greeted; after EHLO; after EHLO behind
+// STARTTLS.
 // For each: the heap and the stacks as Go counts them when garbage was last
 // collected, what the resident memory of the mail process has grown by, and what
 // the kernel charges to the process for its sockets (memory.kmem of version 1
 // of control groups) or takes for them without charging anybody. Postfix beside it holds as many as it has processes for.
 func BenchmarkIdle(b *testing.B) {
+	b.Run(waiting, benchWaiting)
 	for _, point := range []string{"greeted", "after EHLO", "after EHLO in TLS"} {
 		b.Run(point, func(b *testing.B) {
 			s := newSite(b)
@@ -41,6 +43,22 @@ func BenchmarkIdle(b *testing.B) {
 			results.add("an idle connection, "+point, ours, peer, "aim 32 KiB of ours")
 		})
 	}
+}
+
+const waiting = "before the greeting"
+
+// benchWaiting has no more connections than come and are measured in the ten
+// seconds that the gate may hold any.
+func benchWaiting(b *testing.B) {
+	s := newSite(b)
+	s.writeRecipients(b)
+	s.ours(b, "idle-gate.toml")
+	const connections, addresses = 4_000, 2_000
+	h := s.holding(b, []int{s.weir.PID("mail")}, s.edge, waiting, connections, addresses)
+	b.Logf("%s; %d connections of %d addresses, %s: %s", machine(), connections, addresses, waiting, h)
+	b.ReportMetric(h.resident, "KiB/conn")
+	b.ReportMetric(0, "ns/op")
+	results.add("an idle connection, "+waiting, h.String(), "none", "aim 32 KiB of ours")
 }
 
 // held is the memory of a connection, in KiB. What is not known is less than 0.
@@ -88,6 +106,11 @@ func (s *site) holding(b *testing.B, pids []int, h *lab.Host, point string, conn
 	}
 	quiet(b, h)
 	after := s.memory(b, h, pids)
+	if point == waiting {
+		if err := silent(idle); err != nil {
+			b.Fatal(err)
+		}
+	}
 	each := func(before, after int) float64 { return float64(after-before) / float64(connections) / 1024 }
 	m := held{-1, -1, each(before.resident, after.resident), -1}
 	if pids != nil {
@@ -104,6 +127,9 @@ func settle(nc net.Conn, point string) error {
 	if err := nc.SetDeadline(time.Now().Add(60 * time.Second)); err != nil {
 		return err
 	}
+	if point == waiting {
+		return nil
+	}
 	s := newSpeaker(nc)
 	s.expect("220 ")
 	if point == "greeted" {
@@ -119,6 +145,25 @@ func settle(nc net.Conn, point string) error {
 		}
 	}
 	return s.err
+}
+
+// silent says that none of the connections has heard a greeting.
+func silent(idle []net.Conn) error {
+	for n, nc := range idle {
+		rc, err := nc.(*net.TCPConn).SyscallConn()
+		if err != nil {
+			return err
+		}
+		heard, err2 := 0, error(nil)
+		err1 := rc.Control(func(fd uintptr) { heard, err2 = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
+		if err := errors.Join(err1, err2); err != nil {
+			return err
+		}
+		if heard > 0 {
+			return fmt.Errorf("connection %d was greeted before the memory was measured", n)
+		}
+	}
+	return nil
 }
 
 // counted is the memory of processes, in bytes.
