@@ -19,12 +19,10 @@ const syncWithin = 500 * time.Millisecond
 // retryAfter is the pause after the disk refused.
 const retryAfter = 5 * time.Second
 
-// Recovery says what OpenLedger found. Alarms are for a person to look at;
-// Notes are what a crash leaves and costs nothing that was synced.
+// Recovery says what OpenLedger found. Alarms are for a person to look at.
 type Recovery struct {
 	Standing int
 	Alarms   []string
-	Notes    []string
 }
 
 // OpenLedger reads the ledger kept in dir, which it makes if need be, and
@@ -159,8 +157,9 @@ func (l *Ledger) restoreLog(generation uint64, rec *Recovery) error {
 		l.store.stale = true
 		rec.Alarms = append(rec.Alarms, fmt.Sprintf("the ledger's log is damaged (%v): bans in its last %d bytes are forgotten; it was copied to %s, check the disk and remove it",
 			err, lost, l.copyAside(path)))
-	case lost > 0:
-		rec.Notes = append(rec.Notes, fmt.Sprintf("the last %d bytes of %s were never synced, and are not used", lost, path))
+	case lost > 0: // a power cut leaves that of what was not synced, and a disk of anything
+		rec.Alarms = append(rec.Alarms, fmt.Sprintf("the ledger's log ends within an entry: the ban in its last %d bytes is forgotten; it was copied to %s, remove it once you have looked (after a power cut nothing that was saved is missing, else check the disk)",
+			lost, l.copyAside(path)))
 	}
 	return l.continueLog(f, generation, good)
 }

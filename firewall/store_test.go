@@ -104,6 +104,47 @@ func restoreCut(t *testing.T, log []byte, name string, c *clock) map[netip.Prefi
 	return got
 }
 
+// A log that ends within an entry is told of and kept as it was found; one that
+// is whole, or was only begun, is not.
+func TestTornLogIsTold(t *testing.T) {
+	c, dir := newClock(), t.TempDir()
+	l := openLedger(t, dir, c)
+	script(t, l)
+	if err := l.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(logFile(t, dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for cut, alarms := range map[int]int{len(whole): 0, len(whole) - 7: 1, frameSize + 1: 1, frameSize: 0, 0: 0} {
+		again := t.TempDir()
+		path := filepath.Join(again, filepath.Base(logFile(t, dir)))
+		if err := os.WriteFile(path, whole[:cut], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		l, found, err := OpenLedger(again, Terms{}, c.now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Close()
+		if len(found.Alarms) != alarms {
+			t.Errorf("cut at %d of %d: alarms %q", cut, len(whole), found.Alarms)
+			continue
+		}
+		if alarms == 0 {
+			continue
+		}
+		aside, _ := filepath.Glob(path + ".damaged*")
+		if len(aside) != 1 || !strings.Contains(found.Alarms[0], aside[0]) {
+			t.Fatalf("set aside %q, told of in %q", aside, found.Alarms)
+		}
+		if copied, _ := os.ReadFile(aside[0]); !bytes.Equal(copied, whole[:cut]) {
+			t.Error("what was set aside is not what was there")
+		}
+	}
+}
+
 // One flipped bit anywhere costs what comes behind it, and never invents a ban.
 func TestLogWithEachByteDamaged(t *testing.T) {
 	c, dir := newClock(), t.TempDir()

@@ -43,6 +43,9 @@ func checkedConfig(path string) (config.Config, error) {
 	return cfg, err
 }
 
+// keptConfig is the last good configuration, in a role's folder.
+const keptConfig = "weir.toml.good"
+
 // startConfig is the configuration to start a role with: the file, or where
 // that is bad the last one that was good, with an alarm. Each role keeps its
 // own in its own folder of state_dir. Whoever is root yet, such as a mail role
@@ -54,7 +57,7 @@ func startConfig(path, role string) (cfg config.Config, alarms []string, err err
 		role = "guard"
 	}
 	cfg, problems, err := readConfig(path)
-	kept := filepath.Join(cfg.StateDir, role, "weir.toml.good")
+	kept := filepath.Join(cfg.StateDir, role, keptConfig)
 	if err == nil && !problems.Bad() {
 		keepConfig(path, kept)
 		return cfg, nil, nil
@@ -70,14 +73,18 @@ func startConfig(path, role string) (cfg config.Config, alarms []string, err err
 }
 
 // keepConfig remembers a good file. It is no error when that goes wrong: the
-// role works, and only a bad file at a later start would miss it.
+// role works, and only a bad file at a later start would miss it. What was kept
+// before and is good for nothing is set aside, for somebody to look at.
 func keepConfig(path, kept string) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return
 	}
-	if old, err := os.ReadFile(kept); err == nil && string(old) == string(text) {
+	switch old, err := os.ReadFile(kept); {
+	case err == nil && string(old) == string(text):
 		return
+	case err == nil && !sound(kept):
+		os.Rename(kept, kept+setAside)
 	}
 	folder := filepath.Dir(kept)
 	if os.MkdirAll(filepath.Dir(folder), 0o755) != nil { // the other roles go through it
@@ -86,6 +93,13 @@ func keepConfig(path, kept string) {
 	if err := os.Mkdir(folder, 0o700); err == nil || errors.Is(err, fs.ErrExist) {
 		config.WriteFile(kept, text, 0o600, nil)
 	}
+}
+
+// sound says whether a configuration file can be read; that it names what this
+// machine no longer has does not count.
+func sound(path string) bool {
+	_, _, problems, err := config.Read(path)
+	return err == nil && !problems.Bad()
 }
 
 // exists says whether there is something at path; what cannot be looked at

@@ -1,11 +1,41 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 )
+
+// A kept file that is good for nothing is set aside and told of, and the good one
+// kept in its place; one that is merely older is not.
+func TestDamagedKeptConfiguration(t *testing.T) {
+	state := t.TempDir()
+	file, folder := filepath.Join(state, "weir.toml"), filepath.Join(state, "guard")
+	kept := filepath.Join(folder, keptConfig)
+	for _, c := range []struct {
+		old     string
+		damaged bool
+	}{{"\x00\xffnoise", true}, {keyBase[:len(keyBase)/2] + "[", true}, {keyBase + "\n# an older one\n", false}, {keyBase, false}} {
+		for path, text := range map[string]string{file: keyBase, kept: c.old} {
+			if err := errors.Join(os.MkdirAll(folder, 0o700), os.WriteFile(path, []byte(text), 0o600)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		keepConfig(file, kept)
+		now, _ := os.ReadFile(kept)
+		aside, _ := os.ReadFile(kept + setAside)
+		alarms := damagedConfig(state)
+		if string(now) != keyBase || len(alarms) == 1 != c.damaged || c.damaged && string(aside) != c.old {
+			t.Errorf("%.20q: alarms %q, aside %.20q, kept %.20q", c.old, alarms, aside, now)
+		}
+		if c.damaged && !strings.Contains(alarms[0].Text, kept+setAside) {
+			t.Errorf("the alarm does not say where it is: %q", alarms)
+		}
+		os.RemoveAll(folder)
+	}
+}
 
 // A mail role that starts as root obeys no file that its user could have
 // written: it would name the user to become and the folders to give away.

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"mailweir/firewall/guard"
 	"mailweir/record"
 )
 
@@ -21,6 +22,7 @@ var losses = map[string]string{
 	"seal.key":        "who complains of mail from before cannot prove that we delivered it",
 	"harvest.key":     "whom sources wrote to before is forgotten",
 	"greylist.key":    "senders that waited have to wait again",
+	keptConfig:        "had the configuration file been bad too, nothing would have started; the file that is good now is kept in its place",
 	"self-signed.pem": "a new certificate is shown, which who pinned the old one has to learn of",
 }
 
@@ -33,12 +35,27 @@ type damage struct {
 
 func (d *damage) look() {
 	for _, name := range slices.Sorted(maps.Keys(losses)) {
-		alarm := "damaged_" + name
-		aside, err := filepath.Glob(filepath.Join(d.dir, name+setAside+"*"))
-		if err != nil || len(aside) == 0 {
-			d.alarms.Clear(alarm, "what was set aside of it is deleted")
-			continue
+		if text := damageOf(d.dir, name); text != "" {
+			d.alarms.Alarm("damaged_"+name, text)
+		} else {
+			d.alarms.Clear("damaged_"+name, "what was set aside of it is deleted")
 		}
-		d.alarms.Alarm(alarm, fmt.Sprintf("%s was damaged: %s; it lies in %s now, delete it once you have looked", name, losses[name], aside[0]))
 	}
+}
+
+// damageOf says what was set aside of a file; "": nothing.
+func damageOf(dir, name string) string {
+	aside, err := filepath.Glob(filepath.Join(dir, name+setAside+"*"))
+	if err != nil || len(aside) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s was damaged: %s; it lies in %s now, delete it once you have looked", name, losses[name], aside[0])
+}
+
+// damagedConfig is the alarm of guard's copy of the last good configuration.
+func damagedConfig(stateDir string) []guard.Alarm {
+	if text := damageOf(filepath.Join(stateDir, "guard"), keptConfig); text != "" {
+		return []guard.Alarm{{Name: "damaged_" + keptConfig, Text: text}}
+	}
+	return nil
 }

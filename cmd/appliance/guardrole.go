@@ -69,7 +69,8 @@ func (c *cli) runGuard(ctx context.Context, file string) error {
 	defer closeEngines(engines, log)
 	g, err := guard.New(guard.Config{
 		RunDir: c.runDir, StateDir: cfg.StateDir, MailUID: mail.Uid,
-		Engines: engines, Policy: policy(cfg), Alarms: earth.alarms,
+		Engines: engines, Policy: policy(cfg),
+		Alarms: func() []guard.Alarm { return append(earth.alarms(), damagedConfig(cfg.StateDir)...) },
 		Reload: func(context.Context) (guard.Policy, error) {
 			next, err := checkedConfig(file)
 			if err != nil {

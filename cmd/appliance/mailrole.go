@@ -392,7 +392,7 @@ func (m *mail) reload(life context.Context, background *sync.WaitGroup) (reloade
 	}
 	m.events.Clear(alarmHarvestLost, "the configuration was put in force anew")
 	m.startRouter(life, background)
-	keepConfig(m.file, filepath.Join(m.dir, "weir.toml.good"))
+	keepConfig(m.file, filepath.Join(m.dir, keptConfig))
 	return c.reloaded, nil
 }
 

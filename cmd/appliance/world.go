@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"mailweir/config"
+	"mailweir/firewall/guard"
 	"mailweir/geo"
 )
 
@@ -148,7 +149,7 @@ func (w *world) refresh() (*geo.Tables, bool) {
 }
 
 // alarms are what rules about countries cannot do.
-func (w *world) alarms() (list []string) {
+func (w *world) alarms() (list []guard.Alarm) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var keys []string
@@ -163,13 +164,13 @@ func (w *world) alarms() (list []string) {
 	}
 	rules, problem := strings.Join(keys, " and "), errors.Join(w.unread, w.unfit)
 	if w.tables == nil {
-		return []string{fmt.Sprintf("no country is known, so that nothing comes of %s: %v", rules, problem)}
+		return []guard.Alarm{{Name: "geo", Text: fmt.Sprintf("no country is known, so that nothing comes of %s: %v", rules, problem)}}
 	}
 	if problem != nil {
-		list = append(list, fmt.Sprintf("older data stands behind %s: %v", rules, problem))
+		list = append(list, guard.Alarm{Name: "geo", Text: fmt.Sprintf("older data stands behind %s: %v", rules, problem)})
 	}
 	if w.from.ASN == "" && slices.ContainsFunc(rulesOf(slices.Concat(w.from.Drop, w.from.Ban)), func(r geo.Rule) bool { return r.ASN != 0 }) {
-		list = append(list, rules+": networks are named, and nothing tells them apart: set geo.asn to a database of autonomous systems")
+		list = append(list, guard.Alarm{Name: "geo", Text: rules + ": networks are named, and nothing tells them apart: set geo.asn to a database of autonomous systems"})
 	}
 	return list
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -44,7 +45,7 @@ func TestWorldGoesOnWithDamagedData(t *testing.T) {
 			t.Fatal("a damaged file took the place of a good one")
 		}
 	}
-	alarms := strings.Join(w.alarms(), "\n")
+	alarms := fmt.Sprint(w.alarms())
 	if n := strings.Count(alarms, path); n != 1 || !strings.Contains(alarms, "geo.drop and geo.ban") {
 		t.Errorf("the file is named %d times:\n%s", n, alarms)
 	}
@@ -52,7 +53,7 @@ func TestWorldGoesOnWithDamagedData(t *testing.T) {
 	if _, news := w.refresh(); !news {
 		t.Error("the mended file is not taken")
 	}
-	if list := w.alarms(); len(list) != 1 || !strings.Contains(list[0], "geo.asn") {
+	if list := w.alarms(); len(list) != 1 || list[0].Name != "geo" || !strings.Contains(list[0].Text, "geo.asn") {
 		t.Errorf("alarms of the mended file: %q", list)
 	}
 }

@@ -78,7 +78,7 @@ func (s *Server) alarmList(engines []EngineStatus) (all []Alarm) {
 	add("start", s.alarms...)
 	all = append(all, s.firewallAlarms(engines)...)
 	add("interfaces", *s.missing.Load()...)
-	add("geo", s.cfg.Alarms()...)
+	all = append(all, s.cfg.Alarms()...)
 	if undone := s.trials.undone(); len(undone) > 0 {
 		add("geo_unconfirmed", fmt.Sprintf("%s: in the file, tried, not confirmed in time and so not in force: weir reload tries again and weir confirm keeps it, or take it out of the file", strings.Join(undone, ", ")))
 	}

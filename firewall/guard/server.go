@@ -42,7 +42,7 @@ type Config struct {
 	Resolver Resolver                              // nil: net.DefaultResolver
 	Now      func() time.Time                      // nil: time.Now
 	Log      *slog.Logger                          // nil: nothing is logged
-	Alarms   func() []string                       // what is wrong with what the policy is made of; may be nil
+	Alarms   func() []Alarm                        // what is wrong with what the policy is made of; may be nil
 	Ready    func()                                // called once, when the ledger is in the engines and the sockets answer; may be nil
 }
 
@@ -57,7 +57,7 @@ func (c Config) withDefaults() Config {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	if c.Alarms == nil {
-		c.Alarms = func() []string { return nil }
+		c.Alarms = func() []Alarm { return nil }
 	}
 	if c.Ready == nil {
 		c.Ready = func() {}
@@ -134,9 +134,6 @@ func (s *Server) openState() error {
 	ledger, found, err := firewall.OpenLedger(filepath.Join(dir, "ledger"), s.terms(s.cfg.Policy), s.cfg.Now)
 	if err != nil {
 		return err
-	}
-	for _, note := range found.Notes {
-		s.cfg.Log.Warn("ledger: " + note)
 	}
 	allow, alarm := openAllowList(filepath.Join(dir, "allow.json"), s.cfg.Now)
 	if alarm != "" {
