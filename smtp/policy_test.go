@@ -78,6 +78,9 @@ func (w *world) policy(key, value string) {
 		w.checks.Greylist = check.Greylist{Mode: check.GreylistMode(value), Terms: greylist.Default}
 		w.opts.Greylist = greylist.New(greylist.NewLocal(0), [16]byte{1})
 		w.opts.Clock = func() time.Time { return time.Unix(1_800_000_000, w.later.Load()) }
+	case "geo_reject":
+		w.opts.Origins = from{}
+		w.checks.GeoReject = []string{value}
 	case "rdns_name":
 		k.rdns.Name = value
 	case "rhsbl":

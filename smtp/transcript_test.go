@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -49,6 +50,28 @@ func TestTranscripts(t *testing.T) {
 			}
 			play(t, strings.Split(string(text), "\n"))
 		})
+	}
+}
+
+var catalogueRow = regexp.MustCompile(`\bE(\d\d)\b`)
+
+// Every row of the catalogue of requirements is played.
+func TestTranscriptsHaveTheCatalogue(t *testing.T) {
+	files, _ := filepath.Glob("testdata/transcripts/*.txt")
+	rows := map[string]bool{}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range catalogueRow.FindAllStringSubmatch(string(text), -1) {
+			rows[m[1]] = true
+		}
+	}
+	for i := 1; i <= 26; i++ {
+		if row := fmt.Sprintf("%02d", i); !rows[row] {
+			t.Errorf("no transcript plays R-BW-E%s", row)
+		}
 	}
 }
 
@@ -136,7 +159,7 @@ func (p *player) configure(rest string) {
 		p.change = append(p.change, func(w *world) {
 			n, _ := strconv.Atoi(value)
 			switch key {
-			case "profile", "reject_score", "set", "rdns", "class", "helo_name", "sender", "rdns_name", "rhsbl", "spf", "dkim", "dmarc", "list", "greylist", "entry":
+			case "profile", "reject_score", "set", "rdns", "class", "helo_name", "sender", "rdns_name", "rhsbl", "spf", "dkim", "dmarc", "list", "greylist", "entry", "geo_reject":
 				w.policy(key, value)
 			case "fault":
 				w.opts.Policy.Chain.Rcpt = append(w.opts.Policy.Chain.Rcpt, smtp.Link{Name: "recipient", Judge: faulty{}})

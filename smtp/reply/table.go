@@ -106,7 +106,7 @@ var table = []Row{
 		"The client ended lines with LF or CR alone: they are mended; set to reject, the line or the message is refused."),
 	judged(CommandOrder, "DENIED_EARLYTALKER", LogOnly, LogOnly, say(554, 5, 5, 0, "Commands came out of order (RFC 5321 section 4.1.4)"),
 		"The client sent a command before its turn, which is answered with 503 in any case."),
-	judged(Geo, "", weighed, weighed, say(554, 5, 7, 1, "Mail from your country or network is not taken here"),
+	judged(Geo, "DENIED_ACCESS_DENIED", weighed, weighed, say(554, 5, 7, 1, "Mail from your country or network is not taken here"),
 		"geo.reject names the client's country or network; geo.score adds to the score; geo.ban bans at the first connection, and then nothing is said."),
 	judged(RDNSMissing, "DENIED_RDNS_MISSING", refuse, refuse, say(550, 5, 7, 25, "Your address has no name: ask your provider for a PTR record"),
 		"The client's address has no PTR record."),

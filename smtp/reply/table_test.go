@@ -99,17 +99,22 @@ var asciiPrintable = func() string {
 	return b.String()
 }()
 
-// The catalogue of requirements (R-BW-E01 to E26), as far as this release can
-// say it.
+// The catalogue of requirements, R-BW-E01 to E26.
 func TestCatalogue(t *testing.T) {
 	for _, want := range []struct {
 		reason Reason
 		alias  string
 		line   string
 	}{
+		{Geo, "DENIED_ACCESS_DENIED", "554 5.7.1"},                            // R-BW-E01
 		{Banned, "DENIED_BLACKLIST_IP", "554 5.7.1"},                          // R-BW-E03
+		{BlockedName, "DENIED_BLACKLIST_NAME", "554 5.7.1"},                   // R-BW-E04
 		{EarlyTalk, "DENIED_EARLYTALKER", "554 5.5.0"},                        // R-BW-E05
+		{Greylisted, "DENIED_GRAYLISTED", "451 4.7.1"},                        // R-BW-E06
 		{Internal, "DENIED_OTHER", "451 4.3.0"},                               // R-BW-E10
+		{BlockedRecipient, "DENIED_RECIPIENT_BLACKLISTED", "550 5.2.1"},       // R-BW-E15
+		{HeldRecipient, "DENIED_RECIPIENT_BLACKLISTED", "450 4.2.1"},          // R-BW-E15
+		{BlockedSender, "DENIED_SENDER_BLACKLISTED", "550 5.7.1"},             // R-BW-E18
 		{Maintenance, "DENIED_REJECT_ALL", "421 4.3.2"},                       // R-BW-E16
 		{Relaying, "DENIED_RELAYING", "554 5.7.1"},                            // R-BW-E17
 		{TooManyRecipients, "DENIED_TOO_MANY_RECIPIENTS", "452 4.5.3"},        // R-BW-E20
