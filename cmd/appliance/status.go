@@ -196,6 +196,9 @@ func engineLine(e guard.EngineStatus) string {
 		return "not working"
 	}
 	line := plural(e.Bans, "ban")
+	if e.LeftOut > 0 {
+		line += fmt.Sprintf(" (the hottest: no room for %d others)", e.LeftOut)
+	}
 	for _, i := range e.Interfaces {
 		mode := i.Mode
 		if mode == "" {

@@ -77,6 +77,7 @@ func (s *Server) alarmList(engines []EngineStatus) (all []Alarm) {
 	}
 	add("start", s.alarms...)
 	all = append(all, s.firewallAlarms(engines)...)
+	all = append(all, s.fullAlarms()...)
 	add("interfaces", *s.missing.Load()...)
 	all = append(all, s.cfg.Alarms()...)
 	if undone := s.trials.undone(); len(undone) > 0 {

@@ -30,7 +30,7 @@ type engine struct {
 	enf  firewall.Enforcer // nil when it could not be made
 	err  error             // why
 	log  *slog.Logger
-	full func() banSeq // the whole truth
+	full func() choice // the whole truth, as far as there is room
 
 	call sync.Mutex  // held across calls that change the kernel
 	long atomic.Bool // it is held by one that may take seconds
@@ -41,6 +41,7 @@ type engine struct {
 	configure bool           // rules have to be written
 	replace   bool           // the whole truth has to be written
 	filled    bool           // it was, since the last Remove
+	room      *room          // nil: no bounds
 	removed   bool           // everything is out of the kernel
 	waiting   difference
 	refused   difference // tried; tried again now and then
@@ -48,13 +49,13 @@ type engine struct {
 	wake      chan struct{}
 }
 
-func newEngine(e Engine, log *slog.Logger, full func() banSeq) *engine {
+func newEngine(e Engine, log *slog.Logger, full func() choice) *engine {
 	if e.Err != nil {
 		e.Enforcer = nil // it may hold a nil pointer of the engine's own type
 	}
 	return &engine{
 		name: e.Name, enf: e.Enforcer, err: e.Err, log: log, full: full,
-		waiting: difference{}, refused: difference{}, problems: map[string]string{},
+		room: newRoom(e.Enforcer), waiting: difference{}, refused: difference{}, problems: map[string]string{},
 		wake: make(chan struct{}, 1),
 	}
 }
@@ -80,6 +81,9 @@ func (e *engine) apply(ctx context.Context, add, del []firewall.Ban) bool {
 		e.later(add, del)
 		return false
 	}
+	if !e.fits(add, del) {
+		return false
+	}
 	if err := e.enf.Apply(ctx, add, del); err != nil {
 		e.trouble("apply", fmt.Errorf("change bans: %w", err))
 		e.later(add, del)
@@ -94,6 +98,19 @@ func (e *engine) clear(add, del []firewall.Ban) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.wanted && e.filled && !e.owes(add) && !e.owes(del)
+}
+
+// fits counts a change, and has the hottest bans chosen anew where it is too much:
+// those that are to be added are in the ledger.
+func (e *engine) fits(add, del []firewall.Ban) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.room.lifted(del)
+	if e.room.takes(add) {
+		return true
+	}
+	e.replace = true
+	return false
 }
 
 func (e *engine) owes(bans []firewall.Ban) bool {
@@ -114,7 +131,7 @@ func (e *engine) owes(bans []firewall.Ban) bool {
 func (e *engine) idle() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.wanted && e.filled && len(e.waiting)+len(e.refused) == 0
+	return e.wanted && e.filled && !e.replace && len(e.waiting)+len(e.refused) == 0
 }
 
 // later queues a change; run sees to it after the next nudge. For an engine
@@ -266,12 +283,16 @@ func (e *engine) writeAll(ctx context.Context) {
 	if !due {
 		return
 	}
-	err := e.enf.Replace(ctx, e.full())
+	chosen := e.full()
+	err := e.enf.Replace(ctx, chosen.bans)
 	e.mu.Lock()
 	if err != nil {
 		e.replace = true
 	} else {
 		e.filled = true
+		if e.room != nil {
+			e.room.tables = chosen.tables
+		}
 	}
 	e.mu.Unlock()
 	if err == nil {
@@ -293,6 +314,10 @@ func (e *engine) writeBatch(ctx context.Context) bool {
 		return false
 	}
 	add, del := some.split()
+	if !e.fits(add, del) {
+		e.writeAll(ctx)
+		return true
+	}
 	if err := e.enf.Apply(ctx, add, del); err != nil {
 		e.refuse(some)
 		e.trouble("refused", fmt.Errorf("%d bans or pardons are not in the kernel yet: %w", e.refusedCount(), err))

@@ -27,8 +27,12 @@ type engines struct {
 
 func newEngines(list []Engine, ledger *firewall.Ledger, now func() time.Time, log *slog.Logger) *engines {
 	es := &engines{ledger: ledger, now: now, log: log}
-	for _, e := range list {
-		es.list = append(es.list, newEngine(e, log, ledger.Active))
+	for _, one := range list {
+		e := newEngine(one, log, nil)
+		e.full = func() choice {
+			return e.room.choose(ledger.Active(), func(bans []firewall.Ban) map[netip.Prefix]firewall.Hits { return es.hitsOfOthers(e, bans) })
+		}
+		es.list = append(es.list, e)
 	}
 	return es
 }
@@ -134,7 +138,7 @@ func (es *engines) probe(ctx context.Context, order sync.Locker, sample []firewa
 		prefixes[i] = b.Prefix
 	}
 	es.each(func(e *engine) {
-		if !e.working() || !e.idle() || len(sample) == 0 {
+		if !e.working() || !e.idle() || len(prefixes) == 0 {
 			return
 		}
 		have, err := e.enf.Hits(ctx, prefixes)
@@ -143,7 +147,7 @@ func (es *engines) probe(ctx context.Context, order sync.Locker, sample []firewa
 		}
 		var lost []firewall.Ban
 		for _, b := range sample {
-			if _, stands := have[b.Prefix]; !stands {
+			if _, stands := have[b.Prefix]; !stands && e.meant(b.Prefix) {
 				lost = append(lost, b)
 			}
 		}
@@ -226,6 +230,9 @@ func (e *engine) status(ctx context.Context) EngineStatus {
 		for _, i := range is.Interfaces {
 			s.Interfaces = append(s.Interfaces, InterfaceStatus(i))
 		}
+	}
+	for _, h := range e.leftOut() {
+		s.LeftOut += h.left
 	}
 	s.Problems = append(s.Problems, e.troubles()...)
 	return s

@@ -25,6 +25,7 @@ type fakeEngine struct {
 	fail    error // of every change
 	gone    bool  // Intact says so, until Replace
 	hold    chan struct{}
+	packets func(netip.Prefix) uint64 // nil: 7 of each
 }
 
 func newFake() *fakeEngine { return &fakeEngine{bans: map[netip.Prefix]firewall.Ban{}} }
@@ -75,6 +76,9 @@ func (f *fakeEngine) Hits(_ context.Context, prefixes []netip.Prefix) (map[netip
 	for _, p := range prefixes {
 		if _, ok := f.bans[p]; ok {
 			hits[p] = firewall.Hits{Packets: 7}
+			if f.packets != nil {
+				hits[p] = firewall.Hits{Packets: f.packets(p)}
+			}
 		}
 	}
 	return hits, nil

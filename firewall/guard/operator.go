@@ -43,6 +43,7 @@ type EngineStatus struct {
 	Working    bool              `json:"working"`
 	Flood      bool              `json:"flood,omitempty"` // the flood guard is active
 	Bans       int               `json:"bans"`
+	LeftOut    int               `json:"left_out,omitempty"` // bans that stand and that it has no room for
 	Interfaces []InterfaceStatus `json:"interfaces,omitempty"`
 	Counters   map[string]uint64 `json:"counters,omitempty"`
 	// New connections by country and by the networks that rules name.

@@ -288,6 +288,7 @@ func (s *Server) mend(ctx context.Context) {
 	s.lift(ctx, s.ledger.Sweep())
 	s.engines.probe(ctx, &s.order, s.ledger.Sample(sampleSize))
 	s.engines.retry()
+	s.engines.each(func(e *engine) { e.refit(s.ledger.Active()) })
 	s.engines.share()
 }
 

@@ -57,10 +57,15 @@ type Options struct {
 // size is how many bans a set may hold. The kernel makes its hash table that
 // large from the start, 8 to 16 bytes for each.
 func (o Options) size(s banSet) int {
-	if s.single() || s.family == 6 && (s.bits == 64 || s.bits == 56 || s.bits == 48) {
+	if !s.rare() {
 		return o.MaxBans
 	}
 	return min(maxPrefixes, o.MaxBans)
+}
+
+// rare says that nobody is banned so for himself.
+func (s banSet) rare() bool {
+	return !s.single() && (s.family != 6 || s.bits != 64 && s.bits != 56 && s.bits != 48)
 }
 
 // Table is our nftables table. Its methods may be called from several
