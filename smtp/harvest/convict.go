@@ -55,16 +55,20 @@ func (w *engine) convict(now instant, s *source, t smtp.Tier, why reply.Reason, 
 
 // guessed keeps a recipient as evidence.
 func (s *source) guessed(to string) {
-	s.guesses = append(append(s.guesses, to...), '\n')
-	for len(s.guesses) > maxGuesses {
-		i := slices.Index(s.guesses, '\n')
-		s.guesses = append(s.guesses[:0], s.guesses[i+1:]...)
+	if s.guesses == nil {
+		s.guesses = new([]byte)
 	}
+	list := append(append(*s.guesses, to...), '\n')
+	for len(list) > maxGuesses {
+		i := slices.Index(list, '\n')
+		list = append(list[:0], list[i+1:]...)
+	}
+	*s.guesses = list
 }
 
 func (s *source) evidence() []string {
-	if len(s.guesses) == 0 {
+	if s.guesses == nil {
 		return nil
 	}
-	return strings.Split(strings.TrimSuffix(string(s.guesses), "\n"), "\n")
+	return strings.Split(strings.TrimSuffix(string(*s.guesses), "\n"), "\n")
 }

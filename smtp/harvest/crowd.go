@@ -46,7 +46,7 @@ func (w *engine) crowdsOf(src *smtp.Source) (list [2]key, n int) {
 // tellCrowds enters a recipient of a stranger. A crowd is remembered from its
 // first unknown recipient on.
 func (w *engine) tellCrowds(e *event, k kind) {
-	list, n := w.crowdsOf(e.src)
+	list, n := w.crowdsOf(&e.src)
 	for _, ck := range list[:n] {
 		c, ok := w.crowds.get(ck)
 		if !ok {

@@ -1,6 +1,7 @@
 package harvest
 
 import (
+	"hash/maphash"
 	"strings"
 	"time"
 
@@ -25,7 +26,7 @@ type engine struct {
 	sources  *table
 	valid    *recent[uint64, instant] // recipients that were valid, and when last
 	visits   *visits
-	fresh    []visit // for those to come
+	fresh    []*visit // for those to come
 	networks *recent[key, *network]
 	crowds   *recent[key, *network]
 	shared   *recent[uint64, *namers]
@@ -36,18 +37,22 @@ type engine struct {
 }
 
 func newEngine(rules Rules, o Options) *engine {
+	seed := maphash.MakeSeed() // of places in memory only, which decide nothing
+	hashed := func(h uint64) uint64 { return h }
+	ofKey := func(k key) uint64 { return maphash.Comparable(seed, k) }
 	w := &engine{
 		rules: rules, opts: o,
 		sources:  newTable(o.MaxSources, o.Key),
-		valid:    newRecent[uint64, instant](o.MaxValid),
-		visits:   newRecent[ref.Ref, *visit](maxSessions),
-		networks: newRecent[key, *network](maxNetworks),
-		crowds:   newRecent[key, *network](maxCrowds),
-		shared:   newRecent[uint64, *namers](maxShared),
-		domains:  newRecent[string, *domain](maxDomains),
-		friendly: newRecent[key, instant](maxNetworks),
-		guests:   newRecent[key, []guest](maxNetworks),
+		valid:    newRecent[uint64, instant](o.MaxValid, hashed),
+		visits:   newRecent[ref.Ref, *visit](maxSessions, func(r ref.Ref) uint64 { return maphash.Comparable(seed, r) }),
+		networks: newRecent[key, *network](maxNetworks, ofKey),
+		crowds:   newRecent[key, *network](maxCrowds, ofKey),
+		shared:   newRecent[uint64, *namers](maxShared, hashed),
+		domains:  newRecent[string, *domain](maxDomains, func(name string) uint64 { return maphash.String(seed, name) }),
+		friendly: newRecent[key, instant](maxNetworks, ofKey),
+		guests:   newRecent[key, []guest](maxNetworks, ofKey),
 	}
+	w.visits.gone = w.again
 	w.all = w.domain(everywhere)
 	return w
 }
@@ -59,19 +64,20 @@ func (w *engine) hash(s string) uint64 {
 func keyHash(seed [2]uint64, k key) uint64 { return siphash.Hash(seed[0], seed[1], k[:]) }
 
 // recipient takes in one answered RCPT command.
-func (w *engine) recipient(t time.Time, src smtp.Source, r smtp.Recipient, null bool) smtp.Advice {
-	k := kindOf(&r, null)
+func (w *engine) recipient(t time.Time, src *smtp.Source, r *smtp.Recipient, null bool) smtp.Advice {
+	k := kindOf(r, null)
+	event := event{now: at(t), src: *src, rcpt: rcpt{r.Age, r.Trap, r.Reason}, null: null}
+	e := &event
 	if r.Reason == "" && src.Tier != smtp.Protected {
-		w.visit(at(t), &src).takes = true
+		e.visit = w.visit(e.now, src)
+		e.visit.takes = true
 	}
 	if k == 0 && r.Reason != reply.Relaying && !persistent(r.Reason) {
-		w.nothing(at(t), &src, &r)
+		w.nothing(e.now, src, r)
 		return smtp.Advice{}
 	}
-	event := event{src: &src, rcpt: &r, null: null}
-	e := &event
-	w.begin(e, t)
-	if k == valid && roles[untagged(e.local)] {
+	w.begin(e, r.To)
+	if k == valid && isRole(untagged(e.local)) {
 		k = validRole
 	}
 	if k.good() {
@@ -105,7 +111,7 @@ func (w *engine) recipient(t time.Time, src smtp.Source, r smtp.Recipient, null 
 func (w *engine) lenience(e *event) lenience {
 	p := &e.source.past
 	l := lenience{tier: p.tier(e.now, e.src.Tier), proven: p.days > 1, halved: e.domain.attacked(e.now) || w.all.attacked(e.now)}
-	l.halved = l.halved || l.stranger() && (w.inHotCrowd(e.now, e.src) || e.nearGuessers())
+	l.halved = l.halved || l.stranger() && (w.inHotCrowd(e.now, &e.src) || e.nearGuessers())
 	return l
 }
 
@@ -145,7 +151,7 @@ func (w *engine) validRecipient(e *event, k kind) smtp.Advice {
 	s := e.source
 	s.see(e.now, e.person, k)
 	s.past.recipient(true)
-	v := w.visit(e.now, e.src)
+	v := w.visitOf(e)
 	v.names(e.person, k)
 	v.domain = e.domain
 	if e.lenient.stranger() {
@@ -162,10 +168,10 @@ func (w *engine) validRecipient(e *event, k kind) smtp.Advice {
 }
 
 func (w *engine) unknownRecipient(e *event, k kind) smtp.Advice {
-	if e.rcpt.Age != smtp.Cached && !e.rcpt.Trap {
+	if e.rcpt.age != smtp.Cached && !e.rcpt.trap {
 		w.doubt(e.domain)
 	}
-	if then, ok := w.valid.get(e.hash); ok && !e.rcpt.Trap {
+	if then, ok := w.valid.get(e.hash); ok && !e.rcpt.trap {
 		if since(e.now, then) < brokenWithin {
 			w.refuses(e.now, e.domain, e.hash, keyHash(w.opts.Key, e.source.key))
 		}
@@ -174,9 +180,8 @@ func (w *engine) unknownRecipient(e *event, k kind) smtp.Advice {
 	if e.domain.broken {
 		return e.say(reply.OracleAway)
 	}
-	v := w.visit(e.now, e.src)
-	e.visit = v
-	if k == unknownNull && !e.rcpt.Trap && w.inWave(e) && !e.src.Nameless {
+	v := w.visitOf(e)
+	if k == unknownNull && !e.rcpt.trap && w.inWave(e) && !e.src.Nameless {
 		return smtp.Advice{} // one of many bounces of mail that somebody forged
 	}
 	fresh := e.source.see(e.now, e.hash, k)
@@ -217,11 +222,11 @@ func (w *engine) judge(e *event, k kind) (smtp.Conviction, bool) {
 		w.tellCrowds(e, k)
 		w.guessed(e.now, e.domain)
 		e.lenient.halved = e.lenient.halved || e.domain.attack || w.all.attack
-		if !roles[e.local] && !e.src.Vouched {
+		if !isRole(e.local) && !e.src.Vouched {
 			w.shares(e.now, e.source, w.hash(e.local))
 		}
 	}
-	if e.rcpt.Trap {
+	if e.rcpt.trap {
 		if c, ok := w.trapped(e); ok {
 			return c, true
 		}

@@ -2,7 +2,6 @@ package harvest
 
 import (
 	"strings"
-	"time"
 
 	"mailweir/smtp"
 	"mailweir/smtp/reply"
@@ -12,8 +11,8 @@ import (
 // than the call that reports it, on the stack.
 type event struct {
 	now     instant
-	src     *smtp.Source
-	rcpt    *smtp.Recipient
+	src     smtp.Source
+	rcpt    rcpt
 	to      string // lower case
 	local   string // of to
 	hash    uint64
@@ -29,9 +28,17 @@ type event struct {
 	wide     int // how many there are
 }
 
+// rcpt is what counts of a recipient: an event that pointed at all of it would
+// not stay on the stack.
+type rcpt struct {
+	age    smtp.Age
+	trap   bool
+	reason reply.Reason
+}
+
 // begin fills in what is known of the recipient alone.
-func (w *engine) begin(e *event, t time.Time) {
-	e.now, e.to = at(t), strings.ToLower(e.rcpt.To)
+func (w *engine) begin(e *event, to string) {
+	e.to = strings.ToLower(to)
 	e.hash = w.hash(e.to)
 	e.person = e.hash
 	if plain := untagged(e.to); len(plain) != len(e.to) {
@@ -40,7 +47,7 @@ func (w *engine) begin(e *event, t time.Time) {
 	i := strings.LastIndexByte(e.to, '@')
 	e.local = e.to[:max(0, i)]
 	name := e.to[i+1:]
-	if e.rcpt.Reason == reply.Relaying { // not ours: it must not push out what is
+	if e.rcpt.reason == reply.Relaying { // not ours: it must not push out what is
 		e.domain = &domain{name: name}
 		return
 	}
@@ -84,11 +91,16 @@ func kindOf(r *smtp.Recipient, null bool) kind {
 	return 0
 }
 
-// roles are the mailboxes that everybody knows to exist (RFC 2142), so that
-// naming one shows no acquaintance, and that two name it nothing shared.
-var roles = map[string]bool{
-	"postmaster": true, "abuse": true, "hostmaster": true, "webmaster": true, "info": true, "admin": true,
-	"administrator": true, "contact": true, "support": true, "sales": true, "marketing": true, "noc": true,
-	"security": true, "root": true, "mail": true, "office": true, "help": true, "billing": true, "hello": true,
-	"team": true, "service": true, "noreply": true, "no-reply": true, "newsletter": true,
+// isRole says whether a local part is one of those that everybody knows to exist
+// (RFC 2142), so that naming one shows no acquaintance, and that two name it
+// nothing shared.
+func isRole(local string) bool {
+	switch local {
+	case "postmaster", "abuse", "hostmaster", "webmaster", "info", "admin",
+		"administrator", "contact", "support", "sales", "marketing", "noc",
+		"security", "root", "mail", "office", "help", "billing", "hello",
+		"team", "service", "noreply", "no-reply", "newsletter":
+		return true
+	}
+	return false
 }

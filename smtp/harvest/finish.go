@@ -9,9 +9,9 @@ import (
 // domains (it looks for a relay) and what it is.
 func (w *engine) refusedFor(e *event) (smtp.Conviction, bool) {
 	switch {
-	case e.rcpt.Reason == reply.Relaying:
+	case e.rcpt.reason == reply.Relaying:
 		return w.foreign(e)
-	case persistent(e.rcpt.Reason) && w.rules.RefusedPerHour > 0:
+	case persistent(e.rcpt.reason) && w.rules.RefusedPerHour > 0:
 		o := w.offend(e.source)
 		addMoment(&o.Refused, e.now, w.rules.RefusedPerHour)
 		if momentsWithin(o.Refused, e.now, anHour) >= w.rules.RefusedPerHour {

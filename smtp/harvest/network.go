@@ -1,8 +1,8 @@
 package harvest
 
 import (
+	"bytes"
 	"net/netip"
-	"slices"
 	"time"
 )
 
@@ -24,27 +24,44 @@ const (
 // network is the evidence against a prefix whose addresses guess in turn (an
 // IPv4 /24, an IPv6 /56 or /48), or against a crowd.
 type network struct {
-	seen    []seen // a ring once it is full
-	oldest  int
-	members []hit // sources that guessed, distinct
 	hot     instant
+	oldest  int
+	tags    []byte // a byte of the hash of each of seen, so that most look-ups end here
+	seen    []seen // a ring once it is full
+	members []hit  // sources that guessed, distinct
+}
+
+func tagOf(h uint64) byte { return byte(h >> 56) }
+
+// find is where a recipient stands in seen; -1: nowhere.
+func (n *network) find(h uint64) int {
+	tag := tagOf(h)
+	for from := 0; ; from++ {
+		i := bytes.IndexByte(n.tags[from:], tag)
+		if i < 0 {
+			return -1
+		}
+		if from += i; n.seen[from].is(h) {
+			return from
+		}
+	}
 }
 
 // see enters a recipient, in place of the oldest where there is no room.
 func (n *network) see(now instant, h uint64, k kind) {
-	for i := range n.seen {
-		if e := &n.seen[i]; e.is(h) {
-			if k.good() || e.kind().good() || since(now, e.at) >= forget {
-				*e = newSeen(h, k, now)
-			}
-			return
+	if i := n.find(h); i >= 0 {
+		e := &n.seen[i]
+		if k.good() || e.kind().good() || since(now, e.at) >= forget {
+			*e = newSeen(h, k, now)
 		}
+		return
 	}
 	if len(n.seen) < maxOfNetwork {
 		n.seen = append(n.seen, newSeen(h, k, now))
+		n.tags = append(n.tags, tagOf(h))
 		return
 	}
-	n.seen[n.oldest] = newSeen(h, k, now)
+	n.seen[n.oldest], n.tags[n.oldest] = newSeen(h, k, now), tagOf(h)
 	n.oldest = (n.oldest + 1) % maxOfNetwork
 }
 
@@ -76,6 +93,10 @@ func (w *engine) tellNetworks(e *event, h uint64, k kind) {
 	if e.source.key.is4() {
 		need.members = members4
 	}
+	var member uint64
+	if !k.good() {
+		member = keyHash(w.opts.Key, e.source.key)
+	}
 	for i, n := range e.networks[:e.wide] {
 		if n == nil {
 			if k.good() {
@@ -85,7 +106,7 @@ func (w *engine) tellNetworks(e *event, h uint64, k kind) {
 			e.networks[i] = n
 			w.networks.put(e.keys[i], n)
 		}
-		n.tell(e.now, h, k, keyHash(w.opts.Key, e.source.key), need, &w.rules)
+		n.tell(e.now, h, k, member, need, &w.rules)
 	}
 }
 
@@ -149,7 +170,12 @@ func (w *engine) inHotNetwork(e *event, c counts) bool {
 func (e *event) nearGuessers() bool { return e.nearHot(hour) }
 
 func (e *event) nearHot(within time.Duration) bool {
-	return slices.ContainsFunc(e.networks[:e.wide], func(n *network) bool { return n != nil && n.isHot(e.now, within) })
+	for _, n := range e.networks[:e.wide] {
+		if n != nil && n.isHot(e.now, within) {
+			return true
+		}
+	}
+	return false
 }
 
 // befriend notes the networks of a source whose mail was accepted.

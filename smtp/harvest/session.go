@@ -67,15 +67,33 @@ func (w *engine) visit(now instant, src *smtp.Source) *visit {
 	return v
 }
 
-// newVisit takes one of many that are made at once: there is one for each
-// session.
+// visitOf is the session of an event, which is looked up once.
+func (w *engine) visitOf(e *event) *visit {
+	if e.visit == nil {
+		e.visit = w.visit(e.now, &e.src)
+	}
+	return e.visit
+}
+
+// newVisit takes one of those that are over, or of many that are made at once:
+// there is one for each session.
 func (w *engine) newVisit() *visit {
 	if len(w.fresh) == 0 {
-		w.fresh = make([]visit, 128)
+		many := make([]visit, 128)
+		for i := range many {
+			w.fresh = append(w.fresh, &many[i])
+		}
 	}
-	v := &w.fresh[0]
-	w.fresh = w.fresh[1:]
+	n := len(w.fresh) - 1
+	v := w.fresh[n]
+	w.fresh = w.fresh[:n]
 	return v
+}
+
+// again keeps a session that is forgotten for one to come.
+func (w *engine) again(v *visit) {
+	*v = visit{more: v.more[:0], taken: v.taken[:0]}
+	w.fresh = append(w.fresh, v)
 }
 
 // names takes in a recipient of the session; an unknown one is fresh.

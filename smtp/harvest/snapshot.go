@@ -189,12 +189,17 @@ func appendJSON(b []byte, v any) []byte {
 }
 
 func (s *source) append(b []byte) []byte {
+	list := s.seen()
+	var guesses []byte
+	if s.guesses != nil {
+		guesses = *s.guesses
+	}
 	b = appendFixed(b, savedSource{
 		s.key, s.first, s.last, s.past.accepted, s.past.convicted, s.past.mails, s.past.good, s.past.bad,
-		s.past.days, s.ring, uint16(len(s.seen)), uint16(len(s.guesses)),
+		s.past.days, s.ring, uint16(len(list)), uint16(len(guesses)),
 	})
-	b = appendSeen(b, s.seen)
-	b = append(b, s.guesses...)
+	b = appendSeen(b, list)
+	b = append(b, guesses...)
 	if s.offences != nil {
 		b = appendJSON(b, s.offences)
 	}
@@ -288,14 +293,17 @@ func loadSource(b []byte) (*source, error) {
 		key: f.Key, first: f.First, last: f.Last, ring: f.Ring,
 		past: past{f.Accepted, f.Convicted, f.Mails, f.Good, f.Bad, f.Days},
 	}
-	if s.seen, b, err = loadSeen(b, int(f.Seen)); err != nil {
+	var list []seen
+	if list, b, err = loadSeen(b, int(f.Seen)); err != nil {
 		return nil, err
 	}
+	s.remember(list)
 	if int(f.Guesses) > len(b) {
 		return nil, errDamaged
 	}
 	if f.Guesses > 0 {
-		s.guesses = slices.Clone(b[:f.Guesses])
+		guesses := slices.Clone(b[:f.Guesses])
+		s.guesses = &guesses
 	}
 	if b = b[f.Guesses:]; len(b) > 0 {
 		s.offences = new(offences)
@@ -337,6 +345,9 @@ func (w *engine) loadNetwork(b []byte) error {
 	n := &network{hot: f.Hot, oldest: int(f.Oldest)}
 	if n.seen, b, err = loadSeen(b, int(f.Seen)); err != nil {
 		return err
+	}
+	for i := range n.seen {
+		n.tags = append(n.tags, byte(n.seen[i].high>>24))
 	}
 	if json.Unmarshal(b, &n.members) != nil {
 		return errDamaged

@@ -90,16 +90,42 @@ type source struct {
 	last       instant
 	past       past
 	ring       uint8
+	some       uint8     // how many of few there are
 	offences   *offences // nil: none
-	seen       []seen
-	guesses    []byte // unknown recipients, a line each, the newest last
+	guesses    *[]byte   // unknown recipients, a line each, the newest last; nil: none
+	more       *[]seen   // nil: few has all
+	few        [4]seen
+}
+
+// seen are the distinct recipients that the source named. Most name few, which
+// stand with the source: 128 bytes, two lines of a processor's cache.
+func (s *source) seen() []seen {
+	if s.more != nil {
+		return *s.more
+	}
+	return s.few[:s.some]
+}
+
+// remember sets what seen returns.
+func (s *source) remember(list []seen) {
+	if s.more != nil {
+		*s.more = list
+		return
+	}
+	if len(list) > len(s.few) {
+		many := list // the one that is kept
+		s.more, s.some = &many, 0
+		return
+	}
+	s.some = uint8(copy(s.few[:], list))
 }
 
 // see remembers a recipient. It says whether it is a fresh one: not named
 // before, or longer ago than forget.
 func (s *source) see(now instant, h uint64, k kind) bool {
-	for i := range s.seen {
-		e := &s.seen[i]
+	list := s.seen()
+	for i := range list {
+		e := &list[i]
 		if !e.is(h) {
 			continue
 		}
@@ -112,10 +138,15 @@ func (s *source) see(now instant, h uint64, k kind) bool {
 		*e = newSeen(h, k, now)
 		return true
 	}
-	if len(s.seen) >= maxSeen {
-		s.drop(now)
+	if len(list) >= maxSeen {
+		list = s.drop(now)
 	}
-	s.seen = append(s.seen, newSeen(h, k, now))
+	if s.more == nil && len(list) < len(s.few) {
+		s.few[s.some] = newSeen(h, k, now)
+		s.some++
+		return true
+	}
+	s.remember(append(list, newSeen(h, k, now)))
 	return true
 }
 
@@ -129,10 +160,10 @@ func (e *seen) again(now instant, k kind) bool {
 // drop makes room: what is past remembering goes, else the oldest valid one,
 // else the oldest. A guesser cannot wash his guesses away with good addresses,
 // and a large sender is not taken for one because his good ones had no room:
-// they stay counted.
-func (s *source) drop(now instant) {
-	kept := s.seen[:0]
-	for _, e := range s.seen {
+// they stay counted. What is left is returned.
+func (s *source) drop(now instant) []seen {
+	kept := s.seen()[:0]
+	for _, e := range s.seen() {
 		if since(now, e.at) < forget {
 			kept = append(kept, e)
 		}
@@ -152,7 +183,7 @@ func (s *source) drop(now instant) {
 		s.lose(now, &kept[out])
 		kept = append(kept[:out], kept[out+1:]...)
 	}
-	s.seen = kept
+	return kept
 }
 
 // lost counts the valid recipients of a source that had no room.
@@ -182,8 +213,9 @@ func (s *source) lose(now instant, e *seen) {
 // acquit takes the guesses out of every window after a conviction, but not out
 // of memory: the same ones do not convict again.
 func (s *source) acquit() {
-	for i := range s.seen {
-		if e := &s.seen[i]; e.kind() == unknown || e.kind() == unknownNull {
+	list := s.seen()
+	for i := range list {
+		if e := &list[i]; e.kind() == unknown || e.kind() == unknownNull {
 			e.low = e.low&^kindBits | uint32(spent)
 		}
 	}
@@ -211,7 +243,7 @@ type tally struct{ hour, day, week counts }
 
 // tally counts what the source named.
 func (s *source) tally(now instant) tally {
-	t := count(s.seen, now)
+	t := count(s.seen(), now)
 	if s.offences == nil || s.offences.Lost == nil {
 		return t
 	}

@@ -6,7 +6,7 @@ package harvest
 type table struct {
 	max   int
 	seed  [2]uint64
-	slots []uint64 // 0: free, else index of a source + 1, below half of its key's hash
+	slots []uint64 // 0: free, else index of a source + 1, below half of its key's hash, by which it stands there
 	slab  [][]source
 	used  uint32   // of the slab, ever
 	free  []uint32 // given back
@@ -47,13 +47,19 @@ func (t *table) at(i uint32) *source { return &t.slab[i>>chunkBits][i&(chunkSize
 
 // slot is where k is, or would be put.
 func (t *table) slot(k key) uint64 {
+	i, _ := t.place(k)
+	return i
+}
+
+// place is slot, and what is to be written there but for the index.
+func (t *table) place(k key) (i, half uint64) {
 	mask := uint64(len(t.slots) - 1)
-	h := keyHash(t.seed, k)
-	i := h & mask
-	for t.slots[i] != 0 && (t.slots[i]>>32 != h>>32 || t.at(index(t.slots[i])).key != k) {
+	half = keyHash(t.seed, k) >> 32 << 32
+	i = half >> 32 & mask
+	for t.slots[i] != 0 && (t.slots[i]>>32<<32 != half || t.at(index(t.slots[i])).key != k) {
 		i = (i + 1) & mask
 	}
-	return i
+	return i, half
 }
 
 func index(slot uint64) uint32 { return uint32(slot) - 1 }
@@ -69,7 +75,7 @@ func (t *table) find(k key) *source {
 // get returns the source of a key, made when it is new, as active now. Its place
 // in the ring is mended only when it would be forgotten by it.
 func (t *table) get(k key, now instant) *source {
-	i := t.slot(k)
+	i, half := t.place(k)
 	if v := t.slots[i]; v != 0 {
 		s := t.at(index(v))
 		s.last = max(s.last, now)
@@ -77,14 +83,16 @@ func (t *table) get(k key, now instant) *source {
 	}
 	if t.count >= t.max {
 		t.forgetOne()
+		i = t.slot(k)
 	}
 	if (t.count+1)*4 > len(t.slots)*3 {
 		t.grow()
+		i = t.slot(k)
 	}
 	n := t.take()
 	s := t.at(n)
 	*s = source{key: k, first: now, last: now}
-	t.slots[t.slot(k)] = keyHash(t.seed, k)>>32<<32 | uint64(n+1)
+	t.slots[i] = half | uint64(n+1)
 	t.count++
 	t.link(s, n)
 	return s
@@ -106,10 +114,16 @@ func (t *table) take() uint32 {
 func (t *table) grow() {
 	old := t.slots
 	t.slots = make([]uint64, 2*len(old))
+	mask := uint64(len(t.slots) - 1)
 	for _, v := range old {
-		if v != 0 {
-			t.slots[t.slot(t.at(index(v)).key)] = v
+		if v == 0 {
+			continue
 		}
+		i := v >> 32 & mask
+		for t.slots[i] != 0 {
+			i = (i + 1) & mask
+		}
+		t.slots[i] = v
 	}
 }
 
@@ -195,7 +209,7 @@ func (t *table) remove(n uint32) {
 func (t *table) closeUp(hole uint64) {
 	mask := uint64(len(t.slots) - 1)
 	for i := (hole + 1) & mask; t.slots[i] != 0; i = (i + 1) & mask {
-		home := keyHash(t.seed, t.at(index(t.slots[i])).key) & mask
+		home := t.slots[i] >> 32 & mask
 		if (i-home)&mask >= (i-hole)&mask {
 			t.slots[hole] = t.slots[i]
 			hole = i

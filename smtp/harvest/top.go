@@ -67,7 +67,7 @@ func (w *engine) attacker(now instant, s *source) (Attacker, bool) {
 	l := lenience{tier: s.past.tier(now, smtp.New), proven: s.past.days > 1}
 	k := Attacker{
 		Source: netip.PrefixFrom(a, bits), Tier: l.tier, Unknown: c.unknown + c.null, Valid: c.valid + c.roles,
-		Share: c.share(), Rate: rateOf(s.seen, now), Last: time.Unix(int64(s.last), 0).UTC(),
+		Share: c.share(), Rate: rateOf(s.seen(), now), Last: time.Unix(int64(s.last), 0).UTC(),
 	}
 	if g := s.evidence(); len(g) > 0 {
 		k.Guess = g[len(g)-1]

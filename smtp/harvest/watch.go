@@ -120,7 +120,7 @@ func (w *Watch) Connected(now time.Time, src smtp.Source) (smtp.Conviction, bool
 func (w *Watch) Recipient(now time.Time, src smtp.Source, r smtp.Recipient, nullSender bool) smtp.Advice {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.e.recipient(now, src, r, nullSender)
+	return w.e.recipient(now, &src, &r, nullSender)
 }
 
 // Finished implements smtp.Watcher.

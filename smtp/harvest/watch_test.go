@@ -138,7 +138,7 @@ func TestTagsPushNobodyOut(t *testing.T) {
 	}
 	other := smtp.Source{Addr: netip.MustParseAddr("203.0.113.8"), Tier: smtp.New}
 	recipient(s.w, s.now, other, smtp.Recipient{To: "user1@example.com", Oracle: smtp.Unknown}, false)
-	if got := count(s.w.e.sources.find(sourceKey(other.Addr)).seen, at(s.now)).day; got.unknown != 0 {
+	if got := count(s.w.e.sources.find(sourceKey(other.Addr)).seen(), at(s.now)).day; got.unknown != 0 {
 		t.Errorf("somebody who was valid counts as unknown: %+v", got)
 	}
 }
@@ -321,8 +321,8 @@ func TestSourceForgetsItsOldestFirst(t *testing.T) {
 	for i := range 2 * maxSeen {
 		s.see(at(start)+instant(i), uint64(i)<<8, unknown)
 	}
-	if len(s.seen) != maxSeen {
-		t.Fatalf("%d remembered, want %d", len(s.seen), maxSeen)
+	if len(s.seen()) != maxSeen {
+		t.Fatalf("%d remembered, want %d", len(s.seen()), maxSeen)
 	}
 	if s.see(at(start)+2*maxSeen, (2*maxSeen-1)<<8, unknown) {
 		t.Error("the newest was forgotten")
