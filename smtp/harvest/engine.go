@@ -42,7 +42,7 @@ func newEngine(rules Rules, o Options) *engine {
 	ofKey := func(k key) uint64 { return maphash.Comparable(seed, k) }
 	w := &engine{
 		rules: rules, opts: o,
-		sources:  newTable(o.MaxSources, o.Key),
+		sources:  newTable(o.MaxSources, ofKey),
 		valid:    newRecent[uint64, instant](o.MaxValid, hashed),
 		visits:   newRecent[ref.Ref, *visit](maxSessions, func(r ref.Ref) uint64 { return maphash.Comparable(seed, r) }),
 		networks: newRecent[key, *network](maxNetworks, ofKey),
@@ -68,14 +68,17 @@ func (w *engine) recipient(t time.Time, src *smtp.Source, r *smtp.Recipient, nul
 	k := kindOf(r, null)
 	event := event{now: at(t), src: *src, rcpt: rcpt{r.Age, r.Trap, r.Reason}, null: null}
 	e := &event
-	if r.Reason == "" && src.Tier != smtp.Protected {
-		e.visit = w.visit(e.now, src)
-		e.visit.takes = true
-	}
 	if k == 0 && r.Reason != reply.Relaying && !persistent(r.Reason) {
+		w.takes(e)
 		w.nothing(e.now, src, r)
 		return smtp.Advice{}
 	}
+	counts := src.Tier != smtp.Protected && w.rules != (Rules{})
+	if counts { // before anything else: what lies far away in the memory comes while the rest is made ready
+		e.source = w.sources.get(w.keyOf(e.now, src.Addr), e.now)
+		w.lookAround(e)
+	}
+	w.takes(e)
 	w.begin(e, r.To)
 	if k == valid && isRole(untagged(e.local)) {
 		k = validRole
@@ -86,11 +89,9 @@ func (w *engine) recipient(t time.Time, src *smtp.Source, r *smtp.Recipient, nul
 			e.domain.takes(e.now)
 		}
 	}
-	if src.Tier == smtp.Protected || w.rules == (Rules{}) {
+	if !counts {
 		return smtp.Advice{}
 	}
-	e.source = w.sources.get(w.keyOf(e.now, src.Addr), e.now)
-	w.lookAround(e)
 	e.lenient = w.lenience(e)
 	if c, ok := w.marked(e.now, e.source, e.lenient.tier); ok {
 		return smtp.Advice{Convicted: true, Conviction: c}
@@ -105,6 +106,13 @@ func (w *engine) recipient(t time.Time, src *smtp.Source, r *smtp.Recipient, nul
 		return w.unknownRecipient(e, k)
 	}
 	return smtp.Advice{}
+}
+
+// takes notes that the message under way has a recipient, should it have one.
+func (w *engine) takes(e *event) {
+	if e.rcpt.reason == "" && e.src.Tier != smtp.Protected {
+		w.visitOf(e).takes = true
+	}
 }
 
 // lenience is how the source of e is looked at.

@@ -5,7 +5,7 @@ package harvest
 // first is the longest idle source with nothing to its name.
 type table struct {
 	max   int
-	seed  [2]uint64
+	hash  func(key) uint64
 	slots []uint64 // 0: free, else index of a source + 1, below half of its key's hash, by which it stands there
 	slab  [][]source
 	used  uint32   // of the slab, ever
@@ -33,8 +33,8 @@ const (
 	chunkSize = 1 << chunkBits
 )
 
-func newTable(limit int, seed [2]uint64) *table {
-	t := &table{max: max(1, limit), seed: seed, slots: make([]uint64, 64)}
+func newTable(limit int, hash func(key) uint64) *table {
+	t := &table{max: max(1, limit), hash: hash, slots: make([]uint64, 64)}
 	for i := range t.rings {
 		t.rings[i] = ring{head: none, tail: none}
 	}
@@ -54,7 +54,7 @@ func (t *table) slot(k key) uint64 {
 // place is slot, and what is to be written there but for the index.
 func (t *table) place(k key) (i, half uint64) {
 	mask := uint64(len(t.slots) - 1)
-	half = keyHash(t.seed, k) >> 32 << 32
+	half = t.hash(k) >> 32 << 32
 	i = half >> 32 & mask
 	for t.slots[i] != 0 && (t.slots[i]>>32<<32 != half || t.at(index(t.slots[i])).key != k) {
 		i = (i + 1) & mask
