@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"bytes"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
@@ -147,20 +148,21 @@ func settle(nc net.Conn, point string) error {
 	return s.err
 }
 
-// silent says that none of the connections has heard a greeting.
+// silent says that none of the connections has heard more than the first line of
+// a greeting, which comes before the wait.
 func silent(idle []net.Conn) error {
-	for n, nc := range idle {
+	var heard [512]byte
+	for i, nc := range idle {
 		rc, err := nc.(*net.TCPConn).SyscallConn()
 		if err != nil {
 			return err
 		}
-		heard, err2 := 0, error(nil)
-		err1 := rc.Control(func(fd uintptr) { heard, err2 = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
-		if err := errors.Join(err1, err2); err != nil {
+		n := 0
+		if err := rc.Control(func(fd uintptr) { n, _, _ = unix.Recvfrom(int(fd), heard[:], unix.MSG_PEEK|unix.MSG_DONTWAIT) }); err != nil {
 			return err
 		}
-		if heard > 0 {
-			return fmt.Errorf("connection %d was greeted before the memory was measured", n)
+		if bytes.Contains(heard[:max(n, 0)], []byte("220 ")) {
+			return fmt.Errorf("connection %d was greeted before the memory was measured", i)
 		}
 	}
 	return nil
