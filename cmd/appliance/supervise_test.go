@@ -26,6 +26,9 @@ func init() {
 	os.Exit(0)
 }
 
+// stuckAlive is how long the role "stuck" may say nothing.
+const stuckAlive = 300 * time.Millisecond
+
 func playRole(name string) {
 	term := make(chan os.Signal, 1)
 	signal.Notify(term, syscall.SIGTERM)
@@ -45,9 +48,9 @@ func playRole(name string) {
 		select {}
 	case "stuck":
 		daemon.SdNotify(false, daemon.SdNotifyReady)
-		for range 3 {
+		tick := time.NewTicker(10 * time.Millisecond)
+		for end := time.Now().Add(2 * stuckAlive); time.Now().Before(end); <-tick.C { // longer than it may be silent
 			daemon.SdNotify(false, daemon.SdNotifyWatchdog+"\n"+"STATUS="+os.Getenv("WATCHDOG_USEC"))
-			time.Sleep(150 * time.Millisecond)
 		}
 		fmt.Fprintln(os.Stderr, "stuck: with", os.Getenv("WATCHDOG_USEC"))
 		select {}
@@ -194,7 +197,7 @@ func TestDeafRoleIsKilled(t *testing.T) {
 // A role that says no more that it is well is made to show where it hangs, and
 // started again.
 func TestStuckRoleIsStartedAgain(t *testing.T) {
-	w := watch(t, role{name: "stuck", alive: 300 * time.Millisecond})
+	w := watch(t, role{name: "stuck", alive: stuckAlive})
 	w.awaitReady(t)
 	for end := time.Now().Add(time.Minute); !strings.Contains(w.said(), "stuck ended (said nothing for 300ms"); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {

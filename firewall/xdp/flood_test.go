@@ -70,7 +70,11 @@ func TestFloodGuardComesAndGoes(t *testing.T) {
 			continue
 		}
 		s := w.Send(src, enginetest.Mail, enginetest.Shape{})
-		time.Sleep(10 * time.Millisecond)
+		for end := time.Now().Add(20 * time.Second); s.Sent.Load() == 0; time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal("nothing is sent")
+			}
+		}
 		s.Stop(w)
 	}
 	w.Connects("203.0.113.250", enginetest.Mail)
