@@ -24,7 +24,6 @@ var (
 // of recipients that it names. Neither is written over. Their mode lets the
 // mail role read them: they hold no secret.
 func firstFile(path string) error {
-	recipients := filepath.Join(filepath.Dir(path), "recipients")
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("make the folder of the configuration: %w", err)
 	}
@@ -32,12 +31,8 @@ func firstFile(path string) error {
 	if err != nil {
 		return fmt.Errorf("ask for this machine's name: %w", err)
 	}
-	text := strings.NewReplacer(
-		"{{hostname}}", qualified(hostname),
-		"{{maildir}}", filepath.Join(config.Default().StateDir, "mail", "maildir"),
-		"{{recipients}}", recipients,
-	).Replace(firstConfig)
-	for name, content := range map[string]string{recipients: firstRecipients, path: text} {
+	text := firstText(path, qualified(hostname))
+	for name, content := range map[string]string{firstList(path): firstRecipients, path: text} {
 		if _, err := os.Lstat(name); err == nil {
 			continue
 		}
@@ -46,6 +41,25 @@ func firstFile(path string) error {
 		}
 	}
 	return nil
+}
+
+// firstText is what firstFile writes to path.
+func firstText(path, hostname string) string {
+	return strings.NewReplacer(
+		"{{hostname}}", hostname,
+		"{{maildir}}", filepath.Join(config.Default().StateDir, "mail", "maildir"),
+		"{{recipients}}", firstList(path),
+	).Replace(firstConfig)
+}
+
+// firstList is the list of recipients that the first configuration at path names.
+func firstList(path string) string { return filepath.Join(filepath.Dir(path), "recipients") }
+
+// stillFirst tells whether nobody has changed the first configuration: whoever
+// starts it is still trying.
+func stillFirst(path, hostname string) bool {
+	text, err := os.ReadFile(path)
+	return err == nil && string(text) == firstText(path, hostname)
 }
 
 // qualified makes a name that may stand in EHLO of what the machine calls
@@ -69,7 +83,7 @@ func qualified(name string) string {
 	return cfg.Hostname
 }
 
-// firstSteps is what a stranger reads when his first weir run is up.
+// firstSteps is what a stranger reads when weir run is up with the first configuration.
 func firstSteps(path string, cfg config.Config) string {
 	maildir := strings.TrimPrefix(cfg.Backends[0].URL, "maildir:")
 	port := cfg.SMTP.Listen[0].Port()

@@ -40,6 +40,28 @@ func TestFirstFileIsGood(t *testing.T) {
 	}
 }
 
+// TestStillFirst: whoever starts the first configuration again reads the first
+// steps again, until a hand has changed it.
+func TestStillFirst(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "weir.toml")
+	if stillFirst(path, "mx1.example.net") {
+		t.Error("a file that is not there is the first one")
+	}
+	if err := firstFile(path); err != nil {
+		t.Fatal(err)
+	}
+	f, cfg, _, err := config.Read(path)
+	if err != nil || !stillFirst(path, cfg.Hostname) {
+		t.Errorf("the first configuration is not known again: %v", err)
+	}
+	if err := os.WriteFile(path, append(f.Text, "# mine\n"...), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if stillFirst(path, cfg.Hostname) {
+		t.Error("what a hand has changed is still the first one")
+	}
+}
+
 // TestFirstFileWritesNothingOver: who has a list of recipients keeps it.
 func TestFirstFileWritesNothingOver(t *testing.T) {
 	dir := t.TempDir()

@@ -59,13 +59,13 @@ func (c *cli) runAll(ctx context.Context, file string, first bool) error {
 	}
 	s := &system{runDir: c.runDir, config: file, listen: cfg.SMTP.Listen, mailUser: user, log: os.Stderr, now: c.now}
 	log := slog.New(slog.NewTextHandler(c.err, nil)).With("role", "run")
-	s.started = func() { c.sayStarted(file, cfg, first); notifyReady(log) }
+	s.started = func() { c.sayStarted(file, cfg); notifyReady(log) }
 	defer serviced{log: log, alive: func() { s.states() }, reload: c.reloadSaid}.begin(ctx)()
 	return s.run(ctx)
 }
 
-func (c *cli) sayStarted(file string, cfg config.Config, first bool) {
-	if first {
+func (c *cli) sayStarted(file string, cfg config.Config) {
+	if stillFirst(file, cfg.Hostname) {
 		fmt.Fprint(c.out, firstSteps(file, cfg))
 		return
 	}
