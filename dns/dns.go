@@ -8,8 +8,9 @@
 // Answers are kept by their TTL within the bounds that the asker gives, and a
 // question that is under way already is not asked twice. Whether a server can
 // be believed, canaries say: the root must have an SOA record, and a name that
-// cannot exist (RFC 6761 section 6.4) must not; where a look-up failed, also a
-// name that no cache can have must be answered for. No answer of a server is used
+// cannot exist (RFC 6761 section 6.4) must not; where a look-up failed that did
+// not fail before, also a name that no cache can have must be answered for: four
+// times a second at the most, however many fail. No answer of a server is used
 // whose canaries are not fresh and well, so that one that starts to lie, or
 // loses its way out, gets nobody refused. When no server can be believed, every
 // answer is Sick.
@@ -98,6 +99,7 @@ type Resolver struct {
 	flights singleflight.Group
 	places  chan struct{} // one for each look-up under way
 	sick    health
+	failing failing
 }
 
 // settings are what a reload changes.
@@ -203,22 +205,22 @@ func (r *Resolver) Ask(ctx context.Context, name string, kind uint16, keep Keep)
 	case res := <-done:
 		return res.Val.(Answer)
 	case <-ctx.Done():
-		return r.outOfTime(ctx, done)
+		return r.outOfTime(ctx, q, done)
 	}
 }
 
 // outOfTime answers who cannot wait any longer. It is the name's fault only
 // where a server is well that was sent canaries now: one that is slow answers
 // what was asked before first.
-func (r *Resolver) outOfTime(ctx context.Context, done <-chan singleflight.Result) Answer {
+func (r *Resolver) outOfTime(ctx context.Context, q question, done <-chan singleflight.Result) Answer {
 	unknown := Answer{State: Sick, Err: context.Cause(ctx)}
 	if ctx.Err() != context.DeadlineExceeded {
 		return unknown // nobody waits any more
 	}
 	servers := r.set.Load().servers
-	told := make(chan string, len(servers))
+	told, out := make(chan string, len(servers)), !r.failing.lately(q, r.now())
 	for _, s := range servers {
-		go func() { told <- <-r.soundAsync(s, true) }()
+		go func() { told <- <-r.soundAsync(s, out) }()
 	}
 	late := time.After(overdue)
 	for range servers {
@@ -257,10 +259,13 @@ func (r *Resolver) lookUp(q question, keep Keep) Answer {
 	now := r.now()
 	switch {
 	case a.State == Found:
+		r.failing.found(q)
 		r.cache.put(q, a, now.Add(min(max(ttl, keep.Least), keep.Most)), now)
 	case a.State.No():
+		r.failing.found(q)
 		r.cache.put(q, a, now.Add(min(max(ttl, leastNo), keep.No)), now)
 	case a.State == Failed:
+		r.failing.note(q, now)
 		r.cache.put(q, a, now.Add(keep.Fail), now)
 	}
 	return a

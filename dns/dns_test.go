@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -348,5 +349,40 @@ func TestTooLate(t *testing.T) {
 				t.Errorf("it is %v (%v), want %v", a.State, a.Err, want)
 			}
 		})
+	}
+}
+
+// What fails costs the servers of the root four questions a second at the most,
+// and none where it failed before.
+func TestAWayOutIsAskedForSeldom(t *testing.T) {
+	t.Parallel()
+	var late atomic.Int64
+	l := newLiar(t)
+	l.be("servfail", "canaries")
+	r := dns.New(dns.Options{Servers: []netip.AddrPort{l.at}, Timeout: 4 * time.Second, Clock: func() time.Time {
+		return time.Now().Add(time.Duration(late.Load()))
+	}})
+	begun := time.Now()
+	ask := func(round string) {
+		var all sync.WaitGroup
+		for i := range 8 {
+			all.Go(func() {
+				for n := range 5 {
+					l.expect(t, r, fmt.Sprintf("n%d-%d.example", i, n), dns.Failed)
+					late.Add(int64(time.Second)) // no canary is fresh any more
+				}
+			})
+		}
+		all.Wait()
+		if n, most := l.wayOut(), 2+int(time.Since(begun)/(250*time.Millisecond)); n == 0 || n > most {
+			t.Errorf("%s: a way out was asked for %d times in %v", round, n, time.Since(begun))
+		}
+	}
+	ask("new names")
+	before := l.wayOut()
+	late.Add(int64(2 * time.Minute))
+	ask("the same names later")
+	if n := l.wayOut() - before; n != 0 {
+		t.Errorf("the same names cost %d questions more", n)
 	}
 }

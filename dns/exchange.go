@@ -73,16 +73,16 @@ func (r *Resolver) try(ctx context.Context, s *server, q question, wait time.Dur
 	}
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	sound := r.soundAsync(s, false)
+	sound, out := r.soundAsync(s, false), !r.failing.lately(q, r.now())
 	m, err := exchange(ctx, s.at, q)
 	if err != nil {
-		t.last, t.silent = err, append(t.silent, r.soundAsync(s, true))
+		t.last, t.silent = err, append(t.silent, r.soundAsync(s, out))
 		return Answer{}, 0, false
 	}
 	a, ttl := read(m, q)
 	why := <-sound
 	if why == "" {
-		why = <-r.soundAsync(s, a.State == Failed)
+		why = <-r.soundAsync(s, out && a.State == Failed)
 	}
 	if why != "" {
 		t.last = fmt.Errorf("%w: %s", errNobodyWell, why)

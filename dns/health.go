@@ -20,6 +20,11 @@ const (
 	probeEvery = 30 * time.Second      // when nobody asks
 	probeSick  = illFor                // the same while nothing is known of anybody
 	probeWait  = 2 * time.Second
+
+	// outEvery is how often a way out is asked for where look-ups fail one after
+	// the other: who failed meanwhile waits for the next. Each costs the servers
+	// of the root a question, which nothing keeps.
+	outEvery = 250 * time.Millisecond
 )
 
 // server is one resolver of ours, and how it is.
@@ -29,6 +34,7 @@ type server struct {
 	mu      sync.Mutex
 	checked time.Time // when the last canaries were sent off
 	out     time.Time // when the last that want a way out were
+	wanted  time.Time // the same by the clock of the network
 	why     string    // "": it can be believed
 	changed time.Time // since when
 }
@@ -166,6 +172,9 @@ func (r *Resolver) probe(s *server, out bool) string {
 	out = out || s.why != ""
 	s.mu.Unlock()
 	why, _, _ := r.flights.Do(fmt.Sprintf("canaries of %v %t", s.at, out), func() (any, error) {
+		if out {
+			s.await()
+		}
 		ctx, cancel := context.WithTimeout(context.Background(), probeWait)
 		defer cancel()
 		sent := r.now()
@@ -175,6 +184,15 @@ func (r *Resolver) probe(s *server, out bool) string {
 		return why, nil
 	})
 	return why.(string)
+}
+
+// await waits until canaries that want a way out may be sent again.
+func (s *server) await() {
+	s.mu.Lock()
+	rest := outEvery - time.Since(s.wanted)
+	s.wanted = time.Now().Add(max(0, rest))
+	s.mu.Unlock()
+	time.Sleep(rest)
 }
 
 // found takes in what canaries told.
