@@ -58,6 +58,7 @@ type Line struct {
 	SPFWide      bool              `json:"spf_wide,omitempty"`     // it passes for a neighbour too, and vouches for nobody
 	DKIM         []string          `json:"dkim,omitempty"`         // results, a signature each
 	DKIMDomain   []string          `json:"dkim_domain,omitempty"`  // the same signatures' domains
+	DKIMUnread   int               `json:"dkim_unread,omitempty"`  // signatures besides that were not looked at
 	Author       string            `json:"author,omitempty"`       // domain of the From field
 	DMARC        string            `json:"dmarc,omitempty"`        // result
 	DMARCPolicy  string            `json:"dmarc_policy,omitempty"` // what the author's domain wants
@@ -175,7 +176,7 @@ func NewLine(t *smtp.Transaction, node string) Line {
 		Checks: t.Checks, Score: new(t.Score), Outcome: t.Outcome, Reason: new(t.Reason), Alias: t.Reason.Alias(),
 		Reply: written(t.Reply),
 	}
-	l.Author, l.DMARC, l.DMARCPolicy = f.Author, f.DMARC, f.DMARCPolicy
+	l.Author, l.DMARC, l.DMARCPolicy, l.DKIMUnread = f.Author, f.DMARC, f.DMARCPolicy, f.Unread
 	for _, s := range f.DKIM {
 		l.DKIM, l.DKIMDomain = append(l.DKIM, s.Result), append(l.DKIMDomain, s.Domain)
 	}
@@ -184,7 +185,7 @@ func NewLine(t *smtp.Transaction, node string) Line {
 
 // authentication is the inverse. A line of other makers has no domains.
 func (l *Line) authentication() smtp.Authentication {
-	a := smtp.Authentication{Author: l.Author, DMARC: l.DMARC, DMARCPolicy: l.DMARCPolicy}
+	a := smtp.Authentication{Unread: l.DKIMUnread, Author: l.Author, DMARC: l.DMARC, DMARCPolicy: l.DMARCPolicy}
 	for i, result := range l.DKIM {
 		s := smtp.Signature{Result: result}
 		if i < len(l.DKIMDomain) {

@@ -63,7 +63,7 @@ func fullTransaction() smtp.Transaction {
 				{To: "left@example.com"},
 			},
 			Authentication: smtp.Authentication{
-				DKIM: []smtp.Signature{{Domain: "sender.example", Result: "pass"}, {Result: "permerror"}}, Author: "sender.example", DMARC: "fail", DMARCPolicy: "reject",
+				DKIM: []smtp.Signature{{Domain: "sender.example", Result: "pass"}, {Result: "permerror"}}, Unread: 3, Author: "sender.example", DMARC: "fail", DMARCPolicy: "reject",
 			},
 			Size: 4096, Hops: 3, MessageID: "<x&y@sender.example>", Backend: "office", BackendReply: "250 2.0.0 ok",
 		},

@@ -24,6 +24,7 @@ type Content struct {
 // What could not be learnt by our own fault is absent.
 type Authentication struct {
 	DKIM        []Signature
+	Unread      int    // signatures besides that nobody looked at: a message has two or three, and each costs a look-up
 	Author      string // domain of the one From field (RFC 5322 section 3.6.2), A-labels; "": there is no single one
 	DMARC       string // pass, fail, none, temperror, permerror (RFC 7489 section 11.2); "": not gathered
 	DMARCPolicy string // what the author's domain wants done on fail: none, quarantine, reject

@@ -53,6 +53,9 @@ func (s *session) found(t *transaction) (list []authres.Result) {
 	for _, d := range f.DKIM {
 		list = append(list, &authres.DKIMResult{Value: authres.ResultValue(d.Result), Domain: d.Domain})
 	}
+	if f.Unread > 0 {
+		list = append(list, &authres.DKIMResult{Value: authres.ResultPolicy, Reason: f.NotRead()})
+	}
 	if f.DKIM == nil && f.DMARC != "" {
 		list = append(list, &authres.DKIMResult{Value: authres.ResultNone})
 	}
@@ -61,6 +64,9 @@ func (s *session) found(t *transaction) (list []authres.Result) {
 	}
 	return list
 }
+
+// NotRead tells of signatures that nobody looked at.
+func (a *Authentication) NotRead() string { return fmt.Sprintf("%d more were not verified", a.Unread) }
 
 // iprev is the result of RFC 8601 section 2.7.3 by the state of a reverse name.
 var iprev = map[RDNSState]authres.ResultValue{

@@ -8,23 +8,31 @@ import (
 	"mailweir/smtp/reply"
 )
 
-// DKIM judges a message that was signed: one signature that holds is enough.
+// DKIM judges a message that was signed: one signature that holds is enough. Of
+// those that nobody looked at it only tells.
 type DKIM struct{ Policy Policy }
 
 // Judge implements smtp.Judge.
 func (j DKIM) Judge(f *smtp.Facts) smtp.Verdict {
+	holds := pass
+	if f.Unread > 0 {
+		holds.Detail = f.NotRead()
+	}
 	var failed []string
 	for _, s := range f.DKIM {
 		switch s.Result {
 		case "pass", "temperror":
-			return pass // what could not be looked up may hold
+			return holds // what could not be looked up may hold
 		}
 		failed = append(failed, strings.TrimSpace(s.Domain+" "+s.Result))
 	}
 	if len(failed) == 0 || exempt(f) {
-		return pass
+		return holds
 	}
-	return j.Policy.failed(reply.DKIMFail, strings.Join(slices.Compact(failed), ", "))
+	if failed = slices.Compact(failed); holds.Detail != "" {
+		failed = append(failed, holds.Detail)
+	}
+	return j.Policy.failed(reply.DKIMFail, strings.Join(failed, ", "))
 }
 
 // DMARC judges by what the domain of the From field wants done.

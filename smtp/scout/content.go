@@ -23,7 +23,10 @@ const mostSignatures = 5
 func (s *Scout) Content(ctx context.Context, c smtp.Content) smtp.Authentication {
 	r := &fullResolver{dns: s.dns}
 	lookup := func(name string) ([]string, error) { return r.LookupTXT(ctx, name) }
-	a := smtp.Authentication{DKIM: signatures(c, lookup), Author: author(c.From)}
+	a := smtp.Authentication{DKIM: signatures(c, keysOf(lookup)), Author: author(c.From)}
+	if !c.Unwieldy {
+		a.Unread = max(0, c.Signatures-mostSignatures)
+	}
 	switch {
 	case r.unknown(ctx):
 		return smtp.Authentication{}
@@ -34,7 +37,7 @@ func (s *Scout) Content(ctx context.Context, c smtp.Content) smtp.Authentication
 	record, err := policyOf(a.Author, lookup)
 	switch {
 	case r.unknown(ctx):
-		return smtp.Authentication{DKIM: a.DKIM, Author: a.Author}
+		return smtp.Authentication{DKIM: a.DKIM, Unread: a.Unread, Author: a.Author}
 	case dmarc.IsTempFail(err):
 		a.DMARC = "temperror"
 	case errors.Is(err, dmarc.ErrNoPolicy):

@@ -5,6 +5,8 @@ import (
 	"crypto"
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
 	"encoding/base64"
 	"fmt"
 	"io"
@@ -34,6 +36,17 @@ func (w *world) signer(t testing.TB, domain string) signer {
 	}
 	w.add(t, fmt.Sprintf(`s1._domainkey.%s. 60 TXT "v=DKIM1; k=ed25519; p=%s"`, domain, base64.StdEncoding.EncodeToString(public)))
 	return signer{domain, private}
+}
+
+// rsaSigner has an RSA key of so many bits there.
+func (w *world) rsaSigner(t testing.TB, domain string, bits int) signer {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, bits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.add(t, fmt.Sprintf(`s1._domainkey.%s. 60 TXT "v=DKIM1; k=rsa; p=" %q`, domain, base64.StdEncoding.EncodeToString(x509.MarshalPKCS1PublicKey(&key.PublicKey))))
+	return signer{domain, key}
 }
 
 func (s signer) sign(t testing.TB, message string) string {
@@ -108,6 +121,36 @@ func TestContent(t *testing.T) {
 		}
 		if got := told(w.scout().Content(t.Context(), c.content)); got != c.want {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+// A key that is too short counts for nothing (RFC 8301 section 3.2), and one that
+// takes long to reckon with neither; of many signatures the first five count.
+func TestKeysWithinBounds(t *testing.T) {
+	t.Setenv("GODEBUG", "rsa1024min=0") // whoever sends may have another library
+	w := newWorld(t, `_dmarc.sender.example. 60 TXT "v=DMARC1; p=reject"`)
+	for bits, want := range map[int]string{1023: "permerror", 1024: "pass", 4096: "pass", 4104: "permerror"} {
+		a := w.scout().Content(t.Context(), content(w.rsaSigner(t, fmt.Sprintf("k%d.sender.example", bits), bits).sign(t, letter)))
+		if len(a.DKIM) != 1 || a.DKIM[0].Result != want {
+			t.Errorf("a key of %d bits: %+v, want %s", bits, a.DKIM, want)
+		}
+	}
+}
+
+func TestTheFirstFiveSignaturesCount(t *testing.T) {
+	w := newWorld(t, `_dmarc.sender.example. 60 TXT "v=DMARC1; p=reject"`)
+	own, other := w.signer(t, "sender.example"), w.signer(t, "list.example")
+	outer := func(message string, n int) string {
+		for range n {
+			message = other.sign(t, message)
+		}
+		return message
+	}
+	for n, want := range map[int]string{4: "pass", 5: "fail"} {
+		a := w.scout().Content(t.Context(), content(outer(own.sign(t, letter), n)))
+		if a.DMARC != want || len(a.DKIM) != 5 || a.Unread != n-4 {
+			t.Errorf("behind %d others: %+v, want %s", n, a, want)
 		}
 	}
 }
