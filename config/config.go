@@ -40,6 +40,8 @@ type Config struct {
 	Harvest  Harvest
 	Checks   Checks
 	DNSBLs   []DNSBL // in order of the file
+	Feeds    []Feed
+	Spare    []string // provider sets, see [providers]
 	Greylist Greylist
 	Backends []Backend // in order of the file
 	Domains  []Domain
@@ -142,6 +144,15 @@ type DNSBL struct {
 	Reply  string
 }
 
+// Feed is a list of prefixes that others publish.
+type Feed struct {
+	Name       string
+	Source     string // a path or a URL
+	Action     string // "reject" or "ban"
+	Refresh    time.Duration
+	MaxEntries int
+}
+
 // Greylist is who has to come back. Of a domain, what is zero is as everywhere.
 type Greylist struct {
 	Mode   string // "off", "suspicious" or "all"
@@ -178,6 +189,7 @@ type Domain struct {
 	Backends       []string // names, in order
 	Recipients     Recipients
 	MaxMessageSize Size // 0: that of [smtp]
+	Observe        bool
 	Checks         Checks
 	Geo            Where
 	Greylist       Greylist
@@ -243,6 +255,7 @@ func Default() Config {
 			TrapHits: 1, Complaints: 3,
 		},
 		Checks:   Checks{Profile: "balanced", RejectScore: 8, RDNSKeywords: []string{"dynamic", "pool", "dialup"}},
+		Spare:    []string{"google", "microsoft", "yahoo", "apple"},
 		Greylist: Greylist{Mode: "suspicious", Delay: 10 * time.Minute, Window: 48 * time.Hour, Pass: 36 * day},
 		Records:  Records{Keep: 30 * day, MaxSize: 4 * GiB},
 		Metrics:  Metrics{Listen: "127.0.0.1:9125"},
@@ -254,6 +267,7 @@ var (
 	defaultBackend = Backend{TLS: "opportunistic"}
 	defaultDomain  = Domain{Recipients: Recipients{From: FromBackend}}
 	defaultDNSBL   = DNSBL{Kind: "address"}
+	defaultFeed    = Feed{Action: "reject", Refresh: 12 * time.Hour, MaxEntries: 100_000}
 	defaultSyslog  = Syslog{Facility: "mail", Buffer: 4 * GiB}
 )
 

@@ -91,6 +91,12 @@ var samples = map[string]struct {
 	"dnsbl.zen.kind":                        {`"allow"`, "allow"},
 	"dnsbl.zen.scores":                      {`{ "127.0.0.4-7" = 8, "127.0.*.3" = 1 }`, map[string]float64{"127.0.0.4-7": 8, "127.0.*.3": 1}},
 	"dnsbl.zen.lookup":                      {`"https://x.example/%{addr}"`, "https://x.example/%{addr}"},
+	"feed.drop.source":                      {`"https://x.example/drop.txt"`, "https://x.example/drop.txt"},
+	"feed.drop.action":                      {`"ban"`, "ban"},
+	"feed.drop.refresh":                     {`"1h"`, time.Hour},
+	"feed.drop.max_entries":                 {"5", 5},
+	"providers.spare":                       {`["Google", "spf.example.net."]`, []string{"google", "spf.example.net"}},
+	`domain."example.com".observe`:          {"true", true},
 	"dnsbl.zen.reply":                       {`"no: %list"`, "no: %list"},
 	"harvest.enabled":                       {`false`, false},
 	"harvest.unknown_per_hour":              {`5`, 5},
@@ -150,6 +156,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 			path := map[string]string{
 				"backend": "backend.office." + k.name, "domain": `domain."example.com".` + k.name, "syslog": "syslog.siem." + k.name,
 				"dnsbl": "dnsbl.zen." + k.name,
+				"feed":  "feed.drop." + k.name,
 				"":      k.name,
 			}[s.path]
 			if path == "" {
@@ -172,7 +179,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 				if err != nil || problems.Bad() {
 					t.Fatalf("%v\n%v\n%s", err, problems, f.Text)
 				}
-				place := k.place(&c, map[string]string{"backend": "office", "domain": "example.com", "syslog": "siem", "dnsbl": "zen"}[s.path])
+				place := k.place(&c, map[string]string{"backend": "office", "domain": "example.com", "syslog": "siem", "dnsbl": "zen", "feed": "drop"}[s.path])
 				if got := reflect.ValueOf(place).Elem().Interface(); sample.want != nil && !reflect.DeepEqual(got, sample.want) {
 					t.Errorf("got %v, want %v", got, sample.want)
 				}

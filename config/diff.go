@@ -71,6 +71,10 @@ func (c *Config) names(section string) (names []string) {
 		for _, d := range c.DNSBLs {
 			names = append(names, d.Name)
 		}
+	case "feed":
+		for _, f := range c.Feeds {
+			names = append(names, f.Name)
+		}
 	case "syslog":
 		for _, s := range c.Syslog {
 			names = append(names, s.Name)
@@ -88,7 +92,7 @@ func (k key) same(old, next *Config, name string) bool {
 
 func (c *Config) clone() Config {
 	d := *c
-	d.DNSBLs = slices.Clone(c.DNSBLs)
+	d.DNSBLs, d.Feeds = slices.Clone(c.DNSBLs), slices.Clone(c.Feeds)
 	d.Backends, d.Domains, d.Syslog = slices.Clone(c.Backends), slices.Clone(c.Domains), slices.Clone(c.Syslog)
 	return d
 }

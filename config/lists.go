@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -10,7 +11,7 @@ import (
 // CheckNames are the checks that [checks.set] knows; smtp/reply has what they
 // look for.
 var CheckNames = []string{
-	"early_talk", "pipelining", "bare_line_ends", "command_order", "geo",
+	"history", "early_talk", "pipelining", "bare_line_ends", "command_order", "geo",
 	"rdns_missing", "rdns_error", "rdns_mismatch", "rdns_generic", "rdns_generic_cc", "rdns_dynamic", "dnsbl", "rhsbl",
 	"helo_ours", "helo_address", "helo_literal", "helo_unresolvable",
 	"sender_nxdomain", "sender_null_mx", "sender_no_mx", "sender_domain_error", "sender_is_recipient", "sender_local",
@@ -105,6 +106,33 @@ func ParseAnswers(s string) (a Answers, err error) {
 func answers(name string) (what, hint string) {
 	if _, err := ParseAnswers(name); err != nil {
 		return err.Error(), `write "127.0.0.2", "127.0.0.4-7" or "127.0.*.3"`
+	}
+	return "", ""
+}
+
+// feedSource is where a feed comes from.
+func feedSource(v any) (what, hint string) {
+	s := *v.(*string)
+	if strings.HasPrefix(s, "/") {
+		return "", ""
+	}
+	if u, err := url.Parse(s); err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http") {
+		return "", ""
+	}
+	return quote(s) + " is neither an address of the web nor a path", "write https://… or a path that begins with /"
+}
+
+// Providers are the sets that are known by a word.
+var Providers = []string{"google", "microsoft", "yahoo", "apple"}
+
+// providerNames holds words of Providers, and domains.
+func providerNames(v any) (what, hint string) {
+	list := *v.(*[]string)
+	for i, name := range list {
+		list[i] = strings.ToLower(strings.Trim(name, "."))
+		if !slices.Contains(Providers, list[i]) && !strings.Contains(list[i], ".") {
+			return quote(name) + " is no provider that is known by a word", "write " + strings.Join(Providers, ", ") + ", or a domain that has an SPF record"
+		}
 	}
 	return "", ""
 }

@@ -163,6 +163,20 @@ var schema = []section{
 		{name: "reply", place: func(c *Config, n string) any { return &c.dnsbl(n).Reply },
 			doc: "The words of the refusal, in place of ours, with %ip, %list, %code and %url."},
 	}},
+	{path: "feed", named: true, doc: "A list of addresses and prefixes that others publish, such as Spamhaus DROP (`https://www.spamhaus.org/drop/drop_v4.json`). It is looked at now and then, the last good one holds meanwhile and after a restart, and one that suddenly is empty, much longer or much shorter is not taken, with an alarm. What `weir allow` lets in is let in all the same, and what touches an address of yours is left out.", keys: []key{
+		{name: "source", must: true, place: func(c *Config, n string) any { return &c.feed(n).Source }, within: feedSource,
+			doc: "An https:// or http:// address, or a file that the user of the mail role can read: an address or prefix a line, with comments behind `#` or `;`, or JSON objects with `cidr`, one a line."},
+		{name: "action", place: func(c *Config, n string) any { return &c.feed(n).Action }, within: oneOf("reject", "ban"),
+			doc: "`reject`: as `weir block` does, in place of the greeting. `ban`: the first command of such a source earns an ordinary ban, and the kernel drops it (firewall.ban_ttl)."},
+		{name: "refresh", place: func(c *Config, n string) any { return &c.feed(n).Refresh }, within: between(10*time.Minute, 7*day),
+			doc: "How often it is looked at, a tenth more or less; Spamhaus wants it to be hours. After three times as long without success it is stale, with an alarm."},
+		{name: "max_entries", place: func(c *Config, n string) any { return &c.feed(n).MaxEntries }, within: between(1, 1_000_000),
+			doc: "How many entries it may have, of up to 256 bytes each: a longer one is not taken."},
+	}},
+	{path: "providers", doc: "The large mail providers, whose hosts many people share: no ban hits them, no DNS list counts against them and they never wait for the greylist; all other checks count. Their networks are those of their SPF records, looked up twice a day. Your own narrower `weir block` beats them.", keys: []key{
+		{name: "spare", place: func(c *Config, _ string) any { return &c.Spare }, within: providerNames,
+			doc: "`google`, `microsoft`, `yahoo`, `apple`; or the name of a domain whose SPF record names others to spare. `[]`: nobody."},
+	}},
 	{path: "greylist", doc: "The first mail of a stranger is put off with 451: a mail server comes again by itself, most of what sends spam does not.", keys: []key{
 		{name: "mode", place: func(c *Config, _ string) any { return &c.Greylist.Mode }, within: greylistMode,
 			doc: "`suspicious`: strangers that some check scored, and suspects; never a host whose SPF passes and whose name is its own. `all`: every stranger. `off`: nobody. Known and trusted sources, postmaster and the null sender never wait."},
@@ -186,6 +200,8 @@ var schema = []section{
 			doc: "How it is known who exists: `backend` (asked live, and remembered), `file:PATH` (one address a line), or `any` (everybody: guessers cannot be told then)."},
 		{name: "max_message_size", place: func(c *Config, n string) any { return &c.domain(n).MaxMessageSize }, within: between(64*KiB, 2*GiB),
 			doc: "The largest message for this domain, in place of smtp.max_message_size."},
+		{name: "observe", place: func(c *Config, n string) any { return &c.domain(n).Observe },
+			doc: "`true`: for its recipients the checks are judged and recorded, and nothing is refused by them. `weir records --would` tells what would have been."},
 		{name: "profile", place: func(c *Config, n string) any { return &c.domain(n).Checks.Profile }, within: oneOf("balanced", "strict"),
 			doc: "In place of checks.profile."},
 		{name: "reject_score", place: func(c *Config, n string) any { return &c.domain(n).Checks.RejectScore }, within: between(1.0, 100.0),
@@ -275,6 +291,10 @@ func (c *Config) domain(name string) *Domain {
 
 func (c *Config) dnsbl(name string) *DNSBL {
 	return entryNamed(&c.DNSBLs, name, func(d *DNSBL) *string { return &d.Name }, defaultDNSBL)
+}
+
+func (c *Config) feed(name string) *Feed {
+	return entryNamed(&c.Feeds, name, func(f *Feed) *string { return &f.Name }, defaultFeed)
 }
 
 func (c *Config) syslog(name string) *Syslog {

@@ -20,12 +20,13 @@ const (
 	Flood                         // opened connections without measure
 	EarlyTalk                     // talked before the greeting, and more
 	Geo                           // comes from where geo.ban says
+	Feed                          // is on a feed whose action is to ban
 )
 
 var reasonNames = [...]string{
 	Operator: "operator", Harvest: "harvest", Persistence: "persistence", Trap: "trap",
 	Complaint: "complaint", RelayProbe: "relay_probe", AuthGuess: "auth_guess",
-	NotSMTP: "not_smtp", Flood: "flood", EarlyTalk: "early_talk", Geo: "geo",
+	NotSMTP: "not_smtp", Flood: "flood", EarlyTalk: "early_talk", Geo: "geo", Feed: "feed",
 }
 
 // Valid says whether r is one of the constants above.

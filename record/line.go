@@ -42,6 +42,8 @@ type Line struct {
 	Country  string         `json:"country,omitempty"`
 	ASN      uint32         `json:"asn,omitempty"`
 	Tier     smtp.Tier      `json:"tier,omitempty"`
+	Provider string         `json:"provider,omitempty"` // whose set of networks has the peer
+	History  *smtp.History  `json:"history,omitempty"`  // what was remembered of it
 	RDNS     *RDNS          `json:"rdns,omitempty"`
 	HELO     string         `json:"helo,omitempty"`
 	HELOName smtp.HELOName  `json:"helo_name,omitempty"` // what HELO resolves to
@@ -168,7 +170,7 @@ func NewLine(t *smtp.Transaction, node string) Line {
 	l := Line{
 		V: Version, Ref: f.Ref.String(), Session: f.Session.String(), Node: node, Policy: f.Policy,
 		Time: Time{f.Time}, Ms: new(millis(t.Took)),
-		Peer: f.Peer.Unmap(), Listener: f.Listener, Country: f.Country, ASN: f.ASN, Tier: f.Tier,
+		Peer: f.Peer.Unmap(), Listener: f.Listener, Country: f.Country, ASN: f.ASN, Tier: f.Tier, Provider: f.Provider, History: f.History,
 		RDNS: newRDNS(f.RDNS), HELO: f.HELO, HELOName: f.HELOName, TLS: f.TLS, Slips: f.Slips, Lists: newLists(f.Lists),
 		MailFrom: f.MailFrom, MailForm: f.MailForm, Declared: f.Declared, Limit: f.Limit,
 		SenderDomain: f.Sender, SPF: f.SPF, SPFWide: f.SPFWide, Rcpts: newRcpts(f.Rcpts), Greylist: string(greyed(f.Rcpts)),
@@ -266,7 +268,7 @@ func (l *Line) Transaction() smtp.Transaction {
 	t := smtp.Transaction{
 		Facts: smtp.Facts{
 			Ref: lenientRef(l.Ref), Session: lenientRef(l.Session), Time: l.Time.Time,
-			Peer: l.Peer, Listener: l.Listener, Country: l.Country, ASN: l.ASN, Tier: l.Tier,
+			Peer: l.Peer, Listener: l.Listener, Country: l.Country, ASN: l.ASN, Tier: l.Tier, Provider: l.Provider, History: l.History,
 			RDNS: l.RDNS.fact(), HELO: l.HELO, HELOName: l.HELOName, TLS: l.TLS, Slips: l.Slips, Policy: l.Policy,
 			Sender: l.SenderDomain, SPF: l.SPF, SPFWide: l.SPFWide, Authentication: l.authentication(),
 			MailFrom: l.MailFrom, MailForm: l.MailForm, Declared: l.Declared, Limit: l.Limit,

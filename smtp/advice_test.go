@@ -34,6 +34,8 @@ func (a *adviser) Recipient(time.Time, smtp.Source, smtp.Recipient, bool) smtp.A
 
 func (a *adviser) Tier(_ time.Time, _ netip.Addr, given smtp.Tier) smtp.Tier { return given }
 
+func (a *adviser) History(time.Time, netip.Addr) *smtp.History { return nil }
+
 func (a *adviser) Finished(_ time.Time, _ smtp.Source, o smtp.Outcome, _ reply.Reason) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -30,6 +30,8 @@ type Chain struct {
 
 	Greylist Greylister // asked last, of mail that all others would take; nil: nobody is
 
+	Observe bool // what these judges refuse is only told
+
 	RejectScore float64 // of the judges of policy together; 0: no sum refuses
 }
 

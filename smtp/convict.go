@@ -26,12 +26,15 @@ func (s *session) source(t *transaction) Source {
 // while it was away is convicted by it; the reply under way is then its last.
 func (s *session) arrive() {
 	w := s.server.opts.Watcher
-	if s.dry || s.fileAgain() || w == nil {
+	if s.dry || s.fileAgain() {
 		return
 	}
 	s.mu.Lock()
 	t, src := s.tx, s.source(s.tx)
 	s.mu.Unlock()
+	if s.fed(t) || w == nil {
+		return
+	}
 	s.guard("harvest", func() Verdict {
 		now := t.moment(0)
 		if c, convicted := w.Connected(now, src); convicted {
@@ -171,7 +174,7 @@ func (s *session) convict(t *transaction, now time.Time, c Conviction) {
 // left is why a conviction bans nobody, as far as that is known here.
 func (s *session) left(c Conviction) Left {
 	switch {
-	case s.tier == Protected:
+	case s.tier == Protected || s.tier == Provider:
 		return LeftProtected
 	case c.Left != LeftEnforced:
 		return c.Left

@@ -191,7 +191,7 @@ func (s *session) route(t *transaction, i int) (address.Mailbox, Route) {
 // ask has the oracle of the route say whether recipient i exists.
 func (s *session) ask(t *transaction, i int, route Route, box address.Mailbox) {
 	wait := verifyStranger
-	if s.tier == Protected || s.tier == Trusted || s.tier == Known {
+	if !s.tier.Stranger() {
 		wait = verifyKnown
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, wait)

@@ -26,6 +26,9 @@ type Facts struct {
 	ASN     uint32
 	Tier    Tier
 
+	Provider string   // whose set of networks Peer is in; "": none's, or the operator blocks it by a narrower entry
+	History  *History // what Peer did before; nil: nothing is remembered of it
+
 	Policy string // Policy.ID under which the session was judged
 
 	RDNS  *RDNS     // what reverse DNS says of Peer; nil: not gathered
@@ -51,6 +54,15 @@ type Facts struct {
 
 	Backend      string // name of the backend that the message was handed to
 	BackendReply string // its answer
+}
+
+// History is what is remembered of a source.
+type History struct {
+	Mails     int  `json:"mails,omitempty"` // that were accepted
+	Days      int  `json:"days,omitempty"`  // on which there were some
+	Good      int  `json:"good,omitempty"`  // recipients that exist
+	Bad       int  `json:"bad,omitempty"`   // recipients that do not
+	Convicted bool `json:"convicted,omitempty"`
 }
 
 // Recipient is one RCPT command and what became of it.
@@ -121,6 +133,7 @@ type Tier string
 // The tiers, best first.
 const (
 	Protected Tier = "protected" // the operator named it: never banned
+	Provider  Tier = "provider"  // one of a large provider's hosts, which many share: never banned, see Facts.Provider
 	Trusted   Tier = "trusted"
 	Known     Tier = "known"
 	New       Tier = "new"

@@ -71,5 +71,5 @@ func (s *session) meet(t *transaction, i int, c *Chain, score float64) Verdict {
 	s.mu.Lock()
 	t.Facts.Rcpts[i].Grey = &Grey{a.State, a.Since, a.Left}
 	s.mu.Unlock()
-	return s.judge([]Link{{Name: reply.Of(reply.Greylisted).Check, Judge: c.Greylist}})
+	return s.judgeFor([]Link{{Name: reply.Of(reply.Greylisted).Check, Judge: c.Greylist}}, c.Observe)
 }

@@ -22,7 +22,8 @@ func (r *Recipient) Allowed() bool { return r.Listed != nil && r.Listed.Action =
 // query is what the lists are asked about the last recipient of f.
 func (f *Facts) query() access.Query {
 	q := access.Query{
-		Peer: f.Peer, HELO: f.HELO, HELOTrue: f.HELOName == HELOPeer, Forged: f.SPF == "fail", To: f.Rcpts[len(f.Rcpts)-1].To,
+		Peer: f.Peer, HELO: f.HELO, HELOTrue: f.HELOName == HELOPeer, Forged: f.SPF == "fail",
+		Unproven: f.SPF != "" && (f.SPF != "pass" || f.SPFWide), To: f.Rcpts[len(f.Rcpts)-1].To,
 	}
 	if f.RDNS != nil && f.RDNS.State == Confirmed {
 		q.RDNS = f.RDNS.Name
@@ -60,8 +61,8 @@ func (s *session) look(t *transaction, i int, c *Chain) Verdict {
 // it for every recipient, and no entry could let it in by what it says.
 func (s *session) blocked() Verdict {
 	pass := Verdict{Action: reply.Pass}
-	if s.server.opts.Access == nil || s.tier == Protected {
-		return pass
+	if s.server.opts.Access == nil || s.tier == Protected || s.tier == Provider {
+		return pass // an entry that is narrower than a provider's network makes it none
 	}
 	e, ok := s.server.opts.Access.FindBlocked(s.peer)
 	if !ok {
@@ -74,4 +75,24 @@ func (s *session) blocked() Verdict {
 		s.tx.check(reply.Of(reply.Blocked).Check, v, 0)
 	}
 	return v
+}
+
+// fed convicts a source that a feed has whose word is a ban, once it spoke: so
+// guard can see that it is there.
+func (s *session) fed(t *transaction) bool {
+	lists := s.server.opts.Access
+	if lists == nil {
+		return false
+	}
+	e, ok := lists.Find(access.Query{Peer: s.peer})
+	if !ok || !e.Bans {
+		return false
+	}
+	s.convict(t, t.moment(0), Conviction{
+		Reason: reply.Feed, Spared: s.tier == Trusted, Evidence: Evidence{Rule: "feed." + e.Feed + " " + e.Subject.String()},
+	})
+	if s.isConvicted() {
+		s.count(reply.Feed)
+	}
+	return s.isConvicted()
 }

@@ -290,7 +290,7 @@ func (s *session) lookedUp(t *transaction, name string) time.Duration {
 // Called with s.mu held.
 func (s *session) weighFacts(t *transaction, f *Facts, c *Chain, stages ...[]Link) Weight {
 	told := func(v Verdict) Verdict {
-		if !v.passes() && (f.Spared() || s.policy.Observe && v.Reason.Spared()) {
+		if !v.passes() && (f.Spared() || (s.policy.Observe || c.Observe) && v.Reason.Spared()) {
 			v.Detail = wouldHave(v)
 			v.Action = reply.Log
 		}

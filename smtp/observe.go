@@ -10,7 +10,12 @@ func (s *session) observed(v Verdict) Verdict {
 	if v.Action == "" {
 		v.Action = reply.Pass
 	}
-	if !s.policy.Observe || v.passes() || !v.Reason.Spared() {
+	return s.told(v, s.policy.Observe)
+}
+
+// told is what a verdict comes to where policy only observes.
+func (s *session) told(v Verdict, observe bool) Verdict {
+	if !observe || v.passes() || !v.Reason.Spared() {
 		return v
 	}
 	s.count(v.Reason)

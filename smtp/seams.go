@@ -108,6 +108,8 @@ type Watcher interface {
 	Recipient(now time.Time, src Source, r Recipient, nullSender bool) Advice
 	// Tier is how well a source is known that came as given, by its history.
 	Tier(now time.Time, addr netip.Addr, given Tier) Tier
+	// History is what is remembered of a source; nil: nothing.
+	History(now time.Time, addr netip.Addr) *History
 	// Finished reports the end of a transaction: the history that trust is
 	// made of.
 	Finished(now time.Time, src Source, o Outcome, why reply.Reason)

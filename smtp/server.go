@@ -45,7 +45,9 @@ type Options struct {
 	Gate     Gate     // nil: nobody stands banned here
 	Origins  Origins  // nil: country and ASN are absent
 	Tiers    Tiers    // nil: everybody is New
-	Access   Access   // nil: nobody is on a list of the operator
+	// Provider names the provider in whose networks a source of tier Provider is.
+	Provider func(netip.Addr) string
+	Access   Access // nil: nobody is on a list of the operator
 	// Maintenance is what everyone is told with 421 4.3.2 in place of a greeting;
 	// "": come in. nil: the door is never closed.
 	Maintenance func() string

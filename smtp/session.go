@@ -38,6 +38,8 @@ type session struct {
 	asn      uint32
 	tier     Tier // by its history too
 	given    Tier // as the operator and the checks have it
+	provider string
+	history  *History
 
 	mu        sync.Mutex
 	rdns      *RDNS
@@ -73,8 +75,12 @@ func (s *Server) newSession(ctx context.Context, peer netip.Addr, listener netip
 	if w := s.opts.Watcher; w != nil {
 		n.guard("harvest", func() Verdict {
 			n.tier = w.Tier(s.now(), peer, n.given)
+			n.history = w.History(s.now(), peer)
 			return Verdict{}
 		})
+	}
+	if n.tier == Provider && s.opts.Provider != nil {
+		n.provider = s.opts.Provider(peer)
 	}
 	n.begin()
 	return n
@@ -121,12 +127,15 @@ func (s *session) greeted(cmd wire.Command) {
 
 // judge runs links over the facts of the current transaction and returns the
 // first verdict that does not pass.
-func (s *session) judge(links []Link) Verdict {
+func (s *session) judge(links []Link) Verdict { return s.judgeFor(links, false) }
+
+// judgeFor is judge for a recipient whose domain may only observe.
+func (s *session) judgeFor(links []Link, observe bool) Verdict {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, l := range links {
 		begun := time.Now() // not the server's clock: what the record keeps is the cost
-		v := s.observed(l.Judge.Judge(&s.tx.Facts))
+		v := s.told(s.observed(l.Judge.Judge(&s.tx.Facts)), observe)
 		s.tx.check(l.Name, v, time.Since(begun))
 		if !v.passes() {
 			return v

@@ -48,6 +48,7 @@ func (s *session) begin() {
 	s.tx.Facts = Facts{
 		Ref: ref.New(), Session: s.id, Time: now, Policy: s.policy.ID,
 		Peer: s.peer, Listener: s.listener, Country: s.country, ASN: s.asn, Tier: s.tier,
+		Provider: s.provider, History: s.history,
 		RDNS: s.rdns, HELO: s.helo, HELOName: s.heloName, TLS: s.tls, Slips: s.slips,
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/user"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,14 +16,17 @@ import (
 )
 
 func (c *cli) allowCommand() *cobra.Command {
-	cmd := c.listCommand(access.Allow, "allow", "let somebody in")
+	var forgeable bool
+	cmd := c.listCommand(access.Allow, "allow", "let somebody in", &forgeable)
+	cmd.Flags().BoolVar(&forgeable, "forgeable", false, "a sender: also where SPF does not prove him, so that anybody can come in under his name")
 	cmd.Aliases = []string{"whitelist"}
 	cmd.Long = `Let somebody in, whatever the checks say. An address or prefix is let in by the kernel too: it
 is never dropped and never banned, and bans that stand under it are lifted at once. By name:
 
   rdns:example.com        hosts with a confirmed name in the domain
   helo:mail.example.com   hosts that say so in HELO, where the name resolves to them
-  jane@example.com        a sender; from:example.com: all of its domain; unless SPF says fail
+  jane@example.com        a sender; from:example.com: all of its domain; where SPF passes, since
+                          anybody can write a name (--forgeable: also where SPF says nothing)
 
 An address or prefix is taken out on trial: the kernel lets it in again after five minutes
 unless weir confirm says that it was meant; the checks go on letting it in until then.
@@ -37,7 +41,7 @@ sees addresses only: what it drops, no name lets in (weir check warns of it).`
 }
 
 func (c *cli) blockCommand() *cobra.Command {
-	cmd := c.listCommand(access.Block, "block", "refuse somebody")
+	cmd := c.listCommand(access.Block, "block", "refuse somebody", new(bool))
 	cmd.Aliases = []string{"blacklist"}
 	cmd.Long = `Refuse somebody by address, prefix, rdns:, helo:, sender or sender domain, as weir allow has
 them, or a recipient of ours (to:jane@example.com: 550 5.2.1, with --for 450 4.2.1). The sender
@@ -51,7 +55,7 @@ entry beats a wider one of its kind, one for a recipient beats one for all, and 
 }
 
 // listCommand is weir allow and weir block.
-func (c *cli) listCommand(do access.Action, use, short string) *cobra.Command {
+func (c *cli) listCommand(do access.Action, use, short string, forgeable *bool) *cobra.Command {
 	var d guard.Duration
 	var remove bool
 	var terms guard.TrialTerms
@@ -70,6 +74,9 @@ func (c *cli) listCommand(do access.Action, use, short string) *cobra.Command {
 			}
 			if e.Why == "" {
 				return control.Usagef(`an entry needs a reason that the next operator will understand: add --why "…"`)
+			}
+			if e.Forgeable = *forgeable; e.Forgeable && e.Subject.Kind != access.From {
+				return control.Usagef("--forgeable is for senders: %v is none", e.Subject)
 			}
 			e.Author, e.Time = author(), c.now()
 			return c.list(cmd.Context(), e, d)
@@ -121,8 +128,22 @@ func (c *cli) list(ctx context.Context, e access.Entry, d guard.Duration) error 
 		return c.printJSON(e)
 	}
 	c.say("%sed %v%s", e.Action, e.Subject, scopeOf(e))
+	c.warn(forgeries(e))
 	return c.lifted(ch, nil)
 }
+
+// forgeries is what an operator has to know of an entry that lets in by a sender.
+func forgeries(e access.Entry) []string {
+	switch {
+	case e.Action != access.Allow || e.Subject.Kind != access.From:
+		return nil
+	case e.Forgeable:
+		return []string{fmt.Sprintf("whoever writes %s as the sender comes in past all checks, unless SPF says fail: an rdns: entry, or SPF of that domain, is safer", e.Subject.Name)}
+	}
+	return []string{fmt.Sprintf("it counts where SPF passes for %s; if that domain has no SPF, allow its host by rdns:, or add --forgeable", domainPart(e.Subject.Name))}
+}
+
+func domainPart(name string) string { return name[strings.LastIndexByte(name, '@')+1:] }
 
 func scopeOf(e access.Entry) string {
 	if e.To == "" {

@@ -12,7 +12,8 @@ func (c *cli) checkCommand() *cobra.Command {
 		Long: `Validate the configuration file without touching what runs. Every mistake is shown as
 FILE:LINE:COL: what is wrong (what to do). The exit status is 1 when there is one.
 Where the mail role runs, it is asked which senders that it knows to be good the rules of
-[geo] would hit: they are warned of.`,
+[geo] would hit, and which names weir allow has that the kernel would never let say who they
+are: they are warned of.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, problems, err := readConfig(file)
@@ -20,6 +21,7 @@ Where the mail role runs, it is asked which senders that it knows to be good the
 				return err
 			}
 			problems = append(problems, c.geoWarnings(cmd.Context(), file)...)
+			problems = append(problems, c.nameWarnings(cmd.Context(), file)...)
 			problems.Sort()
 			for _, p := range problems {
 				if c.json {

@@ -26,6 +26,28 @@ var (
 	onList  = func(b *keyBench) bool { return b.judged(onBL, "out.example").Reason == reply.DNSBL }
 )
 
+// aFeed has all sources of the bench, and two more networks.
+var aFeed = map[string]string{"feed.drop.source": `"/etc/mailweir/feed"`}
+
+// fed waits until the feed was read, with what is wrong; false: there is none, or
+// that is not.
+func (b *keyBench) fed(why string) bool {
+	b.t.Helper()
+	if len(b.cfg.Feeds) == 0 {
+		return false
+	}
+	b.Eventually(20*time.Second, "the feed is read", func() bool { return !b.status().Mail.Feeds[0].Tried.IsZero() })
+	return strings.Contains(b.status().Mail.Feeds[0].Why, why) && (why != "" || b.status().Mail.Feeds[0].Entries == 2)
+}
+
+func turnedAway(b *keyBench) bool {
+	if !b.fed("") {
+		return false
+	}
+	_, greeting := b.call(b.source())
+	return greeting.Code == 554
+}
+
 // greyAll puts off all strangers.
 var greyAll = map[string]string{"greylist.mode": `"all"`}
 
@@ -60,6 +82,24 @@ var checkProbes = map[string]probe{
 	"dnsbl.NAME.reply": {set: `"%ip is on %list, mend that"`, with: aList, seen: func(b *keyBench) bool {
 		return strings.Contains(b.judged(onBL, "out.example").Text, onBL+" is on bl, mend that")
 	}},
+	"feed.NAME.source": {set: `"/etc/mailweir/feed"`, seen: turnedAway},
+	"feed.NAME.action": {set: `"ban"`, with: aFeed, seen: func(b *keyBench) bool {
+		from := b.source()
+		if c, _ := b.call(from); c != nil && b.fed("") {
+			say(c, "EHLO out.example")
+		}
+		return b.dropped(from)
+	}},
+	"feed.NAME.refresh":     {set: `"1h"`, with: aFeed, seen: func(b *keyBench) bool { return b.fed("") && b.status().Mail.Feeds[0].Every == "1h0m0s" }}, // feed's tests have it under their own clock
+	"feed.NAME.max_entries": {set: "1", with: aFeed, seen: func(b *keyBench) bool { return b.fed("max_entries") }},
+	"providers.spare": {set: `["pool.example"]`, with: aList, seen: func(b *keyBench) bool {
+		if slices.Contains(b.cfg.Spare, "pool.example") {
+			b.Eventually(20*time.Second, "the provider is looked up", func() bool { return b.status().Mail.Providers[0].Networks == 1 })
+		}
+		return b.judged(onBL, "out.example").Reason == ""
+	}},
+	"domain.NAME.observe": {set: "true", with: map[string]string{"geo.database": `"/etc/mailweir/country.mmdb"`, "geo.reject": `["NL"]`},
+		seen: func(b *keyBench) bool { return b.judged("198.18.200.1", "out.example").Reason == "" }},
 	"greylist.mode":               {set: `"all"`, seen: func(b *keyBench) bool { return b.judged("198.18.200.1", "out.example").Reason == reply.Greylisted }},
 	"greylist.delay":              {set: `"20m"`, with: greyAll, seen: waits20},
 	"greylist.window":             {set: `"3h"`, seen: func(b *keyBench) bool { return checkPolicy(b.cfg).Greylist.Terms.Window == 3*time.Hour }}, // smtp/greylist's tests have both under their own clock

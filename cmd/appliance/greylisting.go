@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,6 +19,7 @@ import (
 const (
 	alarmGreylist     = "greylist_state"
 	alarmGreylistLost = "greylist_lost"
+	alarmGreylistFull = "greylist_full"
 )
 
 // greylisting is who has to come back, and who did, in the mail role's folder.
@@ -29,6 +31,7 @@ type greylisting struct {
 	now     func() time.Time
 	alarms  record.Alarms
 	policy  atomic.Pointer[greyPolicy]
+	full    atomic.Int64 // when there was no room last, in Unix seconds; 0: there is
 }
 
 // greyPolicy is the file as far as the list itself looks at it.
@@ -36,6 +39,7 @@ type greyPolicy struct {
 	mode    string
 	longest greylist.Terms // of all domains: what is over by these is over
 	observe bool
+	domains map[string]bool // that observe by themselves
 }
 
 // newGreylisting makes the list with what it knew before the restart. What is
@@ -63,7 +67,9 @@ func (g *greylisting) returnsFile() string { return filepath.Join(g.dir, "return
 // use puts a file in force.
 func (g *greylisting) use(cfg config.Config) {
 	p := &greyPolicy{mode: cfg.Greylist.Mode, longest: greylistOf(cfg.Greylist).Terms, observe: cfg.Observe}
+	p.domains = map[string]bool{}
 	for _, d := range cfg.Domains {
+		p.domains[d.Name] = d.Observe
 		own := greylistOf(d.Greylist).Terms
 		p.longest.Window, p.longest.Pass = max(p.longest.Window, own.Window), max(p.longest.Pass, own.Pass)
 	}
@@ -74,7 +80,13 @@ func (g *greylisting) use(cfg config.Config) {
 // among those who do not.
 func (g *greylisting) Meet(ctx context.Context, now time.Time, t greylist.Terms, c greylist.Contact) (greylist.Answer, error) {
 	a, err := g.List.Meet(ctx, now, t, c)
-	if err == nil && !g.policy.Load().observe {
+	p := g.policy.Load()
+	if err == nil && a.State == greylist.Away {
+		g.full.Store(now.Unix())
+		g.alarms.Alarm(alarmGreylistFull, "so many strangers wait that the greylist has no room, and no new one is put off: "+
+			"that is a flood of first contacts, see weir top, or set greylist.mode = \"suspicious\"")
+	}
+	if err == nil && !p.observe && !p.domains[domainPart(strings.ToLower(c.Recipient))] {
 		g.returns.Note(now, t.Window, c, a)
 	}
 	return a, err
@@ -87,6 +99,7 @@ func (g *greylisting) run(life context.Context, background *sync.WaitGroup) {
 		defer first.Stop()
 		disk.Keep(life, g.file(), first.C, func(w io.Writer) error {
 			g.store.Sweep(g.now(), g.policy.Load().longest)
+			g.room(g.now())
 			return g.store.Save(w)
 		}, g.kept)
 	})
@@ -94,6 +107,17 @@ func (g *greylisting) run(life context.Context, background *sync.WaitGroup) {
 		defer second.Stop()
 		disk.Keep(life, g.returnsFile(), second.C, g.returns.Save, g.kept)
 	})
+}
+
+// fullFor is how long after the last stranger without a place the alarm stands.
+const fullFor = 15 * time.Minute
+
+// room ends the alarm of a full list when nobody was without a place for a while.
+func (g *greylisting) room(now time.Time) {
+	if last := g.full.Load(); last != 0 && now.Unix()-last > int64(fullFor/time.Second) {
+		g.full.Store(0)
+		g.alarms.Clear(alarmGreylistFull, "there is room again")
+	}
 }
 
 func (g *greylisting) kept(err error) {

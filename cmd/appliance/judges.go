@@ -38,7 +38,8 @@ func checkPolicy(cfg config.Config) check.Policy {
 // it has not.
 func domainPolicy(p check.Policy, d config.Domain) (check.Policy, bool) {
 	own := d.Checks.Profile != "" || d.Checks.RejectScore != 0 || d.Checks.Set != nil || d.Geo.Reject != nil || d.Geo.Score != nil ||
-		d.Greylist != config.Greylist{}
+		d.Greylist != config.Greylist{} || d.Observe
+	p.Observe = d.Observe
 	if d.Checks.Profile != "" {
 		p.Strict = d.Checks.Profile == "strict"
 	}

@@ -105,7 +105,7 @@ func TestEveryKeyHasAnEffect(t *testing.T) {
 			}
 			defer func() { idle <- b }()
 			b.t = probe
-			b.try(strings.NewReplacer("backend.NAME", "backend.office", "dnsbl.NAME", "dnsbl.bl", "domain.NAME", `domain."example.com"`, "syslog.NAME", "syslog.siem").Replace(path), p)
+			b.try(strings.NewReplacer("backend.NAME", "backend.office", "dnsbl.NAME", "dnsbl.bl", "feed.NAME", "feed.drop", "domain.NAME", `domain."example.com"`, "syslog.NAME", "syslog.siem").Replace(path), p)
 		})
 	}
 	for _, path := range slices.Sorted(maps.Keys(probes)) {
@@ -146,6 +146,7 @@ func makeKeyBench(t *testing.T) *keyBench {
 	b := &keyBench{t: t, cert: testCertificate(t)}
 	b.Lab = lab.New(owner{t, b})
 	b.Host("ns", "192.0.2.53").DNS("mx1.example.com. A 192.0.2.25", "office.example.net. A 192.0.2.10",
+		`pool.example. TXT "v=spf1 ip4:203.0.113.0/24 -all"`,
 		"2.0.0.127.bl.example. A 127.0.0.2", "1.113.0.203.bl.example. A 127.0.0.2")
 	b.office = b.Host("office", "192.0.2.10", "192.0.2.11", "192.0.2.54")
 	b.first, b.second = b.sink("192.0.2.10:25"), b.sink("192.0.2.11:25")
@@ -153,6 +154,7 @@ func makeKeyBench(t *testing.T) *keyBench {
 	b.out = b.Host("out", "203.0.113.1", "198.18.0.0/16")
 	b.edge = b.Host("mx1", keyEdge.Addr().String())
 	b.put("mx.pem", certificatePEM(t, b.cert))
+	b.put("feed", []byte("198.18.0.0/16 ; SBL1\n2001:db8:bad::/48\n"))
 	b.put("recipients", []byte("nobody-else\n"))
 	b.put("country.mmdb", mmdb(t, "GeoLite2-Country", mmdbtype.Map{"country": mmdbtype.Map{"iso_code": mmdbtype.String("NL")}}))
 	b.put("asn.mmdb", mmdb(t, "GeoLite2-ASN", mmdbtype.Map{"autonomous_system_number": mmdbtype.Uint32(64500)}))

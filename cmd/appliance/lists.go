@@ -31,7 +31,7 @@ func (c *cli) listsCommand() *cobra.Command {
 			return c.printEntries(all)
 		},
 	}
-	cmd.AddCommand(c.importCommand(), c.exportCommand(), c.returnsCommand())
+	cmd.AddCommand(c.importCommand(), c.exportCommand(), c.returnsCommand(), c.feedsCommand(), c.fetchCommand())
 	return cmd
 }
 
@@ -215,6 +215,11 @@ func (c *cli) importEntries(ctx context.Context, entries []access.Entry) error {
 		return c.printJSON(got)
 	}
 	c.say("imported %d", got.Added)
+	if n := len(slices.DeleteFunc(entries, func(e access.Entry) bool {
+		return e.Action != access.Allow || e.Subject.Kind != access.From || e.Forgeable
+	})); n > 0 {
+		c.warn([]string{fmt.Sprintf("%d of them let in by the sender, and count where SPF passes for him: see weir allow --forgeable", n)})
+	}
 	return nil
 }
 

@@ -24,18 +24,20 @@ func mailSocket(runDir string) string { return filepath.Join(runDir, "mail", "co
 
 // mailControl answers the operator's questions to the mail role.
 type mailControl struct {
-	store   *record.Store
-	server  *smtp.Server
-	status  func(context.Context) mailStatus
-	watch   *harvest.Watch
-	now     func() time.Time
-	origin  func(netip.Addr) origin
-	hits    func(geoHitsRequest) []geoHit
-	check   func() error // of the file, as reload would find it
-	reload  func() (reloaded, error)
-	returns func() greylist.Report
-	lists   *access.List
-	closed  *maintenance
+	store     *record.Store
+	server    *smtp.Server
+	status    func(context.Context) mailStatus
+	watch     *harvest.Watch
+	now       func() time.Time
+	origin    func(netip.Addr) origin
+	hits      func(geoHitsRequest) []geoHit
+	check     func() error // of the file, as reload would find it
+	reload    func() (reloaded, error)
+	returns   func() greylist.Report
+	lists     *access.List
+	feeds     *feeds
+	providers *providers
+	closed    *maintenance
 }
 
 // recordsRequest is record.Query as it goes over the socket.
@@ -89,6 +91,7 @@ func (m *mailControl) handler() http.Handler {
 	mux.Handle("POST /why", control.Handle(m.why))
 	mux.Handle("POST /evidence", control.Stream(m.evidence))
 	mux.Handle("POST /would", control.Stream(m.would))
+	mux.Handle("POST /would-refuse", control.Stream(m.wouldRefuse))
 	mux.Handle("POST /test", control.Handle(m.test))
 	mux.Handle("POST /complain", control.Handle(m.complain))
 	mux.Handle("POST /top", control.Handle(m.top))
@@ -107,6 +110,8 @@ func (m *mailControl) handler() http.Handler {
 		return m.returns(), nil
 	}))
 	mux.Handle("GET /lists", control.Stream(m.entries))
+	mux.Handle("GET /networks", control.Stream(m.networks))
+	mux.Handle("POST /fetch", control.Handle(m.fetch))
 	mux.Handle("POST /lists/add", control.HandleText(m.addEntries))
 	mux.Handle("POST /lists/remove", control.Handle(m.removeEntry))
 	mux.Handle("POST /maintenance", control.Handle(func(_ *http.Request, s shut) (control.None, error) {

@@ -116,6 +116,8 @@ type mail struct {
 	tiers      *tiers
 	grey       *greylisting
 	lists      *access.List
+	feeds      *feeds
+	providers  *providers
 	closed     *maintenance
 	listeners  []string
 	stopRouter func()
@@ -187,6 +189,9 @@ func newMail(c *cli, cfg config.Config, file string, alarms []string, ls []*net.
 	m.figures = &metricsServer{from: m.metrics.registry, alarms: m.events, log: m.log}
 	m.names = newResolver(cfg.DNS)
 	m.lookups = newLookups(cfg, m.events, m.knownGood)
+	m.feeds = newFeeds(m.dir, m.lists, m.names, m.events, c.now, m.log)
+	m.providers = newProviders(cfg, m.dir, m.lookups.dns, m.events, c.now)
+	m.tiers.providers = m.providers
 	if err := m.makeServer(cfg); err != nil {
 		return nil, err
 	}
@@ -243,7 +248,7 @@ func (m *mail) makeServer(cfg config.Config) error {
 	m.server, err = smtp.NewServer(smtp.Options{
 		Hostname: cfg.Hostname, TempDir: filepath.Join(m.dir, "tmp"),
 		Policy: smtpPolicy(cfg, front, m.tls, nil), Recorder: m.metrics.before(m.events.Before(m.store)), Seal: m.reports.key.Seal,
-		Watcher: m.watch, Canary: m.canaries, Offender: m.offender, Gate: m.offender, Origins: m.places, Tiers: m.tiers,
+		Watcher: m.watch, Canary: m.canaries, Offender: m.offender, Gate: m.offender, Origins: m.places, Tiers: m.tiers, Provider: m.tiers.Provider,
 		Maintenance: m.closed.text, Greylist: m.grey, Access: m.lists,
 		Log: m.log, Clock: m.c.now,
 	})
@@ -281,6 +286,8 @@ func (m *mail) run(ctx context.Context, ls []*net.TCPListener) error {
 	background.Go(func() { m.watchAlarms(life, time.NewTicker(watchGuardEvery).C) })
 	background.Go(func() { newListener(m.guard, m.events.Log, m.dir).run(life, time.NewTicker(fetchEvents).C) })
 	background.Go(func() { m.lookups.dns.Run(life) })
+	background.Go(func() { m.providers.run(life) })
+	m.feeds.use(life, &background, m.cfg)
 	m.figures.use(life, &background, m.cfg.Metrics.Listen)
 	if err := m.begin(m.lookups.use(life, &background, m.cfg)); err != nil {
 		return err
@@ -315,7 +322,7 @@ func (m *mail) startRouter(life context.Context, background *sync.WaitGroup) {
 
 func (m *mail) control(life context.Context, background *sync.WaitGroup) http.Handler {
 	mc := &mailControl{
-		store: m.store, server: m.server, watch: m.watch, now: m.c.now, status: m.status, origin: m.places.origin, hits: m.geoHits, returns: m.grey.report, lists: m.lists, closed: m.closed,
+		store: m.store, server: m.server, watch: m.watch, now: m.c.now, status: m.status, origin: m.places.origin, hits: m.geoHits, returns: m.grey.report, lists: m.lists, feeds: m.feeds, providers: m.providers, closed: m.closed,
 		check:  func() error { _, err := m.prepare(); return err },
 		reload: func() (reloaded, error) { return m.reload(life, background) },
 	}
@@ -380,6 +387,8 @@ func (m *mail) reload(life context.Context, background *sync.WaitGroup) (reloade
 	m.grey.use(c.cfg)
 	m.places.open(c.cfg.Geo)
 	m.names.use(c.cfg.DNS)
+	m.providers.use(c.cfg)
+	m.feeds.use(life, background, c.cfg)
 	m.stopRouter()
 	m.mu.Lock()
 	m.router, m.cfg, m.aside = c.router, c.cfg, ""
@@ -409,6 +418,7 @@ func (m *mail) status(ctx context.Context) mailStatus {
 		Geo: m.places.sources(), TLS: m.tls.describe(), Syslog: m.events.stats(), Memory: memoryNow(), Greylist: m.grey.status(), Alarms: m.events.alarms(),
 	}
 	s.DNS, s.Lists = m.lookups.status()
+	s.Feeds, s.Providers = m.feeds.status(), m.providers.status()
 	if a := m.closed.alarm(); a != "" {
 		s.Closed = true
 		s.Alarms = append(s.Alarms, a)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -15,18 +16,29 @@ func (c *cli) recordsCommand() *cobra.Command {
 	q := recordsRequest{Limit: 100}
 	var since guard.Duration
 	var addr string
+	var would bool
 	cmd := &cobra.Command{
 		Use:   "records",
 		Short: "search what became of each transaction, newest first",
 		Long: `Print the records of transactions, newest first. All conditions must fit.
-With --json each line is a record as weir replay reads it.`,
-		Example: `  weir records --since 1h --reason harvest
+With --json each line is a record as weir replay reads it.
+
+With --would: what was let through because observe = true, for all or for a domain, or because
+a check is set to log: by check and domain, how often, and whether good senders are among it.`,
+		Example: `  weir records --would --since 7d
+  weir records --since 1h --reason harvest
   weir records --sender '<>' --rcpt jane@example.com
   weir records --addr 203.0.113.0/24 --limit 0 --json >case.jsonl`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if since > 0 {
 				q.Since = c.now().Add(-since.Time())
+			}
+			if would {
+				if since == 0 {
+					q.Since = c.now().Add(-7 * 24 * time.Hour)
+				}
+				return c.listWouldRefuse(cmd, q.Since)
 			}
 			if addr != "" {
 				var err error
@@ -38,6 +50,7 @@ With --json each line is a record as weir replay reads it.`,
 		},
 	}
 	durationVar(cmd, &since, "since", "only the last 30m, 12h, 7d")
+	cmd.Flags().BoolVar(&would, "would", false, "what would have been refused while observing (default of --since: 7d)")
 	cmd.Flags().StringVar(&q.Reason, "reason", "", "of the transaction or of one of its recipients, such as harvest")
 	cmd.Flags().StringVar(&q.Sender, "sender", "", "MAIL FROM; <> is the null sender")
 	cmd.Flags().StringVar(&q.Rcpt, "rcpt", "", "one of the recipients")

@@ -16,6 +16,7 @@ import (
 
 	"mailweir/control"
 	"mailweir/dns"
+	"mailweir/feed"
 	"mailweir/firewall"
 	"mailweir/firewall/guard"
 	"mailweir/record"
@@ -47,6 +48,8 @@ type mailStatus struct {
 	Geo         []string                `json:"geo"`
 	DNS         dns.Status              `json:"dns"`
 	Lists       []scout.ListStatus      `json:"lists"` // DNS lists
+	Feeds       []feed.Status           `json:"feeds"`
+	Providers   []providerStatus        `json:"providers"`
 	TLS         string                  `json:"tls"`
 	Syslog      map[string]syslog.Stats `json:"syslog"` // by collector
 	Memory      memory                  `json:"memory"`
@@ -236,6 +239,14 @@ func (c *cli) printMailStatus(m mailStatus) {
 	}
 	for _, l := range m.Lists {
 		c.item("dnsbl", "%s %s", l.Name, wellOr(l.Why, false))
+	}
+	for _, f := range m.Feeds {
+		c.item("feed", "%s %s, %s", f.Name, plural(f.Entries, "network"), feedState(f))
+	}
+	for _, p := range m.Providers {
+		if p.Why != "" {
+			c.item("provider", "%s %s: %s", p.Name, plural(p.Networks, "network"), printable(p.Why))
+		}
 	}
 	for _, g := range m.Geo {
 		c.item("geo", "%s", g)

@@ -15,6 +15,7 @@ import (
 type tiers struct {
 	protected atomic.Pointer[[]netip.Prefix]
 	lists     smtp.Access // nil: nobody is on any
+	providers *providers  // nil: none is spared
 }
 
 func newTiers(cfg config.Config, lists smtp.Access) *tiers {
@@ -41,5 +42,26 @@ func (t *tiers) Tier(addr netip.Addr) smtp.Tier {
 			return smtp.Protected
 		}
 	}
+	if t.Provider(addr) != "" {
+		return smtp.Provider
+	}
 	return smtp.New
+}
+
+// Provider names the provider that has an address in its networks; "": none, or
+// the operator blocks it by an entry that is as narrow.
+func (t *tiers) Provider(addr netip.Addr) string {
+	if t.providers == nil {
+		return ""
+	}
+	name, in, ok := t.providers.Find(addr.Unmap())
+	if !ok {
+		return ""
+	}
+	if t.lists != nil {
+		if e, ok := t.lists.Find(access.Query{Peer: addr}); ok && e.Feed == "" && e.Action == access.Block && e.Subject.Prefix.Bits() >= in.Bits() {
+			return ""
+		}
+	}
+	return name
 }

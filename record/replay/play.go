@@ -41,7 +41,7 @@ func (p *Player) recipient(t *take, i int) {
 		return
 	}
 	r := &t.rcpts[i]
-	if r.grey != nil && p.meet(t, r.grey) && !p.o.Observe {
+	if r.grey != nil && p.meet(t, r.grey) && !p.o.Observe && !r.grey.observe {
 		r.reason = reply.Greylisted
 	}
 	a := p.watch.Recipient(p.now, t.source, smtp.Recipient{

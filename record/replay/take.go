@@ -57,6 +57,7 @@ type grey struct {
 	terms   greylist.Terms
 	contact greylist.Contact
 	then    *smtp.Grey
+	observe bool // the recipient's domain only observes
 }
 
 func (t *take) end() time.Time { return t.time.Add(t.took) }
@@ -97,6 +98,9 @@ func (p *Player) tier(l *record.Line, f *smtp.Facts) smtp.Tier {
 		return r.Allowed() && r.Listed.Subject.Kind == access.Address && r.Listed.To == ""
 	}) {
 		f.Tier = smtp.Protected
+	}
+	if f.Tier == smtp.New && f.Provider != "" {
+		f.Tier = smtp.Provider
 	}
 	if f.Tier == smtp.New && (p.o.Chain.Suspects(f) || listed(l) >= smtp.SuspectScore) {
 		return smtp.Suspect
@@ -237,7 +241,7 @@ func (p *Player) grey(f *smtp.Facts, why reply.Reason) *grey {
 	if !asks {
 		return nil
 	}
-	return &grey{terms, f.Contact(), r.Grey}
+	return &grey{terms, f.Contact(), r.Grey, c.Observe}
 }
 
 // chain is what a recipient is judged by.
@@ -252,7 +256,7 @@ func (p *Player) chain(to string) *smtp.Chain {
 // is spoken to everybody but postmaster.
 func (p *Player) weighed(t *take, c *smtp.Chain, f *smtp.Facts, stages ...[]smtp.Link) reply.Reason {
 	v := c.Weigh(f, stages...).Verdict
-	if v.Action == reply.Pass || v.Action == reply.Log || p.o.Observe && v.Reason.Spared() || f.Spared() {
+	if v.Action == reply.Pass || v.Action == reply.Log || (p.o.Observe || c.Observe) && v.Reason.Spared() || f.Spared() {
 		return ""
 	}
 	if v.Action == reply.Defer && !t.refused(v.Reason).later() {

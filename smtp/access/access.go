@@ -55,6 +55,13 @@ type Entry struct {
 	Until   time.Time `json:"until,omitzero"` // zero: until it is removed
 	Author  string    `json:"author,omitempty"`
 	Why     string    `json:"why,omitempty"`
+	// Forgeable says that a sender lets in though SPF does not prove him: whoever
+	// knows of it can write his name.
+	Forgeable bool `json:"forgeable,omitempty"`
+	// Feed is the one that has the subject; "": the operator wrote the entry. Bans
+	// says that whoever a feed blocks earns a ban when it speaks.
+	Feed string `json:"feed,omitempty"`
+	Bans bool   `json:"bans,omitempty"`
 }
 
 // Subject is who is meant.
@@ -143,6 +150,7 @@ type Query struct {
 	HELOTrue bool   // HELO resolves to Peer: one that does not is let in by nothing
 	Sender   string // "": the null sender, or none yet
 	Forged   bool   // SPF says fail: the sender is not who he says, and lets nobody in
+	Unproven bool   // SPF says less than pass: an entry that does not want more lets nobody in by him
 	To       string // "": none yet
 }
 
@@ -151,6 +159,12 @@ func (e Entry) Told() string {
 	s := string(e.Action) + " " + e.Subject.String()
 	if e.To != "" {
 		s += " for " + e.To
+	}
+	if e.Forgeable {
+		s += " (forgeable)"
+	}
+	if e.Feed != "" {
+		s += " by feed." + e.Feed
 	}
 	if e.Author != "" {
 		s += " by " + e.Author
@@ -169,7 +183,7 @@ func (e *Entry) holds(q *Query, now time.Time) bool {
 	switch {
 	case e.over(now):
 		return false
-	case e.Action == Allow && (e.Subject.Kind == HELO && !q.HELOTrue || e.Subject.Kind == From && q.Forged):
+	case e.Action == Allow && (e.Subject.Kind == HELO && !q.HELOTrue || e.Subject.Kind == From && (q.Forged || q.Unproven && !e.Forgeable)):
 		return false
 	}
 	return e.To == "" || e.To == q.To || e.To == domainOf(q.To)

@@ -31,6 +31,7 @@ type List struct {
 
 	mu    sync.Mutex // of changes
 	index atomic.Pointer[index]
+	feeds atomic.Pointer[[]Feed]
 }
 
 // index finds entries by what they are about.
@@ -107,7 +108,7 @@ func (l *List) Find(q Query) (found Entry, ok bool) {
 		}
 	}
 	if best == nil {
-		return Entry{}, false
+		return l.fed(q.Peer)
 	}
 	return *best, true
 }
@@ -128,7 +129,7 @@ func (x *index) around(a netip.Addr, look func([]*Entry)) {
 // for a recipient, since then it is to be seen who that is and whom he writes to.
 func (l *List) FindBlocked(peer netip.Addr) (Entry, bool) {
 	e, ok := l.Find(Query{Peer: peer})
-	if !ok || e.Action != Block {
+	if !ok || e.Action != Block || e.Bans {
 		return Entry{}, false
 	}
 	x, now, open := l.index.Load(), l.now(), false

@@ -122,8 +122,10 @@ func ownLine(a Action, rest string) (e Entry, err error) {
 			e.Time, err = time.Parse(time.RFC3339, value)
 		case "by":
 			e.Author = value
+		case "forgeable":
+			e.Forgeable = value == "yes"
 		default:
-			err = fmt.Errorf("%q is neither to=, since=, until=, by= nor why=", word)
+			err = fmt.Errorf("%q is neither to=, since=, until=, forgeable=, by= nor why=", word)
 		}
 	}
 	return e, err
@@ -184,7 +186,7 @@ func Write(out io.Writer, entries []Entry) error {
 	for _, e := range entries {
 		fmt.Fprintf(w, "%s %v", e.Action, e.Subject)
 		for _, f := range []struct{ key, value string }{
-			{"to", e.To}, {"since", moment(e.Time)}, {"until", moment(e.Until)}, {"by", strings.Join(strings.Fields(e.Author), "_")}, {"why", oneLine(e.Why)},
+			{"to", e.To}, {"since", moment(e.Time)}, {"until", moment(e.Until)}, {"forgeable", map[bool]string{true: "yes"}[e.Forgeable]}, {"by", strings.Join(strings.Fields(e.Author), "_")}, {"why", oneLine(e.Why)},
 		} {
 			if f.value != "" {
 				fmt.Fprintf(w, " %s=%s", f.key, f.value)

@@ -26,7 +26,8 @@ func (Listed) Judge(f *smtp.Facts) smtp.Verdict {
 	}
 	e := r.Listed
 	host := e.Subject.Kind != access.From && e.Subject.Kind != access.To
-	if e.Action == access.Allow || host && exempt(f) {
+	provided := e.Subject.Kind == access.Address && e.To == "" && f.Tier == smtp.Provider
+	if e.Action == access.Allow || host && exempt(f) || provided {
 		v := pass
 		v.Detail = e.Told()
 		return v

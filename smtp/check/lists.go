@@ -22,6 +22,13 @@ func (j Lists) Judge(f *smtp.Facts) smtp.Verdict {
 	if exempt(f) {
 		return pass
 	}
+	if f.Tier == smtp.Provider && !j.Domains {
+		v := pass
+		if len(f.Lists) > 0 {
+			v.Detail = "not asked of " + f.Provider
+		}
+		return v
+	}
 	total, worst := 0.0, hit{}
 	var all []string
 	for i := range f.Lists {

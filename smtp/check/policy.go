@@ -20,6 +20,7 @@ type Policy struct {
 	Lists         []List
 	GeoBan        []string // countries (ISO codes) and networks ("AS64500") whose first connection earns a ban
 	Greylist      Greylist
+	Observe       bool               // of a domain: what would be refused is only told
 	GeoReject     []string           // countries (ISO codes) and networks ("AS64500")
 	GeoScore      map[string]float64 // the same, with what they add
 	Hostname      string             // ours
@@ -74,6 +75,7 @@ func (p Policy) Chain() smtp.Chain {
 	if c.RejectScore = p.RejectScore; c.RejectScore == 0 {
 		c.RejectScore = DefaultRejectScore
 	}
+	c.Observe = p.Observe
 	if p.Greylist.Mode != "" && p.Greylist.Mode != GreylistOff {
 		c.Greylist = p.Greylist
 	}
@@ -90,6 +92,7 @@ func (p Policy) Chain() smtp.Chain {
 		{Name: "dnsbl", Judge: Lists{p, false}},
 	}
 	c.HELO = []smtp.Link{
+		{Name: "history", Judge: History{p}},
 		{Name: "helo", Judge: HELO{p}},
 		{Name: "pipelining", Judge: Slips{p, reply.Pipelining}},
 		{Name: "bare_line_ends", Judge: Slips{p, reply.BareLineEnds}},

@@ -33,7 +33,7 @@ func (w *engine) marked(now instant, s *source, t smtp.Tier) (smtp.Conviction, b
 // Trust does not end where most of what comes is good still: that is a pool of
 // many users, one of whom guesses.
 func (w *engine) convict(now instant, s *source, t smtp.Tier, why reply.Reason, rule string, window time.Duration, c counts) smtp.Conviction {
-	k := smtp.Conviction{Reason: why, Spared: t == smtp.Trusted, Evidence: smtp.Evidence{
+	k := smtp.Conviction{Reason: why, Spared: t == smtp.Trusted || t == smtp.Provider, Evidence: smtp.Evidence{
 		Rule: rule, Window: window, Unknown: c.unknown + c.null, Valid: c.valid + c.roles, Guesses: s.evidence(),
 	}}
 	s.acquit()

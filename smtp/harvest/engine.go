@@ -276,7 +276,7 @@ func (w *engine) judgeCounts(e *event, t *tally) (smtp.Conviction, bool) {
 // strike counts the session if it is one of a guesser, once.
 func (w *engine) strike(e *event, c counts) (smtp.Conviction, bool) {
 	n := w.rules.strikes(e.lenient)
-	if n <= 0 || e.visit.struck || e.lenient.tier == smtp.Trusted || !e.visit.guessing() {
+	if n <= 0 || e.visit.struck || e.lenient.tier == smtp.Trusted || e.lenient.tier == smtp.Provider || !e.visit.guessing() {
 		return smtp.Conviction{}, false
 	}
 	if e.lenient.tier == smtp.Known && c.share() < longShare {

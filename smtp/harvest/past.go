@@ -55,7 +55,7 @@ func (p *past) condemn(now instant) { *p = past{convicted: max(1, now)} }
 // tier is what the history makes of a source that came as given. What the
 // operator or the checks say of it counts until its first conviction.
 func (p *past) tier(now instant, given smtp.Tier) smtp.Tier {
-	if given == smtp.Protected {
+	if given == smtp.Protected || given == smtp.Provider {
 		return given
 	}
 	if p.convicted != 0 && since(now, p.convicted) < knownFor && given != smtp.Suspect {
@@ -74,6 +74,18 @@ func (p *past) tier(now instant, given smtp.Tier) smtp.Tier {
 		return smtp.New
 	}
 	return given
+}
+
+// history is the past as the checks look at it; nil: there is none.
+func (p *past) history(now instant) *smtp.History {
+	h := smtp.History{Good: int(p.good), Bad: int(p.bad), Convicted: p.convicted != 0 && since(now, p.convicted) < knownFor}
+	if p.accepted != 0 && since(now, p.accepted) < knownFor {
+		h.Mails, h.Days = int(p.mails), int(p.days)
+	}
+	if h == (smtp.History{}) {
+		return nil
+	}
+	return &h
 }
 
 func (p *past) trusted() bool {

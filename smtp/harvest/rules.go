@@ -127,7 +127,7 @@ func (l lenience) stranger() bool { return l.tier == smtp.New || l.tier == smtp.
 func (r Rules) limits(l lenience) [4]limit {
 	inHour, inDay, absolute, floor := 1.0, 1.0, 1.0, 0.0
 	switch l.tier {
-	case smtp.Trusted:
+	case smtp.Trusted, smtp.Provider:
 		inHour, inDay, absolute = 4, 4, 4
 	case smtp.Known:
 		inHour, inDay, floor = 4, 2, longShare

@@ -140,6 +140,17 @@ func (w *Watch) Tier(now time.Time, a netip.Addr, given smtp.Tier) smtp.Tier {
 	return given
 }
 
+// History implements smtp.Watcher. Mail of long ago makes nobody good.
+func (w *Watch) History(now time.Time, a netip.Addr) *smtp.History {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := w.e.sources.find(w.e.keyOf(at(now), a))
+	if s == nil {
+		return nil
+	}
+	return s.past.history(at(now))
+}
+
 // Complaint takes in a complaint of a reporter about mail from a source, which
 // the caller has proven: the reporter got that mail. It counts once a reporter.
 // marked says that the source is convicted when it comes.

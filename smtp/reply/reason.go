@@ -35,6 +35,8 @@ const (
 	BareLineEnds  Reason = "bare_line_ends"  // LF or CR alone
 	CommandOrder  Reason = "command_order"   // had commands out of order
 	Geo           Reason = "geo"             // country or network, by policy
+	Feed          Reason = "feed"            // a feed has the client's address, and bans
+	History       Reason = "history"         // what the source did before
 	Score         Reason = "score"           // the sum of the checks
 )
 

@@ -36,7 +36,7 @@ func (r Reason) Spared() bool {
 		return true
 	}
 	switch r {
-	case Banned, Blocked, BlockedName, BlockedSender, BlockedRecipient, HeldRecipient, Concurrency, Rate, Harvest, Persistence, Complaint, RelayProbe, TooManyUnknown, UnderAttack, Greylisted:
+	case Banned, Feed, Blocked, BlockedName, BlockedSender, BlockedRecipient, HeldRecipient, Concurrency, Rate, Harvest, Persistence, Complaint, RelayProbe, TooManyUnknown, UnderAttack, Greylisted:
 		return true
 	}
 	return false
@@ -98,6 +98,10 @@ var table = []Row{
 		"The client made so many errors in one session that it was closed."),
 	fixed("not_smtp", NotSMTP, "", Reject, say(521, 5, 5, 1, "This is a mail server, and that was not SMTP"),
 		"The client spoke HTTP or sent message headers as commands."),
+	fixed("feed", Feed, "DENIED_BLACKLIST_IP", Drop, say(554, 5, 7, 1, "Your address is blocked here"),
+		"A [feed] with action = \"ban\" has the client's address, and it spoke: a ban, and nothing is said. With action = \"reject\" it is blocked, see lists."),
+	judged(History, "", weighed, weighed, say(554, 5, 7, 1, "Too much of what your address sent before was refused"),
+		"What is remembered of the source: up to 4 for unknown recipients and bans, down to -4 for mail that was accepted on several days."),
 	judged(EarlyTalk, "DENIED_EARLYTALKER", Add(4), refuse, say(554, 5, 5, 0, "Wait for the greeting before you speak (RFC 5321 section 3.1)"),
 		"The client spoke before our greeting. Set to reject, it is answered so in place of the greeting."),
 	judged(Pipelining, "DENIED_EARLYTALKER", Add(4), refuse, say(554, 5, 5, 0, "Wait for our answer before you go on (RFC 2920 section 3.1)"),

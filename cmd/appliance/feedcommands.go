@@ -1,0 +1,166 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"mailweir/control"
+	"mailweir/feed"
+)
+
+// fetchRequest asks for a feed to be looked at now.
+type fetchRequest struct {
+	Name   string `json:"name"`
+	Accept bool   `json:"accept,omitempty"` // though it is not what it was
+}
+
+// networks streams the networks of a feed or a provider.
+func (m *mailControl) networks(r *http.Request, _ control.None, emit func(any) error) error {
+	name := r.URL.Query().Get("name")
+	list, ok := m.providers.networks(name)
+	if f, is := m.feeds.find(name); is {
+		list, ok = f.Set().List(), true
+	}
+	if !ok {
+		return control.Refusef("there is no feed and no provider %q: see weir lists feeds", name)
+	}
+	for _, p := range list {
+		if err := emit(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *mailControl) fetch(r *http.Request, q fetchRequest) (feed.Status, error) {
+	f, ok := m.feeds.find(q.Name)
+	if !ok {
+		return feed.Status{}, control.Refusef("there is no feed %q: see weir lists feeds", q.Name)
+	}
+	if err := f.Fetch(r.Context(), q.Accept); err != nil {
+		return f.Status(), control.Refusef("feed.%s: %v", q.Name, err)
+	}
+	return f.Status(), nil
+}
+
+func (m mailClient) networks(ctx context.Context, name string, each func(netip.Prefix) error) error {
+	return m.c.Stream(ctx, http.MethodGet, "/networks?name="+url.QueryEscape(name), nil, func(raw json.RawMessage) error {
+		var p netip.Prefix
+		if err := json.Unmarshal(raw, &p); err != nil {
+			return err
+		}
+		return each(p)
+	})
+}
+
+func (m mailClient) fetch(ctx context.Context, q fetchRequest) (s feed.Status, err error) {
+	return s, m.c.Do(ctx, http.MethodPost, "/fetch", q, &s)
+}
+
+func (c *cli) feedsCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "feeds [NAME]",
+		Short: "show the feeds and the providers' networks, or what is in one",
+		Long: `Show how the feeds of [feed] and the networks of [providers] are: how many are in force, of
+when, and what is wrong. With a name, all of its networks are printed, one a line, as
+weir ban - reads them: so the kernel can be given a whole feed, for a while.`,
+		Example: `  weir lists feeds
+  weir lists feeds drop | weir ban - --for 2d --why "Spamhaus DROP"`,
+		Args: args(cobra.MaximumNArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			m := newMailClient(c.runDir)
+			if len(args) == 1 {
+				return m.networks(cmd.Context(), args[0], func(p netip.Prefix) error {
+					if c.json {
+						return c.printJSON(map[string]netip.Prefix{"prefix": p})
+					}
+					c.say("%v", p)
+					return nil
+				})
+			}
+			s, err := m.status(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if c.json {
+				return c.printJSON(map[string]any{"feeds": s.Feeds, "providers": s.Providers})
+			}
+			return c.printFeeds(s)
+		},
+	}
+}
+
+func (c *cli) printFeeds(s mailStatus) error {
+	if len(s.Feeds)+len(s.Providers) == 0 {
+		c.say("the file names no feed and spares no provider")
+		return nil
+	}
+	t := newTable(c.out, "WHAT", "NAME", "NETWORKS", "OF", "STATE")
+	for _, f := range s.Feeds {
+		t.row("feed", f.Name, number(float64(f.Entries)), stampOrNever(f.Fetched), feedState(f))
+	}
+	for _, p := range s.Providers {
+		t.row("provider", p.Name, number(float64(p.Networks)), stampOrNever(p.Looked), wellOrWhy(p.Why))
+	}
+	return t.flush()
+}
+
+// feedState is what is to be said of a feed.
+func feedState(f feed.Status) string {
+	switch {
+	case f.Stale:
+		return "STALE: " + printable(f.Why)
+	case f.Why != "":
+		return "the last good one: " + printable(f.Why)
+	}
+	return wellOrWhy(f.Odd)
+}
+
+func wellOrWhy(why string) string {
+	if why == "" {
+		return "well"
+	}
+	return printable(why)
+}
+
+func stampOrNever(t time.Time) string {
+	if t.IsZero() {
+		return "never"
+	}
+	return stamp(t)
+}
+
+func (c *cli) fetchCommand() *cobra.Command {
+	var q fetchRequest
+	cmd := &cobra.Command{
+		Use:   "fetch NAME",
+		Short: "look at a feed now",
+		Long: `Look at a feed now, in place of when it is due. With --accept a list is taken that is empty,
+or much longer or shorter than before: look at its source first.`,
+		Example: `  weir lists fetch drop`,
+		Args:    args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			q.Name = args[0]
+			s, err := newMailClient(c.runDir).fetch(cmd.Context(), q)
+			if err != nil {
+				return err
+			}
+			if c.json {
+				return c.printJSON(s)
+			}
+			c.say("feed.%s has %s in force", s.Name, plural(s.Entries, "network"))
+			if s.Odd != "" {
+				c.warn([]string{s.Odd})
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&q.Accept, "accept", false, "take it though it is not what it was")
+	return cmd
+}
