@@ -150,7 +150,7 @@ func prefixes(s ...string) (list []netip.Prefix) {
 // TestEveryKeyIsRead sets each key of the schema by an edit, in a file that has
 // the tables that it needs, and finds it in the Config.
 func TestEveryKeyIsRead(t *testing.T) {
-	base := minimal + "[syslog.siem]\ntarget = \"unix:///dev/log\"\n[dnsbl.zen]\nzone = \"zen.example\"\n"
+	base := minimal + "[syslog.siem]\ntarget = \"unix:///dev/log\"\n[dnsbl.zen]\nzone = \"zen.example\"\n[feed.drop]\nsource = \"/etc/drop\"\n"
 	for _, s := range schema {
 		for _, k := range s.keys {
 			path := map[string]string{
