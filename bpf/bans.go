@@ -3,6 +3,7 @@ package bpf
 import (
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"net/netip"
@@ -19,8 +20,13 @@ const (
 	ForEver   = math.MaxUint32 // an end that never comes
 )
 
-// hintLog is the logarithm of the hint's bits for a bucket.
-const hintLog = 6
+// The hint of a table: hintLog is the logarithm of its bits for a bucket, and
+// pieceLog that of the bits of a piece. hintPieces is how many a table may have.
+const (
+	hintLog    = 6
+	pieceLog   = 24
+	hintPieces = 64
+)
 
 // MinBans is the size of the smallest table, as the logarithm of its buckets.
 const MinBans = 8
@@ -91,9 +97,15 @@ type Bans struct {
 	hash Hash
 	used int
 	mem  []byte
-	hint []uint64 // 1<<hintLog bits for each bucket
-	slot []uint64
-	hits []uint32 // of IPv4
+	slot []uint64 // of IPv4 with the hits between
+	hint []piece  // 1<<hintLog bits for each bucket
+}
+
+// piece is a part of a hint: packets look it up in a map of its own.
+type piece struct {
+	m    *ebpf.Map
+	mem  []byte
+	word []uint64
 }
 
 // MakeBans makes an empty table in the kernel.
@@ -110,7 +122,8 @@ func MakeBans(v6 bool, log2 int, h Hash) (*Bans, error) {
 	return b, nil
 }
 
-// OpenBans opens a table that another process has made. The caller gives up m.
+// OpenBans opens a table that another process has made, and makes its hint anew.
+// The caller gives up m.
 func OpenBans(m *ebpf.Map, v6 bool, log2 int, h Hash) (*Bans, error) {
 	b := &Bans{V6: v6, Log2: log2, hash: h}
 	if want := b.spec(); m.MaxEntries() != want.MaxEntries || m.ValueSize() != want.ValueSize || m.Flags() != want.Flags {
@@ -121,7 +134,11 @@ func OpenBans(m *ebpf.Map, v6 bool, log2 int, h Hash) (*Bans, error) {
 		m.Close()
 		return nil, err
 	}
-	b.Each(func(int, Key, uint32) { b.used++ })
+	b.Each(func(_ int, k Key, _ uint32) {
+		word, bit := b.hinted(b.home(k))
+		*word |= bit
+		b.used++
+	})
 	return b, nil
 }
 
@@ -130,33 +147,71 @@ func (b *Bans) open(m *ebpf.Map) error {
 	if err != nil {
 		return err
 	}
-	b.Map, b.mem = m, mem
-	b.divide(words(mem))
+	b.mem, b.slot = mem, words(mem)
+	for range pieces(b.Log2) {
+		p, err := makePiece()
+		if err != nil {
+			return errors.Join(fmt.Errorf("make the hint for %d bans: %w", b.Capacity(), err), b.release())
+		}
+		b.hint = append(b.hint, p)
+	}
+	b.Map = m
 	return nil
 }
 
-// spec is the array that holds the table.
-func (b *Bans) spec() *ebpf.MapSpec {
-	s := &ebpf.MapSpec{Name: "mailweir_ban4", Type: ebpf.Array, KeySize: 4, Flags: unix.BPF_F_MMAPABLE | unix.BPF_F_INNER_MAP}
-	n := uint32(1) << b.Log2
-	s.ValueSize, s.MaxEntries = 64, n<<hintLog/64/8+n+n/2
-	if b.V6 {
-		s.Name, s.ValueSize, s.MaxEntries = "mailweir_ban6", 128, n<<hintLog/64/16+n
+func makePiece() (p piece, err error) {
+	p.m, err = ebpf.NewMap(&ebpf.MapSpec{Name: "mailweir_hint", Type: ebpf.Array, KeySize: 4, ValueSize: 1 << pieceLog / 8, MaxEntries: 1, Flags: unix.BPF_F_MMAPABLE})
+	if err != nil {
+		return p, err
 	}
-	return s
+	if p.mem, err = Memory(p.m); err != nil {
+		return p, errors.Join(err, p.m.Close())
+	}
+	p.word = words(p.mem)
+	return p, nil
 }
 
-// divide gives words their meaning.
-func (b *Bans) divide(words []uint64) {
-	n := 1 << b.Log2
-	hint := n << hintLog / 64
-	b.hint, words = words[:hint], words[hint:]
-	if b.V6 {
-		b.slot = words[:n*16]
-		return
+// pieces is how many the hint of a table of 2^log2 buckets has.
+func pieces(log2 int) int { return max(1, 1<<log2<<hintLog>>pieceLog) }
+
+// HintIn puts the hint into the map that packets find it in, for a table at
+// place: before packets turn to the table. What a table that was opened had
+// there is replaced, piece by piece; either serves.
+func (b *Bans) HintIn(outer *ebpf.Map, place uint32) error {
+	for i, p := range b.hint {
+		if err := outer.Put(place*hintPieces+uint32(i), p.m); err != nil {
+			return fmt.Errorf("put the hint of a table of bans in its place: %w", err)
+		}
 	}
-	b.slot = words[:n*8]
-	b.hits = unsafe.Slice((*uint32)(unsafe.Pointer(&words[n*8])), n*8)
+	return nil
+}
+
+// HintOut takes the hint of the table at place out: after packets turned to
+// another.
+func HintOut(outer *ebpf.Map, place uint32) error {
+	for i := range pieces(int(place / 2)) {
+		if err := outer.Delete(place*hintPieces + uint32(i)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("take the hint of an old table of bans out: %w", err)
+		}
+	}
+	return nil
+}
+
+// Words of a bucket, and of IPv4 where in it the hits begin, counted in halves.
+const (
+	line4 = 12
+	hits4 = 16
+	line6 = 16
+)
+
+// spec is the array that holds the table.
+func (b *Bans) spec() *ebpf.MapSpec {
+	s := &ebpf.MapSpec{Name: "mailweir_ban4", Type: ebpf.Array, KeySize: 4, MaxEntries: 1 << b.Log2, Flags: unix.BPF_F_MMAPABLE | unix.BPF_F_INNER_MAP}
+	s.ValueSize = 8 * line4
+	if b.V6 {
+		s.Name, s.ValueSize = "mailweir_ban6", 8*line6
+	}
+	return s
 }
 
 // Memory maps the values of m.
@@ -169,12 +224,27 @@ func Memory(m *ebpf.Map) ([]byte, error) {
 }
 
 // Close lets go of the table.
-func (b *Bans) Close() error {
+func (b *Bans) Close() error { return errors.Join(b.release(), b.Map.Close()) }
+
+func (b *Bans) release() (err error) {
 	if b.mem != nil {
 		_ = unix.Munmap(b.mem)
-		b.mem, b.hint, b.slot, b.hits = nil, nil, nil, nil
 	}
-	return b.Map.Close()
+	for _, p := range b.hint {
+		_ = unix.Munmap(p.mem)
+		err = errors.Join(err, p.m.Close())
+	}
+	b.mem, b.slot, b.hint = nil, nil, nil
+	return err
+}
+
+// Maps are all that the table is made of.
+func (b *Bans) Maps() []*ebpf.Map {
+	list := []*ebpf.Map{b.Map}
+	for _, p := range b.hint {
+		list = append(list, p.m)
+	}
+	return list
 }
 
 // slots is how many there are in a bucket.
@@ -205,13 +275,13 @@ func (b *Bans) home(k Key) home {
 	sum, mask := b.hash.Sum(k, b.V6), uint32(1)<<b.Log2-1
 	tag := uint32(sum >> (64 - hintLog))
 	first := uint32(sum) & mask
-	return home{int(first), int((first ^ (tag+1)*0x9e3779b1) & mask), uint(tag)}
+	return home{int(first), int((first ^ ((tag+1)*0x9e3779b1 | 1)) & mask), uint(tag)}
 }
 
 // hinted is the bit of the hint for h, and its word.
 func (b *Bans) hinted(h home) (word *uint64, bit uint64) {
 	n := uint(h.first)<<hintLog | h.tag
-	return &b.hint[n/64], 1 << (n % 64)
+	return &b.hint[n>>pieceLog].word[n%(1<<pieceLog)/64], 1 << (n % 64)
 }
 
 // The words of a slot of IPv6.
@@ -222,13 +292,16 @@ const (
 	hits
 )
 
+// word4 is slot n of IPv4.
+func (b *Bans) word4(n int) *uint64 { return &b.slot[n/8*line4+n%8] }
+
 // at reads a slot; an end of 0 is none.
 func (b *Bans) at(n int) (k Key, end uint32) {
 	if b.V6 {
 		s := b.slot[4*n : 4*n+4]
 		return Key{s[hi], s[lo], uint8(s[meta])}, uint32(s[meta] >> 32)
 	}
-	w := b.slot[n]
+	w := *b.word4(n)
 	return Key{Hi: w >> 32, Bits: 32}, uint32(w)
 }
 
@@ -236,7 +309,7 @@ func (b *Bans) at(n int) (k Key, end uint32) {
 func (b *Bans) write(n int, k Key, end uint32) {
 	atomic.StoreUint32(b.count(n), 0)
 	if !b.V6 {
-		atomic.StoreUint64(&b.slot[n], k.Hi<<32|uint64(end))
+		atomic.StoreUint64(b.word4(n), k.Hi<<32|uint64(end))
 		return
 	}
 	s := b.slot[4*n : 4*n+4]
@@ -253,9 +326,10 @@ func (b *Bans) setEnd(n int, end uint32) {
 		m := &b.slot[4*n+meta]
 		atomic.StoreUint64(m, uint64(end)<<32|*m&math.MaxUint32)
 	case end == 0:
-		atomic.StoreUint64(&b.slot[n], 0)
+		atomic.StoreUint64(b.word4(n), 0)
 	default:
-		atomic.StoreUint64(&b.slot[n], b.slot[n]&^math.MaxUint32|uint64(end))
+		w := b.word4(n)
+		atomic.StoreUint64(w, *w&^math.MaxUint32|uint64(end))
 	}
 }
 
@@ -263,7 +337,7 @@ func (b *Bans) count(n int) *uint32 {
 	if b.V6 {
 		return (*uint32)(unsafe.Pointer(&b.slot[4*n+hits]))
 	}
-	return &b.hits[n]
+	return (*uint32)(unsafe.Add(unsafe.Pointer(&b.slot[n/8*line4]), 4*(hits4+n%8)))
 }
 
 // Hits is how many packets the ban in slot n has dropped. It stops at its

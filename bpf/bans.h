@@ -3,11 +3,10 @@
  * bans.h: the tables of single bans, made for ten million
  *
  * A table is one array that user space maps into its memory and writes by plain
- * stores. It has three parts, counted in elements of the array:
- *
- *   hint    a word of 64 bits for each bucket
- *   slots   the buckets: 8 bans of IPv4, or 4 of IPv6
- *   hits    of IPv4 only, 4 bytes a slot; a slot of IPv6 has its own
+ * stores. Its elements are the buckets: 8 bans of IPv4 with their hits beside
+ * them, or 4 of IPv6. Before it stands its hint, a word of 64 bits for each
+ * bucket, in pieces of a fixed size: such maps the kernel looks up without a
+ * call, and for most packets the hint is all that is looked at.
  *
  * The keyed hash of a source names its first bucket, and its tag, a number below
  * 64. Its ban is in the first bucket, or in the second, which lies from the first
@@ -32,11 +31,23 @@
 #define HINT_LOG 6 /* log2 of the hint's bits for a bucket */
 #define SLOTS4 8
 #define SLOTS6 4
+#define HINT_PIECE_LOG 24 /* log2 of the bits of a piece: 2 MiB */
+#define HINT_PIECES 64 /* of a table, at most */
 #define FIRSTS 65536
 
-/* IPv4: a slot is the address, as it is in the packet, and the end. */
+/* IPv4: a slot is the address, as it is in the packet, and the end. The hits lie
+ * in the same page, and in one of the two cache lines that the slots are in or
+ * in the next: who is banned is not waited for twice. */
 struct line4 {
-	__u64 word[8];
+	__u64 word[SLOTS4];
+	__u32 hits[SLOTS4];
+};
+
+struct key6 {
+	__u64 hi;
+	__u64 lo;
+	__u32 bits;
+	__u64 flag; /* the bit of cfg.mode that says whether there are any */
 };
 
 struct slot6 {
@@ -47,9 +58,12 @@ struct slot6 {
 	__u32 pad;
 };
 
-union line6 {
-	__u64 word[16];
+struct line6 {
 	struct slot6 slot[SLOTS6];
+};
+
+struct hint_piece {
+	__u64 word[(1 << HINT_PIECE_LOG) / 64];
 };
 
 /* When a ban dropped its first packet. check is the hash of the ban XOR at, so
@@ -69,7 +83,7 @@ struct first {
 	}
 
 TABLE(table4, struct line4);
-TABLE(table6, union line6);
+TABLE(table6, struct line6);
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
@@ -84,6 +98,29 @@ struct {
 	__type(key, __u32);
 	__array(values, struct table6);
 } ban6 SEC(".maps");
+
+struct hint_table {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(struct hint_piece));
+};
+
+/* The pieces of the tables, by the place of the table and then in order. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, TABLES * HINT_PIECES);
+	__type(key, __u32);
+	__array(values, struct hint_table);
+} hint4 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, TABLES * HINT_PIECES);
+	__type(key, __u32);
+	__array(values, struct hint_table);
+} hint6 SEC(".maps");
 
 /* Of the latest bans that dropped something. */
 struct {
@@ -101,15 +138,10 @@ struct found {
 	struct ban *prefix; /* or hits */
 };
 
-static __always_inline __u32 now(void)
+/* The coarse clock costs a tenth of the exact one; a tick is at most 10 ms. */
+static __always_inline int stands(__u32 end, __u64 now)
 {
-	/* The coarse clock costs a tenth of the exact one; a tick is at most 10 ms. */
-	return bpf_ktime_get_coarse_ns() >> TICK_SHIFT;
-}
-
-static __always_inline int stands(__u32 end)
-{
-	return end > now() || end == FOR_EVER;
+	return end > (__u32)(now >> TICK_SHIFT) || end == FOR_EVER;
 }
 
 /* Sources choose their addresses, and must not choose where they collide: the
@@ -136,67 +168,62 @@ static __always_inline __u64 hash6(__u64 hi, __u64 lo, __u32 bits, const struct 
 
 /* Where in a table to look. */
 struct place {
-	void *table;
-	__u32 buckets;
 	__u32 first;
 	__u32 second;
 	__u32 tag;
 };
 
-static __always_inline struct place place(void *table, __u32 which, __u64 hash)
+/* which is the place of the table in the array of tables, which says its size. */
+static __always_inline struct place place(__u32 which, __u64 hash)
 {
-	struct place p = { .table = table, .buckets = 1U << (which >> 1 & 31), .tag = hash >> (64 - HINT_LOG) };
+	struct place p = { .tag = hash >> (64 - HINT_LOG) };
+	__u32 mask = (1U << (which >> 1 & 31)) - 1;
 
-	p.first = hash & (p.buckets - 1);
-	p.second = (p.first ^ (p.tag + 1) * 0x9e3779b1) & (p.buckets - 1);
+	p.first = hash & mask;
+	p.second = (p.first ^ ((p.tag + 1) * 0x9e3779b1 | 1)) & mask;
 	return p;
 }
 
-/* The hint; words is how many of them there are in an element. */
-static __always_inline int hinted(const struct place *p, __u32 words)
+/* Whether a ban with this hash may be in a table: 0 when there is none. */
+static __always_inline __u64 hinted(void *pieces, __u32 which, __u64 hash)
 {
-	__u32 bit = p->first << HINT_LOG | p->tag;
-	__u32 i = bit / 64 / words;
-	__u64 *word = bpf_map_lookup_elem(p->table, &i);
+	struct place p = place(which, hash);
+	__u64 bit = (__u64)p.first << HINT_LOG | p.tag;
+	__u32 i = which * HINT_PIECES + (bit >> HINT_PIECE_LOG & (HINT_PIECES - 1)), zero = 0;
+	void *piece = bpf_map_lookup_elem(pieces, &i);
+	struct hint_piece *h = piece ? bpf_map_lookup_elem(piece, &zero) : 0;
 
-	return word && word[bit / 64 % words] >> bit % 64 & 1;
+	return h ? h->word[bit / 64 & ((1 << HINT_PIECE_LOG) / 64 - 1)] >> (bit & 63) & 1 : 0;
 }
 
-/* How many elements the hint has. */
-static __always_inline __u32 hint_len(const struct place *p, __u32 words)
+/* All ones where x is 0, a number below 2^63, else 0: for choosing without a
+ * branch that nobody can predict, and the verifier has to follow. */
+static __always_inline __u64 if_zero(__u64 x)
 {
-	return (p->buckets << HINT_LOG) / 64 / words;
+	return -((x - 1) >> 63);
 }
 
-static __always_inline __u32 *hits4(const struct place *p, __u32 bucket, __u32 slot)
+static __always_inline __u32 *look4(void *table, __u32 bucket, __u32 addr, __u64 now)
 {
-	__u32 i = hint_len(p, 8) + p->buckets + bucket / 2;
-	__u32 *hits = bpf_map_lookup_elem(p->table, &i);
-
-	if (!hits)
-		return 0;
-	asm volatile("" : "+r"(hits)); /* or clang adds first, which the verifier refuses */
-	return hits + (bucket & 1) * SLOTS4 + slot;
-}
-
-static __always_inline __u32 *look4(const struct place *p, __u32 bucket, __u32 addr)
-{
-	__u32 i = hint_len(p, 8) + bucket;
-	struct line4 *line = bpf_map_lookup_elem(p->table, &i);
+	struct line4 *line = bpf_map_lookup_elem(table, &bucket);
+	__u64 found = 0, at = 0;
+	__u32 early;
 
 	if (!line)
 		return 0;
+	early = *(volatile __u32 *)&line->hits[0]; /* on its way while we compare */
+	asm volatile("" ::"r"(early));
 #pragma unroll
-	for (int n = 0; n < SLOTS4; n++) {
-		__u64 slot = *(volatile __u64 *)&line->word[n];
+	for (int n = 0; n < SLOTS4; n++) { /* in a bucket there is one ban of an address */
+		__u64 slot = *(volatile __u64 *)&line->word[n], same = if_zero(slot >> 32 ^ addr);
 
-		if (slot >> 32 == addr && stands(slot))
-			return hits4(p, bucket, n);
+		found |= slot & same;
+		at |= n & same;
 	}
-	return 0;
+	return stands(found, now) ? &line->hits[at & (SLOTS4 - 1)] : 0;
 }
 
-static __always_inline int find4(__u32 addr, const struct config *c, __u64 mode, struct found *f)
+static __always_inline int find4(__u32 addr, const struct config *c, __u64 mode, __u64 now, struct found *f)
 {
 	__u32 which = mode >> CFG_TABLE4 & (TABLES - 1);
 	void *table = bpf_map_lookup_elem(&ban4, &which);
@@ -205,12 +232,10 @@ static __always_inline int find4(__u32 addr, const struct config *c, __u64 mode,
 	if (!table)
 		return 0;
 	f->hash = hash4(addr, c);
-	p = place(table, which, f->hash);
-	if (!hinted(&p, 8))
-		return 0;
-	f->hits = look4(&p, p.first, addr);
+	p = place(which, f->hash);
+	f->hits = look4(table, p.first, addr, now);
 	if (!f->hits)
-		f->hits = look4(&p, p.second, addr);
+		f->hits = look4(table, p.second, addr, now);
 	return f->hits != 0;
 }
 
@@ -225,7 +250,7 @@ static __always_inline void fence(struct slot6 *s)
 /* Whether the slot has held this key all the while: between two keys its number
  * changes. The end may change meanwhile, and the later one counts. Only who is
  * about to be dropped pays for this. */
-static __always_inline int held(struct slot6 *s, __u64 hi, __u64 lo, __u32 bits)
+static __always_inline int held(struct slot6 *s, __u64 hi, __u64 lo, __u32 bits, __u64 now)
 {
 	__u32 use = *(volatile __u64 *)&s->meta;
 	__u64 meta;
@@ -235,54 +260,88 @@ static __always_inline int held(struct slot6 *s, __u64 hi, __u64 lo, __u32 bits)
 		return 0;
 	fence(s);
 	meta = *(volatile __u64 *)&s->meta;
-	return (__u32)meta == use && (__u8)meta == bits && meta >> 32 && stands(meta >> 32);
+	return (__u32)meta == use && (__u8)meta == bits && meta >> 32 && stands(meta >> 32, now);
 }
 
-static __always_inline __u32 *look6(const struct place *p, __u32 bucket, __u64 hi, __u64 lo, __u32 bits)
+static __always_inline __u32 *look6(void *table, __u32 bucket, const struct key6 *k, __u64 now)
 {
-	__u32 i = hint_len(p, 16) + bucket;
-	union line6 *line = bpf_map_lookup_elem(p->table, &i);
+	struct line6 *line = bpf_map_lookup_elem(table, &bucket);
+	__u64 at = 0, some = 0;
+	struct slot6 *s;
 
 	if (!line)
 		return 0;
 #pragma unroll
 	for (int n = 0; n < SLOTS6; n++) {
-		struct slot6 *s = &line->slot[n];
+		__u64 meta, same;
 
-		if (*(volatile __u64 *)&s->hi == hi && *(volatile __u64 *)&s->lo == lo && held(s, hi, lo, bits))
-			return &s->hits;
+		s = &line->slot[n];
+		meta = *(volatile __u64 *)&s->meta;
+		same = (*(volatile __u64 *)&s->hi ^ k->hi) | (*(volatile __u64 *)&s->lo ^ k->lo) | (__u8)(meta ^ k->bits);
+		same = if_zero((same | same << 32) >> 32) & -(__u64)(meta >> 32 != 0);
+		some |= same;
+		at |= n & same;
 	}
-	return 0;
+	s = &line->slot[at & (SLOTS6 - 1)];
+	return some && held(s, k->hi, k->lo, k->bits, now) ? &s->hits : 0;
 }
 
-static __always_inline int find6(void *table, __u32 which, __u64 hi, __u64 lo, __u32 bits, const struct config *c, struct found *f)
+/* The prefixes of a source that may be banned, the most frequent first. */
+static __always_inline struct key6 key6(__u64 hi, __u64 lo, int n)
 {
-	struct place p;
-
-	f->hash = hash6(hi, lo, bits, c);
-	p = place(table, which, f->hash);
-	if (!hinted(&p, 16))
-		return 0;
-	f->hits = look6(&p, p.first, hi, lo, bits);
-	if (!f->hits)
-		f->hits = look6(&p, p.second, hi, lo, bits);
-	return f->hits != 0;
+	switch (n) {
+	case 0:
+		return (struct key6){ hi, 0, 64, CFG_BAN64 };
+	case 1:
+		return (struct key6){ hi, lo, 128, CFG_BAN128 };
+	case 2:
+		return (struct key6){ hi & bpf_cpu_to_be64(~0ULL << 8), 0, 56, CFG_BAN56 };
+	default:
+		return (struct key6){ hi & bpf_cpu_to_be64(~0ULL << 16), 0, 48, CFG_BAN48 };
+	}
 }
 
-static __always_inline int find_any6(__u64 hi, __u64 lo, const struct config *c, __u64 mode, struct found *f)
+#define LENGTHS6 4
+
+static __always_inline __u64 hinted6(__u64 hi, __u64 lo, const struct config *c, __u64 mode)
+{
+	__u32 which = mode >> CFG_TABLE6 & (TABLES - 1);
+	__u64 some = 0;
+
+#pragma unroll
+	for (int n = 0; n < LENGTHS6; n++) {
+		struct key6 k = key6(hi, lo, n);
+
+		if (mode & k.flag)
+			some |= hinted(&hint6, which, hash6(k.hi, k.lo, k.bits, c));
+	}
+	return some;
+}
+
+static __always_inline int find6(__u64 hi, __u64 lo, const struct config *c, __u64 mode, __u64 now, struct found *f)
 {
 	__u32 which = mode >> CFG_TABLE6 & (TABLES - 1);
 	void *table = bpf_map_lookup_elem(&ban6, &which);
 
 	if (!table)
 		return 0;
-	if (mode & CFG_BAN64 && find6(table, which, hi, 0, 64, c, f))
-		return 1;
-	if (mode & CFG_BAN128 && find6(table, which, hi, lo, 128, c, f))
-		return 1;
-	if (mode & CFG_BAN56 && find6(table, which, hi & bpf_cpu_to_be64(~0ULL << 8), 0, 56, c, f))
-		return 1;
-	return mode & CFG_BAN48 && find6(table, which, hi & bpf_cpu_to_be64(~0ULL << 16), 0, 48, c, f);
+	for (int n = 0; n < LENGTHS6; n++) {
+		struct key6 k = key6(hi, lo, n);
+		struct place p;
+
+		if (!(mode & k.flag))
+			continue;
+		f->hash = hash6(k.hi, k.lo, k.bits, c);
+		if (!hinted(&hint6, which, f->hash))
+			continue;
+		p = place(which, f->hash);
+		f->hits = look6(table, p.first, &k, now);
+		if (!f->hits)
+			f->hits = look6(table, p.second, &k, now);
+		if (f->hits)
+			return 1;
+	}
+	return 0;
 }
 
 /* The first drop is stamped with the exact clock, once in the life of a ban:

@@ -175,7 +175,7 @@ static __always_inline __u8 port_group(const struct flow *f, __u64 mode)
 
 /* Whether allow holds the source. Only who is about to be dropped is looked
  * up, so clean traffic does not pay for it. */
-static __always_inline int allowed(const struct flow *f, __u64 mode)
+static __always_inline int allow_holds(const struct flow *f, __u64 mode)
 {
 	struct allow_key key = { .generation = mode & CFG_GENERATION, .family = f->family };
 	__u32 from = (mode & CFG_GENERATION ? 2 * ALLOW_WORDS : 0) + (f->family == 4 ? 0 : ALLOW_WORDS);
@@ -188,34 +188,9 @@ static __always_inline int allowed(const struct flow *f, __u64 mode)
 	return bpf_map_lookup_elem(&allow, &key) != 0;
 }
 
-static __always_inline int find_ban(const struct flow *f, const struct config *c, __u64 mode, struct found *b)
-{
-	__u64 hi, lo;
-
-	if (f->family == 4) {
-		if (mode & CFG_BAN4 && find4(f->addr[0], c, mode, b))
-			return 1;
-		b->prefix = mode & CFG_PREFIX4 ? prefix4_ban(f->addr[0]) : 0;
-		return b->prefix != 0;
-	}
-	__builtin_memcpy(&hi, &f->addr[0], sizeof(hi));
-	__builtin_memcpy(&lo, &f->addr[2], sizeof(lo));
-	if (mode & CFG_BAN6 && find_any6(hi, lo, c, mode, b))
-		return 1;
-	b->prefix = mode & CFG_PREFIX6 ? prefix6_ban(f->addr) : 0;
-	return b->prefix != 0;
-}
-
-/* Step 7. Answers to connections of our own are late, so they always return. */
-static __always_inline int from_denied(const struct flow *f, __u8 group, __u64 mode)
-{
-	if (f->late || !(mode & CFG_GEO))
-		return 0;
-	return geo_denies(f->addr, f->family, group, mode & CFG_GEO_SLOT ? 1 : 0);
-}
-
-/* What counts as one source: an IPv4 address, or the /64 of an IPv6 address. */
-static __always_inline __u64 source_half(const struct flow *f)
+/* A source as two words. What counts as one is an IPv4 address, or the /64 of
+ * an IPv6 address: the first. */
+static __always_inline __u64 source_hi(const struct flow *f)
 {
 	__u64 hi;
 
@@ -225,42 +200,113 @@ static __always_inline __u64 source_half(const struct flow *f)
 	return hi;
 }
 
+static __always_inline __u64 source_lo(const struct flow *f)
+{
+	__u64 lo;
+
+	__builtin_memcpy(&lo, &f->addr[2], sizeof(lo));
+	return lo;
+}
+
+/* Whether the source may be banned. It touches one word of a hint for each
+ * length that is banned, all at once: nothing that is read says what to read
+ * next. */
+static __always_inline __u64 suspected(const struct flow *f, const struct config *c, __u64 mode)
+{
+	__u64 some = 0;
+
+	if (f->family == 4) {
+		if (mode & CFG_BAN4)
+			some = hinted(&hint4, mode >> CFG_TABLE4 & (TABLES - 1), hash4(f->addr[0], c));
+		if (mode & CFG_PREFIX4)
+			some |= prefix4_hinted(f->addr[0]);
+		return some;
+	}
+	some = hinted6(source_hi(f), source_lo(f), c, mode);
+	if (mode & CFG_PREFIX6)
+		some |= prefix6_hinted(f->addr[0]);
+	return some;
+}
+
+static __always_inline int find_ban(const struct flow *f, const struct config *c, __u64 mode, struct found *b)
+{
+	if (f->family == 4) {
+		if (mode & CFG_BAN4 && find4(f->addr[0], c, mode, f->now, b))
+			return 1;
+		b->prefix = mode & CFG_PREFIX4 ? prefix4_ban(f->addr[0], f->now) : 0;
+		return b->prefix != 0;
+	}
+	if (mode & CFG_BAN6 && find6(source_hi(f), source_lo(f), c, mode, f->now, b))
+		return 1;
+	b->prefix = mode & CFG_PREFIX6 ? prefix6_ban(f->addr, f->now) : 0;
+	return b->prefix != 0;
+}
+
 /* Whether a banned source is let in to hear why. */
 static __always_inline int explained(const struct flow *f, const struct config *c)
 {
-	__u64 hi = source_half(f), lo = 0;
+	__u64 hi = source_hi(f), lo = f->family == 6 ? source_lo(f) : 0;
 
 	if (!f->found)
 		return 0;
-	if (f->family == 6)
-		__builtin_memcpy(&lo, &f->addr[2], sizeof(lo));
 	return explain_admits(hash6(hi, 0, 64, c), hash6(hi ^ (__u64)f->local << 32, lo ^ ((__u64)f->from << 16 | f->port), 0, c), !f->late);
 }
 
-static __always_inline int judge(const struct flow *f, const struct config *c, __u64 mode)
+/* Steps 6 and 9 for who is suspected: the reason, or 0 for who is not banned.
+ * A function of its own as geo_denied is one. */
+__attribute__((noinline)) int condemned(struct flow *f)
 {
-	__u8 group = port_group(f, mode);
+	__u32 zero = 0;
+	struct config *c = bpf_map_lookup_elem(&cfg, &zero);
 	struct found b = {};
 
-	if (group == GROUP_NONE)
-		return REASON_UNPROTECTED;
-	if (find_ban(f, c, mode, &b)) {
-		if (allowed(f, mode))
-			return REASON_ALLOWED;
-		if (mode & CFG_EXPLAIN && explained(f, c))
-			return REASON_EXPLAINED;
-		strike(&b);
-		return REASON_BANNED;
-	}
-	if (from_denied(f, group, mode))
-		return allowed(f, mode) ? REASON_ALLOWED : REASON_GEO;
-	if (f->found && !f->late) {
-		int reason = syn_limited(source_half(f), f->family == 6);
+	if (!f || !c)
+		return 0;
+	f->now = bpf_ktime_get_coarse_ns();
+	if (!find_ban(f, c, f->mode, &b))
+		return 0;
+	if (allow_holds(f, f->mode))
+		return REASON_ALLOWED;
+	if (f->mode & CFG_EXPLAIN && explained(f, c))
+		return REASON_EXPLAINED;
+	strike(&b);
+	return REASON_BANNED;
+}
 
+/* Step 9 for the others. */
+__attribute__((noinline)) int allowed(struct flow *f)
+{
+	return f && allow_holds(f, f->mode);
+}
+
+/* Step 7. Answers to connections of our own are late, so they always return. */
+static __always_inline int from_denied(const struct flow *f, __u64 mode)
+{
+	if (f->late || !(mode & CFG_GEO))
+		return 0;
+	return geo_denies(f->addr, f->family, f->group, mode & CFG_GEO_SLOT ? 1 : 0);
+}
+
+static __always_inline int judge(struct flow *f, const struct config *c, __u64 mode)
+{
+	int reason = 0;
+
+	f->group = port_group(f, mode);
+	if (f->group == GROUP_NONE)
+		return REASON_UNPROTECTED;
+	f->mode = mode;
+	if (suspected(f, c, mode)) {
+		reason = condemned(f);
 		if (reason)
-			return allowed(f, mode) ? REASON_ALLOWED : reason;
+			return reason;
 	}
-	return group == GROUP_UNKNOWN ? REASON_NO_PORT : REASON_CLEAN;
+	if (from_denied(f, mode))
+		reason = REASON_GEO;
+	else if (f->found && !f->late)
+		reason = syn_limited(source_hi(f), f->family == 6, mode);
+	if (reason)
+		return allowed(f) ? REASON_ALLOWED : reason;
+	return f->group == GROUP_UNKNOWN ? REASON_NO_PORT : REASON_CLEAN;
 }
 
 static __always_inline void count(__u32 reason)
@@ -275,9 +321,9 @@ SEC("xdp.frags")
 int mailweir(struct xdp_md *ctx)
 {
 	struct cursor c = {
+		.ctx = ctx,
 		.pos = (void *)(long)ctx->data,
 		.end = (void *)(long)ctx->data_end,
-		.left = bpf_xdp_get_buff_len(ctx),
 	};
 	struct flow f = {};
 	__u32 zero = 0;
@@ -287,6 +333,8 @@ int mailweir(struct xdp_md *ctx)
 
 	if (!config) /* never: what the verifier cannot know */
 		return XDP_PASS;
+	c.left = c.first = c.end - c.pos;
+	asm volatile("" : "+r"(c.first)); /* a number from here on, or clang subtracts again, in 32 bits */
 	mode = *(volatile __u64 *)&config->mode;
 	reason = read_frame(&c, &f);
 	if (reason == REASON_LOOK)

@@ -80,6 +80,8 @@ const (
 	FilterMapExplain      = "explain"
 	FilterMapFirsts       = "firsts"
 	FilterMapGeo          = "geo"
+	FilterMapHint4        = "hint4"
+	FilterMapHint6        = "hint6"
 	FilterMapPorts        = "ports"
 	FilterMapPrefix4      = "prefix4"
 	FilterMapPrefix6      = "prefix6"
@@ -153,6 +155,8 @@ type FilterMapSpecs struct {
 	Explain     *ebpf.MapSpec `ebpf:"explain"`
 	Firsts      *ebpf.MapSpec `ebpf:"firsts"`
 	Geo         *ebpf.MapSpec `ebpf:"geo"`
+	Hint4       *ebpf.MapSpec `ebpf:"hint4"`
+	Hint6       *ebpf.MapSpec `ebpf:"hint6"`
 	Ports       *ebpf.MapSpec `ebpf:"ports"`
 	Prefix4     *ebpf.MapSpec `ebpf:"prefix4"`
 	Prefix6     *ebpf.MapSpec `ebpf:"prefix6"`
@@ -200,6 +204,8 @@ type FilterMaps struct {
 	Explain     *ebpf.Map `ebpf:"explain"`
 	Firsts      *ebpf.Map `ebpf:"firsts"`
 	Geo         *ebpf.Map `ebpf:"geo"`
+	Hint4       *ebpf.Map `ebpf:"hint4"`
+	Hint6       *ebpf.Map `ebpf:"hint6"`
 	Ports       *ebpf.Map `ebpf:"ports"`
 	Prefix4     *ebpf.Map `ebpf:"prefix4"`
 	Prefix6     *ebpf.Map `ebpf:"prefix6"`
@@ -223,6 +229,8 @@ func (m *FilterMaps) Close() error {
 		m.Explain,
 		m.Firsts,
 		m.Geo,
+		m.Hint4,
+		m.Hint6,
 		m.Ports,
 		m.Prefix4,
 		m.Prefix6,

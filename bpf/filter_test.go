@@ -85,6 +85,7 @@ func (f *filter) fill(t testing.TB) {
 		must(err)
 		t.Cleanup(func() { table.Close() })
 		must(outer.Put(uint32(2*bpf.MinBans), table.Map))
+		must(table.HintIn([]*ebpf.Map{f.obj.Hint4, f.obj.Hint6}[i], 2*bpf.MinBans))
 		f.bans[i] = table
 	}
 	f.firsts, f.hint = bpf.NewFirsts(memory(t, f.obj.Firsts)), bpf.NewPrefixHint(memory(t, f.obj.PrefixHint))
@@ -485,7 +486,7 @@ func TestCountersHaveAllReasons(t *testing.T) {
 	if n := spec.Maps[bpf.FilterMapCounters].MaxEntries; n != reasonCount {
 		t.Errorf("the program has %d reasons, the tests %d", n, reasonCount)
 	}
-	if names := slices.Sorted(maps.Keys(spec.Maps)); len(names) != 19 {
+	if names := slices.Sorted(maps.Keys(spec.Maps)); len(names) != 21 {
 		t.Errorf("maps %v", names)
 	}
 }

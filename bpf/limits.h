@@ -69,10 +69,10 @@ static __always_inline int syn_over(__u32 cell, __u64 hash, __u64 gap, __u64 bur
 	return 0;
 }
 
-/* Whether a SYN is one too many: the reason, or 0. hi is the IPv4 address, or
- * the first half of the IPv6 address, in network order. Not inlined: see
- * geo_denied. */
-__attribute__((noinline)) int syn_limited(__u64 hi, __u32 v6)
+/* Whether a SYN is one too many for its source, or, while the flood guard is
+ * active, for its network: the reason, or 0. hi is the IPv4 address, or the
+ * first half of the IPv6 address, in network order. */
+static __always_inline int syn_limited(__u64 hi, int v6, __u64 mode)
 {
 	__u32 zero = 0;
 	struct config *c = bpf_map_lookup_elem(&cfg, &zero);
@@ -86,7 +86,7 @@ __attribute__((noinline)) int syn_limited(__u64 hi, __u32 v6)
 	hash = hash6(hi, 0, v6 ? 64 : 32, c);
 	if (syn_over(hash & (SYN_CELLS - 1), hash, c->syn_gap, c->syn_burst))
 		return REASON_SYN_LIMIT;
-	if (!(c->mode & CFG_FLOOD))
+	if (!(mode & CFG_FLOOD))
 		return 0;
 	hi &= bpf_cpu_to_be64(~0ULL << 16);
 	if (!v6) /* the address lies in the low half of the word */

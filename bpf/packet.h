@@ -16,22 +16,30 @@
 
 /* Where reading has got to. left counts to the end of the frame first, then,
  * once an IP header has said so, to the end of the packet: what lies between
- * them is padding, in which a stranger could hide a port number. */
+ * them is padding, in which a stranger could hide a port number. Of a frame in
+ * several pieces it counts the first alone until a header says that there is
+ * more: to ask the kernel takes a call, and nearly no frame is one. */
 struct cursor {
+	struct xdp_md *ctx;
 	void *pos;
 	void *end;  /* of what can be read directly */
 	__u32 left; /* bytes from pos */
+	__u32 first; /* bytes of the frame's first piece */
 };
 
 /* Who sends, and to which port. A v4 address is addr[0]. */
 struct flow {
 	__u32 addr[4];
-	__u8 family; /* 4 or 6 */
-	__u8 found;  /* whether port is known */
+	__u64 mode;  /* cfg.mode, as it was when the packet came */
+	__u64 now;   /* the coarse clock, once somebody has asked */
+	__u32 local; /* whom it is for; of IPv6 the words XORed */
 	__u16 port;
 	__u16 from;  /* source port, in network order */
-	__u32 local; /* whom it is for; of IPv6 the words XORed */
-	__u8 late; /* it opens no connection: not a SYN, or not the first fragment */
+	__u8 family; /* 4 or 6 */
+	__u8 found;  /* whether port is known */
+	__u8 late;   /* it opens no connection: not a SYN, or not the first fragment */
+	__u8 group;  /* of the port */
+	__u32 pad;
 };
 
 struct vlan_tag {
@@ -54,6 +62,12 @@ static __always_inline void skip(struct cursor *c, __u32 size)
 {
 	c->pos += size;
 	c->left -= size;
+}
+
+/* left counts to the end of the frame from here on. */
+static __always_inline void whole(struct cursor *c)
+{
+	c->left += bpf_xdp_get_buff_len(c->ctx) - c->first;
 }
 
 /* TCP ports at the cursor. A packet too short for them leaves found at 0: a
@@ -95,6 +109,8 @@ static __always_inline int read_ip4(struct cursor *c, struct flow *f)
 		return REASON_MALFORMED;
 	hlen = ip->ihl * 4;
 	len = bpf_ntohs(ip->tot_len);
+	if (!len || len > c->left)
+		whole(c);
 	if (!len) /* an aggregate beyond 64 KiB (BIG TCP): the frame says how long */
 		len = c->left;
 	if (ip->version != 4 || hlen < sizeof(*ip) || len < hlen || len > c->left)
@@ -132,39 +148,57 @@ static __always_inline __u32 extension_len(__u8 proto, const struct ext_header *
 	return (h->len + 1) * 8;
 }
 
-static __always_inline int walk_extensions(struct cursor *c, struct flow *f, __u8 proto)
-{
-	for (int i = 0; i < MAX_EXT_HEADERS && is_extension(proto); i++) {
-		struct ext_header *h = c->pos;
-		__u32 len;
-		__u8 next;
+#define WALK_ENDS (1 << 16) /* added to a reason */
+#define WALK_LATE (1 << 17)
 
-		if (!readable(c, 8))
-			return REASON_LOOK;
-		len = extension_len(proto, h);
-		next = h->next;
+/* Walks extension headers from the first, which is of kind proto and begins at
+ * byte at of a frame that has left more: to where the TCP header begins, or to
+ * a reason. A function of its own, since few packets have one and the verifier
+ * looks at a global function once, not on each way that leads here. */
+__attribute__((noinline)) int walk_extensions(struct xdp_md *ctx, __u32 at, __u32 left, __u32 proto)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+
+	for (int i = 0; i < MAX_EXT_HEADERS && is_extension(proto); i++) {
+		struct ext_header *h;
+		__u32 len;
+
+		if (at > 0x7fff || left < 8)
+			return WALK_ENDS | REASON_LOOK;
+		h = data + at;
+		if ((void *)h + 8 > end)
+			return WALK_ENDS | REASON_LOOK;
 		if (proto == IPPROTO_FRAGMENT && h->frag_off & bpf_htons(IP6_FRAG_OFFSET)) {
-			f->late = 1;
-			return next == IPPROTO_TCP || is_extension(next) ? REASON_LOOK : REASON_NOT_TCP;
+			proto = h->next;
+			if (proto == IPPROTO_TCP || is_extension(proto))
+				return WALK_ENDS | WALK_LATE | REASON_LOOK;
+			return WALK_ENDS | REASON_NOT_TCP;
 		}
-		if (c->left < len)
-			return REASON_LOOK;
-		skip(c, len);
-		proto = next;
+		len = extension_len(proto, h);
+		if (left < len)
+			return WALK_ENDS | REASON_LOOK;
+		at += len;
+		left -= len;
+		proto = h->next;
 	}
 	if (is_extension(proto))
-		return REASON_LOOK;
-	return proto == IPPROTO_TCP ? read_port(c, f) : REASON_NOT_TCP;
+		return WALK_ENDS | REASON_LOOK;
+	if (proto != IPPROTO_TCP)
+		return WALK_ENDS | REASON_NOT_TCP;
+	return at & 0x7fff; /* six headers of 2 KiB are less */
 }
 
 static __always_inline int read_ip6(struct cursor *c, struct flow *f)
 {
 	struct ipv6hdr *ip = c->pos;
-	__u32 len;
+	__u32 len, at;
+	int end;
 
 	if (!readable(c, sizeof(*ip)))
 		return REASON_MALFORMED;
 	len = bpf_ntohs(ip->payload_len);
+	if ((!len && ip->nexthdr == IPPROTO_HOPOPTS) || len > c->left - sizeof(*ip))
+		whole(c);
 	if (!len && ip->nexthdr == IPPROTO_HOPOPTS) /* a jumbogram, RFC 2675 */
 		len = c->left - sizeof(*ip);
 	if (ip->version != 6 || len > c->left - sizeof(*ip))
@@ -176,7 +210,19 @@ static __always_inline int read_ip6(struct cursor *c, struct flow *f)
 		return REASON_LOCAL;
 	skip(c, sizeof(*ip));
 	c->left = len;
-	return walk_extensions(c, f, ip->nexthdr);
+	if (ip->nexthdr == IPPROTO_TCP)
+		return read_port(c, f);
+	if (!is_extension(ip->nexthdr))
+		return REASON_NOT_TCP;
+	at = c->pos - (void *)(long)c->ctx->data;
+	end = walk_extensions(c->ctx, at, len, ip->nexthdr);
+	if (end >= WALK_ENDS) {
+		f->late = end & WALK_LATE ? 1 : 0;
+		return end & 0xff;
+	}
+	c->pos = (void *)(long)c->ctx->data + (end & 0x7fff);
+	c->left = len - (end - at);
+	return read_port(c, f);
 }
 
 static __always_inline int is_vlan(__be16 proto)

@@ -64,10 +64,10 @@ static __always_inline int hint_has(void *map, __u32 from, __u32 bit)
 
 /* The longest prefix that matches may be over while a shorter one stands, so
  * go on to the next shorter match. Bounded by the number of lengths. */
-#define PREFIX_BAN(map, key, max)                                             \
+#define PREFIX_BAN(map, key, max, now)                                            \
 	for (int i = 0; i < (max); i++) {                                     \
 		struct ban *b = bpf_map_lookup_elem(&(map), &(key));          \
-		if (!b || b->until > bpf_ktime_get_coarse_ns())               \
+		if (!b || b->until > (now))                                     \
 			return b;                                             \
 		if (!b->bits || b->bits > (key).bits)                         \
 			return 0;                                             \
@@ -80,23 +80,33 @@ static __always_inline __u32 hint_hash(__u32 top)
 	return bpf_ntohl(top) * 0x9e3779b1U;
 }
 
-static __always_inline struct ban *prefix4_ban(__u32 addr)
+static __always_inline int prefix4_hinted(__u32 addr)
+{
+	return hint_has(&prefix_hint, 0, bpf_ntohl(addr) >> 12);
+}
+
+static __always_inline struct ban *prefix4_ban(__u32 addr, __u64 now)
 {
 	struct prefix4_key key = { .bits = 32, .addr = addr };
 
-	if (!hint_has(&prefix_hint, 0, bpf_ntohl(addr) >> 12))
+	if (!prefix4_hinted(addr))
 		return 0;
-	PREFIX_BAN(prefix4, key, 33);
+	PREFIX_BAN(prefix4, key, 33, now);
 }
 
-static __always_inline struct ban *prefix6_ban(const __u32 *addr)
+static __always_inline int prefix6_hinted(__u32 top)
+{
+	return hint_has(&prefix_hint, HINT_WORDS, hint_hash(top) >> 12);
+}
+
+static __always_inline struct ban *prefix6_ban(const __u32 *addr, __u64 now)
 {
 	struct prefix6_key key = { .bits = 128 };
 
-	if (!hint_has(&prefix_hint, HINT_WORDS, hint_hash(addr[0]) >> 12))
+	if (!prefix6_hinted(addr[0]))
 		return 0;
 	__builtin_memcpy(key.addr, addr, sizeof(key.addr));
-	PREFIX_BAN(prefix6, key, 129);
+	PREFIX_BAN(prefix6, key, 129, now);
 }
 
 static __always_inline void strike_prefix(struct ban *b)

@@ -30,7 +30,7 @@ struct {
 
 static __always_inline void sample(const struct flow *f, __u8 reason)
 {
-	__u64 now = bpf_ktime_get_coarse_ns() >> SAMPLE_SHIFT;
+	__u64 now = (f->now ?: bpf_ktime_get_coarse_ns()) >> SAMPLE_SHIFT;
 	__u32 zero = 0;
 	__u64 *last = bpf_map_lookup_elem(&sampled, &zero);
 	struct sample s = { .port = f->port, .family = f->family, .reason = reason };

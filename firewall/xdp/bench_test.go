@@ -236,7 +236,10 @@ func (t *Table) memlock(b *testing.B) (sum uint64) {
 	b.Helper()
 	maps := []*ebpf.Map{
 		t.obj.Cfg, t.obj.Ports, t.obj.Allow, t.obj.AllowHint, t.obj.Counters, t.obj.Ban4, t.obj.Ban6, t.obj.Firsts, t.obj.PrefixHint, t.obj.Prefix4, t.obj.Prefix6,
-		t.tables[inBan4].(*singles).table.Map, t.tables[inBan6].(*singles).table.Map,
+		t.obj.Hint4, t.obj.Hint6,
+	}
+	for _, n := range []int{inBan4, inBan6} {
+		maps = append(maps, t.tables[n].(*singles).table.Maps()...)
 	}
 	for _, m := range maps {
 		info, err := m.Info()

@@ -215,7 +215,7 @@ func (p pins) openTables(n int, l *loaded) bool {
 	if err := l.obj.Cfg.Lookup(uint32(0), &c); err != nil {
 		return false
 	}
-	for i, f := range []family{{bpf.FilterMapBan4, cfgTable4, nil}, {bpf.FilterMapBan6, cfgTable6, nil}} {
+	for i, f := range []family{{name: bpf.FilterMapBan4, shift: cfgTable4}, {name: bpf.FilterMapBan6, shift: cfgTable6}} {
 		m, err := ebpf.LoadPinnedMap(p.table(n, f.name, f.place(c.Mode)), nil)
 		if err != nil {
 			return false
@@ -283,6 +283,7 @@ func (p pins) write(n int, obj *bpf.FilterObjects, tables map[string]*ebpf.Map) 
 	}
 	for name, m := range map[string]pinned{
 		bpf.FilterMapAllow: obj.Allow, bpf.FilterMapBan4: obj.Ban4, bpf.FilterMapBan6: obj.Ban6,
+		bpf.FilterMapHint4: obj.Hint4, bpf.FilterMapHint6: obj.Hint6,
 		bpf.FilterMapCfg: obj.Cfg, bpf.FilterMapCounters: obj.Counters, bpf.FilterMapPorts: obj.Ports,
 		bpf.FilterMapAllowHint: obj.AllowHint, bpf.FilterMapFirsts: obj.Firsts, bpf.FilterMapPrefixHint: obj.PrefixHint,
 		bpf.FilterMapPrefix4: obj.Prefix4, bpf.FilterMapPrefix6: obj.Prefix6,

@@ -174,6 +174,8 @@ func (t *Table) stage(list ...succession) (word uint64, err error) {
 func (t *Table) turnTo(places uint64, now uint32, list ...succession) error {
 	was := t.word()
 	t.setWord(was&^cfgPlaces | places)
+	// A packet that came before may still look for the old tables.
+	bpf.WaitForPackets()
 	var errs error
 	for _, c := range list {
 		f, old := t.family(c.s.v6), c.s.table
@@ -190,13 +192,14 @@ type family struct {
 	name  string
 	shift int
 	outer *ebpf.Map
+	hints *ebpf.Map // the same for the pieces of hints
 }
 
 func (t *Table) family(v6 bool) family {
 	if v6 {
-		return family{bpf.FilterMapBan6, cfgTable6, t.obj.Ban6}
+		return family{bpf.FilterMapBan6, cfgTable6, t.obj.Ban6, t.obj.Hint6}
 	}
-	return family{bpf.FilterMapBan4, cfgTable4, t.obj.Ban4}
+	return family{bpf.FilterMapBan4, cfgTable4, t.obj.Ban4, t.obj.Hint4}
 }
 
 // place is that of the table which is in force by word.
@@ -214,6 +217,9 @@ func (t *Table) stageOne(f family, place uint64, next *bpf.Bans) error {
 			return err
 		}
 	}
+	if err := next.HintIn(f.hints, uint32(place)); err != nil {
+		return err
+	}
 	if err := f.outer.Put(uint32(place), next.Map); err != nil {
 		return fmt.Errorf("put a table of bans in its place: %w", err)
 	}
@@ -229,6 +235,7 @@ func (t *Table) unstage(s *singles, next *bpf.Bans) error {
 	if errors.Is(err, ebpf.ErrKeyNotExist) {
 		err = nil
 	}
+	err = errors.Join(err, bpf.HintOut(f.hints, uint32(place)))
 	if t.generation > 0 {
 		err = errors.Join(err, t.pins().unpinTable(t.generation, f.name, place))
 	}
@@ -240,6 +247,9 @@ func (t *Table) unstage(s *singles, next *bpf.Bans) error {
 func (t *Table) retire(f family, place uint64, s *singles, old *bpf.Bans, now uint32) error {
 	if err := f.outer.Delete(uint32(place)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("take an old table of bans out: %w", err)
+	}
+	if err := bpf.HintOut(f.hints, uint32(place)); err != nil {
+		return err
 	}
 	old.Each(func(n int, k bpf.Key, end uint32) {
 		if hits := old.Hits(n); hits > 0 && end > now {
@@ -281,10 +291,14 @@ func (t *Table) prepareSingles(l *loaded, firsts bpf.Firsts) error {
 			list = append(list, succession{s, next})
 			continue
 		}
-		m, log2 := l.tables[i], int(t.family(s.v6).place(c.Mode)/2)
+		f := t.family(s.v6)
+		m, place := l.tables[i], f.place(c.Mode)
 		l.tables[i] = nil // OpenBans takes it
 		var err error
-		if s.table, err = bpf.OpenBans(m, s.v6, log2, s.hash); err != nil {
+		if s.table, err = bpf.OpenBans(m, s.v6, int(place/2), s.hash); err != nil {
+			return err
+		}
+		if err := s.table.HintIn(f.hints, uint32(place)); err != nil {
 			return err
 		}
 		s.table.Live = bpf.WaitForPackets
