@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -19,33 +20,60 @@ import (
 // (sd_listen_fds(3)).
 const firstPassed = 3
 
-// passedListeners returns the listening sockets that a service manager or weir
-// run passed, or none. LISTEN_PID=0 is how weir run says "you": it cannot know
-// the number before the process exists. The variables are cleared, so that no
-// child takes them for its own.
-func passedListeners() ([]*net.TCPListener, error) {
+// passed is what a service manager or weir run passed to this process.
+type passed struct {
+	listeners []*net.TCPListener
+	journal   *net.UnixConn // the machine's log, by the name below; nil where it was not passed
+}
+
+const journalName = "journal"
+
+// passedListeners returns the sockets that were passed, or none. LISTEN_PID=0 is
+// how weir run says "you": it cannot know the number before the process exists.
+// The variables are cleared, so that no child takes them for its own.
+func passedListeners() (p passed, err error) {
 	pid, count := os.Getenv("LISTEN_PID"), os.Getenv("LISTEN_FDS")
+	names := strings.Split(os.Getenv("LISTEN_FDNAMES"), ":")
 	for _, v := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} {
 		os.Unsetenv(v)
 	}
 	n, err := strconv.Atoi(count)
 	if err != nil || n <= 0 || (pid != "0" && pid != strconv.Itoa(os.Getpid())) {
-		return nil, nil
+		return p, nil
 	}
-	var ls []*net.TCPListener
-	for fd := firstPassed; fd < firstPassed+n; fd++ {
-		unix.CloseOnExec(fd)
-		f := os.NewFile(uintptr(fd), "passed socket")
-		l, err := net.FileListener(f)
-		f.Close()
-		t, ok := l.(*net.TCPListener)
-		if err != nil || !ok {
-			closeAll(ls)
-			return nil, fmt.Errorf("passed descriptor %d is no listening TCP socket (%v): mend ListenStream= of the socket unit", fd, err)
+	for i := range n {
+		name := ""
+		if i < len(names) {
+			name = names[i]
 		}
-		ls = append(ls, t)
+		if err := p.take(firstPassed+i, name); err != nil {
+			closeAll(p.listeners)
+			return passed{}, err
+		}
 	}
-	return ls, prepare(ls)
+	return p, prepare(p.listeners)
+}
+
+func (p *passed) take(fd int, name string) error {
+	unix.CloseOnExec(fd)
+	f := os.NewFile(uintptr(fd), "passed socket")
+	defer f.Close()
+	if name == journalName {
+		c, err := net.FileConn(f)
+		u, ok := c.(*net.UnixConn)
+		if err != nil || !ok {
+			return fmt.Errorf("passed descriptor %d is no unix socket (%v): mend ListenDatagram= of the socket unit", fd, err)
+		}
+		p.journal = u
+		return nil
+	}
+	l, err := net.FileListener(f)
+	t, ok := l.(*net.TCPListener)
+	if err != nil || !ok {
+		return fmt.Errorf("passed descriptor %d is no listening TCP socket (%v): mend ListenStream= of the socket unit", fd, err)
+	}
+	p.listeners = append(p.listeners, t)
+	return nil
 }
 
 // listen binds the addresses of smtp.listen. IPv4 and IPv6 are separate

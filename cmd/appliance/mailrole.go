@@ -44,10 +44,11 @@ capability. SIGHUP and WatchdogSec= are as with weir guard. weir run starts it b
 // runMail is the life of the mail role.
 func (c *cli) runMail(ctx context.Context, file string) error {
 	nameProcess("weir-mail")
-	ls, err := passedListeners()
+	given, err := passedListeners()
 	if err != nil {
 		return err
 	}
+	ls := given.listeners
 	cfg, alarms, err := startConfig(file, "mail")
 	if err != nil {
 		return err
@@ -73,6 +74,7 @@ func (c *cli) runMail(ctx context.Context, file string) error {
 		_, err := newMailClient(c.runDir).reload(ctx)
 		return err
 	}}.begin(ctx)()
+	m.journal = given.journal
 	return m.run(ctx, ls)
 }
 
@@ -95,6 +97,7 @@ type mail struct {
 
 	store    *record.Store
 	events   *events
+	journal  *net.UnixConn // what the machine's other programs say; nil: nobody passes it
 	metrics  *measures
 	figures  *metricsServer
 	memory   *relay.Memory
@@ -272,6 +275,9 @@ func (m *mail) run(ctx context.Context, ls []*net.TCPListener) error {
 		return err
 	}
 	m.events.use(life, &background, m.cfg.Syslog, collectors)
+	if m.journal != nil {
+		background.Go(func() { machineLog{m.journal, m.events.pass, m.c.now, m.log}.run(life) })
+	}
 	background.Go(func() {
 		if err := m.store.Run(life); err != nil {
 			m.log.Error("record store", "error", err)

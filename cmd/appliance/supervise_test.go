@@ -55,7 +55,8 @@ func playRole(name string) {
 		fmt.Fprintln(os.Stderr, "stuck: with", os.Getenv("WATCHDOG_USEC"))
 		select {}
 	case "listening":
-		ls, err := passedListeners()
+		p, err := passedListeners()
+		ls := p.listeners
 		if err != nil || len(ls) != 1 {
 			fmt.Fprintln(os.Stderr, "listening:", ls, err)
 			os.Exit(1)

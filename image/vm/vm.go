@@ -148,7 +148,7 @@ func (o Options) qemu() []string {
 		"-chardev", "socket,id=console,fd=3", "-serial", "chardev:console",
 		"-chardev", "socket,id=shell,fd=4", "-serial", "chardev:shell",
 		"-drive", "if=virtio,format=qcow2,cache=writeback,discard=unmap,file=/w/" + o.Disk,
-		"-device", "virtio-rng-pci", "-device", "i6300esb", "-action", "watchdog=reset"}
+		"-device", "virtio-rng-pci"} // no watchdog: an emulator that gets no processor for a minute would be reset
 	if o.Firmware == UEFI {
 		a = append(a, "-drive", "if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd",
 			"-drive", "if=pflash,format=raw,file=/w/"+o.Disk+".vars")

@@ -58,7 +58,8 @@ type Message struct {
 	Time     time.Time
 	ID       string // what kind of event: "TRANSACTION"
 	Params   []Param
-	Text     string // for people
+	Text     string  // for people
+	Origin   *Origin // nil: we
 }
 
 // Header is what all messages of a process have in common.
@@ -75,11 +76,15 @@ const maxValue = 1024
 
 // Append appends m in the form of RFC 5424.
 func (h *Header) Append(b []byte, m *Message, seq uint32) []byte {
-	b = fmt.Appendf(b, "<%d>1 %s ", int(h.Facility)<<3|int(m.Severity), m.Time.UTC().Format("2006-01-02T15:04:05.000Z"))
+	from := Origin{h.Facility, h.App, h.Proc}
+	if m.Origin != nil {
+		from = *m.Origin
+	}
+	b = fmt.Appendf(b, "<%d>1 %s ", int(from.Facility)<<3|int(m.Severity), m.Time.UTC().Format("2006-01-02T15:04:05.000Z"))
 	for _, f := range []struct {
 		s   string
 		max int // RFC 5424 section 6
-	}{{h.Hostname, 255}, {h.App, 48}, {h.Proc, 128}, {m.ID, 32}} {
+	}{{h.Hostname, 255}, {from.App, 48}, {from.Proc, 128}, {m.ID, 32}} {
 		b = append(appendName(b, f.s, f.max), ' ')
 	}
 	b = fmt.Appendf(b, `[meta sequenceId="%d"]`, seq)
