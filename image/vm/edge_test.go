@@ -13,11 +13,10 @@ import (
 )
 
 var (
-	edgeAddr  = netip.MustParseAddr("192.0.2.25")
-	edgePort  = netip.AddrPortFrom(edgeAddr, 25)
-	friend    = netip.MustParseAddr("203.0.113.1")
-	attacker  = netip.MustParseAddr("198.51.100.7")
-	operators = `anna = ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEW5K7t89vEsUHNPvjp9JHHSKgt/4tyKLnzNrIO2hwSS anna"]`
+	edgeAddr = netip.MustParseAddr("192.0.2.25")
+	edgePort = netip.AddrPortFrom(edgeAddr, 25)
+	friend   = netip.MustParseAddr("203.0.113.1")
+	attacker = netip.MustParseAddr("198.51.100.7")
 )
 
 // site is the image at the edge of a lab: name servers, a mail server behind
@@ -26,8 +25,11 @@ type site struct {
 	*lab.Lab
 	t       *testing.T
 	office  *lab.Postfix
+	log     *lab.Host
+	logged  string // the file of the collector
 	out     *lab.Host
 	bad     *lab.Host
+	key     string // the operator's public key
 	seat    lab.Seat
 	disk    string
 	extra   []string // of QEMU's arguments
@@ -41,6 +43,7 @@ func newSite(t *testing.T) *site {
 		"1.113.0.203.in-addr.arpa. PTR out.example.", "out.example. A 203.0.113.1", "out.example. MX 10 out.example.")
 	s.office = s.Host("office", "192.0.2.10").Postfix(lab.PostfixOptions{Users: []string{"anna@example.com", "bert@example.com"}})
 	s.out = s.Host("out", friend.String())
+	s.operator()
 	s.bad = s.Host("bad", attacker.String())
 	s.seat = s.Host("mx1", edgeAddr.String()).Seat()
 	return s
@@ -86,7 +89,7 @@ default = [%s]
 
 [system.operators]
 %s
-`, strings.Join(own, ", "), strings.Join(gateways, ", "), operators)
+`, strings.Join(own, ", "), strings.Join(gateways, ", "), fmt.Sprintf("anna = [%q]", s.key))
 }
 
 // start switches the machine on and waits until it greets from outside.
@@ -157,23 +160,40 @@ func (s *site) dropped() {
 }
 
 // TestEdge has the finished image take mail from outside, relay it to a server
-// behind, ban an attacker in the kernel, and keep all of that over a power cut
-// (R-MC-05).
+// behind, ban an attacker in the kernel, tell a collector over TLS, answer an
+// operator, and keep all of that over a power cut (R-MC-05 to 07).
 func TestEdge(t *testing.T) {
 	s := newSite(t)
+	s.collector()
 	s.start()
 	s.deliver("first")
+	s.operates()
 	s.attack()
 	s.dropped()
+	if out := sh(t, s.machine, "weir status --json || true"); !strings.Contains(out, `"mode":"native"`) && !strings.Contains(out, `"mode": "native"`) {
+		t.Errorf("XDP is not native on virtio-net: %s\n%s", out, sh(t, s.machine, "dmesg | grep -i -e virtio -e xdp | tail; ip -d link show eth0"))
+	}
 	t.Logf("weir status\n%s", sh(t, s.machine, "weir status || true"))
-	records := sh(t, s.machine, "weir records --json | wc -l")
+	s.deliver("second")
+	s.collected(" TRANSACTION ", " CONVICTION ", " BAN ", attacker.String(), "Accepted publickey for anna")
+	records, events := s.records(), s.transactions()
 
 	s.machine.Cut()
-	t.Logf("the power is cut, after %v transactions", strings.TrimSpace(records))
+	t.Logf("the power is cut, after %d transactions", records)
 	s.start()
 	s.dropped()
-	if after := sh(t, s.machine, "weir records --json | wc -l"); strings.TrimSpace(after) < strings.TrimSpace(records) {
-		t.Errorf("after the power cut there are %s records, before %s", after, records)
+	if after := s.records(); after < records {
+		t.Errorf("after the power cut there are %d records, before %d", after, records)
 	}
-	s.deliver("second")
+	s.deliver("third")
+	s.Eventually(3*time.Minute, "the collector hears of the third", func() bool { return s.transactions() > events })
+}
+
+func (s *site) records() (n int) {
+	s.t.Helper()
+	out := sh(s.t, s.machine, "weir records --json | wc -l")
+	if _, err := fmt.Sscan(out, &n); err != nil {
+		s.t.Errorf("the number of records is %q", out)
+	}
+	return n
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -110,18 +111,15 @@ func sh(t *testing.T, m *Machine, command string) string {
 	return out
 }
 
-// TestFirstBoot boots a fresh disk on a machine with 512 MiB, no network and no
-// seed: it greets on port 25 all the same (R-MC-05), and is as closed as it is
-// said to be.
+// TestFirstBoot boots a fresh disk on a machine with 512 MiB, no network, no
+// seed and a clock of long ago: it greets on port 25 all the same (R-MC-05), is
+// as closed as it is said to be, goes on when its disk is full, is set up over
+// its serial line by a script, and can be made as new.
 func TestFirstBoot(t *testing.T) {
-	m := boot(t, Options{Disk: disk(t)})
-	if _, err := m.Shell(within(t, 20*time.Minute), "until systemctl is-active -q weir-mail.service; do sleep 1; done"); err != nil {
-		t.Fatal(err)
-	}
+	m := boot(t, Options{Disk: disk(t), Extra: []string{"-rtc", "base=2001-01-01T00:00:00"}})
+	up(t, m)
 	t.Logf("mail is up after %.1f s", m.Age().Seconds())
-	if out := sh(t, m, "bash -c 'exec 3<>/dev/tcp/127.0.0.1/25; head -n 1 <&3'"); !strings.HasPrefix(out, "220 ") {
-		t.Errorf("port 25 says %q", out)
-	}
+	greets(t, m, "220 ")
 	t.Run("ports", func(t *testing.T) {
 		open := sh(t, m, `ss -Hlntu | awk '{print $1, $5}' | grep -v '127\.0\.0\.1\|\[::1\]' | sort`)
 		for line := range strings.Lines(open) {
@@ -151,7 +149,102 @@ func TestFirstBoot(t *testing.T) {
 			t.Errorf("the root can be written to: %s", out)
 		}
 	})
+	t.Run("clock", func(t *testing.T) {
+		if out := sh(t, m, "test $(date +%s) -ge $(stat -c %Y /usr/lib/clock-epoch) && echo later"); out != "later\n" {
+			t.Errorf("the clock is before the image was made: %s", out)
+		}
+	})
 	t.Logf("at rest\n%s", sh(t, m, "free -m; systemd-analyze; ps -eo user,rss,args --sort=-rss | grep -v ' \\['"))
+	t.Run("full disk", func(t *testing.T) { fullDisk(t, m) })
+	t.Run("serial line", func(t *testing.T) { setUp(t, m) })
+	t.Run("reset", func(t *testing.T) { reset(t, m) })
+}
+
+// up waits until mail is.
+func up(t *testing.T, m *Machine) {
+	t.Helper()
+	if _, err := m.Shell(within(t, 20*time.Minute), "until systemctl is-active -q weir-mail.service; do sleep 1; done"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// session is a message to port 25, in bash: say waits for the last line of a
+// reply, and prints all of it.
+const session = `bash -c 'exec 3<>/dev/tcp/127.0.0.1/25
+say() { [ -z "$1" ] || printf "%s\r\n" "$1" >&3; while read -t 60 -r l <&3; do echo "$l"; case $l in ???" "*) break;; esac; done; }
+say; say "EHLO me.example"; say "MAIL FROM:<me@me.example>"; say "RCPT TO:<anna@example.com>"; say DATA; printf "hello\r\n" >&3; say .; say QUIT'`
+
+func greets(t *testing.T, m *Machine, want string) {
+	t.Helper()
+	if out := sh(t, m, session); !strings.HasPrefix(out, want) {
+		t.Errorf("port 25 says %q, want %q", out, want)
+	}
+}
+
+// fullDisk has the mail role fill the disk: no message is lost by being taken,
+// what root keeps can still be written, and it goes on by itself after.
+func fullDisk(t *testing.T, m *Machine) {
+	if out := sh(t, m, session); !strings.Contains(out, "\n250 2.0.0") && !strings.Contains(out, "250 2.6.0") {
+		t.Fatalf("a message is not taken before: %s", out)
+	}
+	sh(t, m, `as="setpriv --reuid=weir-mail --regid=weir-mail --clear-groups"; f=/var/lib/mailweir/mail/fill
+		$as fallocate -l $(df -B1 --output=avail /var | tail -n 1) $f; $as dd if=/dev/zero of=$f.2 bs=64k 2>/dev/null; $as dd if=/dev/zero of=$f.3 bs=512 2>/dev/null; df /var`)
+	out := sh(t, m, session)
+	if !strings.HasPrefix(out, "220 ") || !regexp.MustCompile(`(?m)^4[25]\d `).MatchString(out) {
+		t.Errorf("with a full disk: %s", out)
+	}
+	sh(t, m, "dd if=/dev/zero of=/var/lib/mailweir/config/x bs=1M count=4 conv=fsync && rm /var/lib/mailweir/config/x")
+	t.Logf("weir status with a full disk\n%s", sh(t, m, "weir status || true"))
+	sh(t, m, "rm /var/lib/mailweir/mail/fill*")
+	if _, err := m.Shell(within(t, 5*time.Minute), "until "+session+" | grep -q '^250 2.[06].0'; do sleep 5; done"); err != nil {
+		t.Errorf("after there is room again: %v", err)
+	}
+}
+
+// setUp types at the console what a script would.
+func setUp(t *testing.T, m *Machine) {
+	at := func(pattern string) {
+		t.Helper()
+		if _, err := m.Console.Expect(within(t, 10*time.Minute), pattern); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const file = "hostname = \"mx1.example.com\"\n[backend.office]\nurl = \"smtp://192.0.2.10:25\"\n[domain.\"example.com\"]\nbackends = [\"office\"]\n" +
+		"[system.interfaces]\neth0 = [\"192.0.2.25/24\"]\n"
+	at("weir setup> ")
+	fmt.Fprint(m.Console, "2\n")
+	at("Ctrl-D on a line of its own")
+	fmt.Fprint(m.Console, file+"\x04")
+	at("weir setup> ")
+	up(t, m)
+	greets(t, m, "220 mx1.example.com ")
+	if out := sh(t, m, "ip -br address show dev eth0"); !strings.Contains(out, "192.0.2.25/24") {
+		t.Errorf("the address is not in force: %s", out)
+	}
+}
+
+// reset makes the machine as new.
+func reset(t *testing.T, m *Machine) {
+	const identity = "cat /etc/machine-id /var/lib/mailweir/system/ssh_host_ed25519_key.pub"
+	before := sh(t, m, identity)
+	if out, err := m.Shell(within(t, time.Minute), "weir system reset mx2.example.com"); err == nil {
+		t.Fatalf("a machine of another name is reset: %s", out)
+	}
+	if _, err := fmt.Fprint(m.shell, "weir system reset mx1.example.com\n"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Console.Expect(within(t, 5*time.Minute), "Restarting system"); err != nil {
+		t.Fatal(err)
+	}
+	m.Restarted()
+	up(t, m)
+	greets(t, m, "220 set-hostname.invalid ")
+	after := sh(t, m, identity)
+	for line := range strings.Lines(before) {
+		if strings.Contains(after, line) {
+			t.Errorf("after the reset there is still %s", line)
+		}
+	}
 }
 
 // dhcp is the port on which an answer of DHCP is waited for.
