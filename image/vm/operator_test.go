@@ -20,7 +20,7 @@ import (
 // operator makes the key of anna, who comes from outside.
 func (s *site) operator() {
 	s.t.Helper()
-	if out, err := s.out.Run(within(s.t, time.Minute), "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "anna", "-f", "/root/key"); err != nil {
+	if out, err := s.out.Run(within(s.t, time.Minute), "/usr/bin/ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "anna", "-f", "/root/key"); err != nil {
 		s.t.Fatalf("%v: %s", err, out)
 	}
 	key, err := os.ReadFile(s.out.Path("/root/key.pub"))
