@@ -33,6 +33,31 @@ func NewClient(path, role string) *Client {
 	}}
 }
 
+// What is read of an answer, and of one item of a stream. A command often runs
+// as root, and whoever took over the mail role, which talks to strangers, must
+// not be able to take the machine's memory by it.
+const (
+	maxAnswer = 64 << 20
+	maxItem   = 16 << 20
+)
+
+var errTooMuch = errors.New("it is longer than any true one")
+
+// bounded is a reader of so much.
+type bounded struct {
+	r    io.Reader
+	left int
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	if b.left == 0 {
+		return 0, errTooMuch
+	}
+	n, err := b.r.Read(p[:min(len(p), b.left)])
+	b.left -= n
+	return n, err
+}
+
 // Do sends in and reads the answer into out. in is written as JSON, but an
 // io.Reader goes as it is and nil sends nothing; nil for out drops the answer.
 // Every error is, or wraps, an *Error, unless ctx ended.
@@ -45,7 +70,7 @@ func (c *Client) Do(ctx context.Context, method, path string, in, out any) error
 	if out == nil {
 		return nil
 	}
-	if err := json.NewDecoder(body).Decode(out); err != nil {
+	if err := json.NewDecoder(&bounded{body, maxAnswer}).Decode(out); err != nil {
 		return c.broken(ctx, err)
 	}
 	return nil
@@ -59,8 +84,10 @@ func (c *Client) Stream(ctx context.Context, method, path string, in any, each f
 		return err
 	}
 	defer body.Close()
-	d := json.NewDecoder(body)
+	rest := &bounded{r: body}
+	d := json.NewDecoder(rest)
 	for {
+		rest.left = maxItem
 		var l line
 		switch err := d.Decode(&l); {
 		case errors.Is(err, io.EOF):

@@ -52,6 +52,19 @@ func served(t *testing.T, allow []uint32) *Client {
 		return Refusef("no more than 1000")
 	}))
 	mux.Handle("GET /few", Stream(func(_ *http.Request, _ None, emit func(any) error) error { return emit(number{7}) }))
+	mux.HandleFunc("GET /endless", func(w http.ResponseWriter, _ *http.Request) {
+		chunk := []byte(strings.Repeat("x", 1<<20))
+		for _, err := w.Write([]byte(`{"item":"`)); err == nil; {
+			_, err = w.Write(chunk)
+		}
+	})
+	mux.HandleFunc("GET /long", func(w http.ResponseWriter, _ *http.Request) { // more than one item may be, in good ones
+		item := strings.Repeat("x", 3<<20)
+		for range 7 {
+			fmt.Fprintf(w, `{"item":"%s"}`, item)
+		}
+		w.Write([]byte(`{"end":true}`))
+	})
 	mux.HandleFunc("GET /cut", func(w http.ResponseWriter, _ *http.Request) {
 		w.Write([]byte(`{"item":{"n":1}}` + "\n"))
 		w.(http.Flusher).Flush()
@@ -227,4 +240,21 @@ func TestManyAtOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// A role that was taken over cannot take the memory of the command that asks it.
+func TestEndlessAnswer(t *testing.T) {
+	c := served(t, []uint32{uint32(os.Geteuid())})
+	var out any
+	if err := c.Do(t.Context(), "GET", "/endless", nil, &out); err == nil || !strings.Contains(err.Error(), "longer than any true one") {
+		t.Errorf("an answer without end: %v", err)
+	}
+	items := 0
+	each := func(json.RawMessage) error { items++; return nil }
+	if err := c.Stream(t.Context(), "GET", "/endless", nil, each); err == nil || items > 0 || !strings.Contains(err.Error(), "longer than any true one") {
+		t.Errorf("an item without end: %v after %d", err, items)
+	}
+	if err := c.Stream(t.Context(), "GET", "/long", nil, each); err != nil || items != 7 {
+		t.Errorf("a long stream: %v after %d of 7", err, items)
+	}
 }

@@ -2,9 +2,14 @@ package main
 
 import (
 	"context"
+	"log/slog"
+	"net"
+	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -107,4 +112,49 @@ func TestMetricsTellEverything(t *testing.T) {
 	if n := strings.Count(scrape(), "\n") - strings.Count(text, "\n"); n > 1 {
 		t.Errorf("%d more lines after a thousand strangers, want one", n)
 	}
+}
+
+// Whoever opens connections to it without end takes no more than a few of the
+// mail role's descriptors.
+func TestMetricsTakeFewConnections(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := l.Addr().String()
+	l.Close()
+	var running sync.WaitGroup
+	s := metricsServer{from: wholeMetrics().registry, alarms: alarmsSaid{}, log: slog.New(slog.DiscardHandler)}
+	s.use(t.Context(), &running, at)
+	defer func() { s.stop(); running.Wait() }()
+	descriptors := func() int {
+		list, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(list)
+	}
+	const flood = 300
+	before := descriptors()
+	var idle []net.Conn
+	for range flood {
+		c, err := net.Dial("tcp", at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		idle = append(idle, c)
+	}
+	until(t, "some are taken", func() bool { return descriptors() >= before+flood+maxScrapers })
+	if n := descriptors() - before - flood; n > maxScrapers+10 {
+		t.Errorf("%d idle connections take %d descriptors", flood, n)
+	}
+	for _, c := range idle {
+		c.Close()
+	}
+	r, err := http.Get("http://" + at + "/metrics")
+	if err != nil || r.StatusCode != http.StatusOK {
+		t.Fatalf("when they are gone: %v, %v", r, err)
+	}
+	r.Body.Close()
 }

@@ -11,12 +11,17 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/net/netutil"
 
 	"mailweir/record"
 )
 
 // alarmMetrics stands while nobody can read metrics that somebody asked for.
 const alarmMetrics = "metrics"
+
+// maxScrapers is how many connections are taken at a time; others wait in the
+// kernel. The mail role's memory and descriptors are for mail.
+const maxScrapers = 32
 
 // metricsServer answers GET /metrics at metrics.listen. It asks for no password
 // and tells nothing of strangers: whom it shall not answer, the address keeps
@@ -54,6 +59,7 @@ func (s *metricsServer) use(ctx context.Context, running *sync.WaitGroup, at str
 		Handler: s.handler(), ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, MaxHeaderBytes: 16 << 10,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
+	l = netutil.LimitListener(l, maxScrapers)
 	ended := make(chan struct{})
 	running.Go(func() {
 		defer close(ended)

@@ -38,11 +38,18 @@ type backend struct {
 	from  string
 	rcpts []string
 	mails []mail  // accepted
+	calls int     // go-smtp servers that were asked for
 	broke []error // what the bodies that were not whole ended with
 }
 
-func (b *backend) NewSession(*smtp.Conn) (smtp.Session, error) { return b, nil }
-func (b *backend) Logout() error                               { return nil }
+func (b *backend) Logout() error { return nil }
+
+func (b *backend) NewSession(*smtp.Conn) (smtp.Session, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.calls++
+	return b, nil
+}
 
 func (b *backend) Reset() {
 	b.mu.Lock()

@@ -68,7 +68,7 @@ func (c *Conn) introduce() {
 // sendAway ends a go-smtp that has nothing to do: its Read has come to the end
 // of its input.
 func (c *Conn) sendAway() error {
-	if c.phase != commands || c.seen.mail || c.body.open || c.in.hasLine() {
+	if c.phase != commands || c.seen.mail || c.in.hasLine() {
 		return nil
 	}
 	c.library = absent
