@@ -12,6 +12,7 @@ import (
 // dropping, a ban that is over ends by the kernel's own clock, and after a
 // start the rest stands with the ends it had.
 func TestBansOutliveUs(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.start("192.0.2.10:25")
 	s.harvest(t, s.attacker, attacker4, edge4)

@@ -47,6 +47,7 @@ var received = regexp.MustCompile(`(?m)^Received: from .*\n(?:[ \t].*\n)*?[ \t]+
 // checksums: nothing may change but what smtp-filter.md section 6.2 names. The
 // file ends lines with LF, as every maildir does, and ends in one.
 func TestBytesSurvive(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.start("192.0.2.10:25")
 	n := 0

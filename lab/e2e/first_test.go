@@ -15,6 +15,7 @@ import (
 // do, word for word: a mail is sent and looked at, addresses are guessed from
 // another machine, a ban is shown, and stopping leaves nothing in the kernel.
 func TestFirstStart(t *testing.T) {
+	t.Parallel()
 	l := lab.New(t)
 	mx := l.Host("trial", "192.0.2.25")
 	other := l.Host("other", "203.0.113.66")

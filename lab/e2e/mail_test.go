@@ -12,6 +12,7 @@ import (
 // TestMailThroughAndAttackerOut is the whole product in one test, over IPv4 and
 // IPv6: real mail arrives, who guesses is dropped, and nobody else is.
 func TestMailThroughAndAttackerOut(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.start("192.0.2.10:25")
 	for _, test := range []struct {

@@ -133,6 +133,7 @@ func (o *outage) alarmed(t *testing.T, name string) bool {
 // that is dead, mad or lists the world, refuse and delay nobody, and an alarm
 // names them.
 func TestOutagesOfDNSRefuseNobody(t *testing.T) {
+	t.Parallel()
 	o := newOutage(t)
 	o.Eventually(20*time.Second, "the list is asked", func() bool { return !o.alarmed(t, "under way") })
 	states := []struct {

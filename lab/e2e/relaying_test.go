@@ -7,6 +7,7 @@ import "testing"
 // it reads victim%elsewhere@ours again as victim@elsewhere, and says yes
 // (R-BW-E17).
 func TestTrustingBackendRelaysNothing(t *testing.T) {
+	t.Parallel()
 	s := newSite(t,
 		"mynetworks = 127.0.0.0/8 192.0.2.0/24", "virtual_mailbox_domains =",
 		"mydestination = example.com", "local_recipient_maps = texthash:/etc/postfix/vmailbox")
