@@ -31,7 +31,7 @@ var lineWords = set(`
 	ip ips ipv host hosts user users client clients customer customers cust custs subs sub subscr subscriber subscribers
 	static stat statique statico estatico fix fixed fixip home node rev reverse nat
 	access accesso acceso mobile mobil wireless wifi wlan modem red net biz business pc fiber fibre fibra wan vpn
-	bb dsn addr address inaddr range ext cm res dial dip bras tnt lns abo kabel lte vlan
+	leased bb dsn addr address inaddr range ext cm res dial dip bras tnt lns abo kabel lte vlan
 `)
 
 // placeholders stand where nobody gave a name.
