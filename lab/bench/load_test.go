@@ -37,8 +37,9 @@ type load struct {
 	For     time.Duration // sessions that have begun then are ended
 	Pause   time.Duration // of each client between two sessions
 
-	Unknown int // recipients that do not exist, a session
-	Body    int // bytes of a message to anna, where Unknown is 0
+	Listed  bool // anna is named, and refused for where they come from
+	Unknown int  // recipients that do not exist, a session
+	Body    int  // bytes of a message to anna, where Unknown is 0 and nobody is listed
 }
 
 // A yield is what came of it.
@@ -174,7 +175,9 @@ func (r *runner) session(n int) error {
 	s.expect("220")
 	s.ask("EHLO client.sender.example", "250")
 	s.ask("MAIL FROM:<a@sender.example>", "250")
-	if r.Unknown == 0 {
+	if r.Listed {
+		s.ask("RCPT TO:<anna@example.com>", "55")
+	} else if r.Unknown == 0 {
 		s.ask("RCPT TO:<anna@example.com>", "250")
 		s.ask("DATA", "354")
 		s.say(body(fmt.Sprintf("<figure-%d-%d@sender.example>", r.Round, n), r.Body) + ".")

@@ -31,6 +31,7 @@ var peers embed.FS
 type site struct {
 	*lab.Lab
 	ns, office, client *lab.Host
+	dns                *lab.DNS
 	edge, peer         *lab.Host // ours and theirs
 
 	weir    *lab.Weir
@@ -44,7 +45,7 @@ func newSite(b *testing.B) *site {
 	b.Helper()
 	s := &site{Lab: lab.New(b)}
 	s.ns = s.Host("ns", "192.0.2.53")
-	s.ns.DNS(
+	s.dns = s.ns.DNS(
 		"example.com. MX 10 mx1.example.com.",
 		"mx1.example.com. A 192.0.2.25",
 		"mx2.example.com. A 192.0.2.26",
@@ -85,17 +86,18 @@ func (s *site) ours(b *testing.B, config string) side {
 }
 
 // theirs starts Postfix with a file of peers/ for its main.cf; master.cf is
-// Debian's.
-func (s *site) theirs(b *testing.B, config string) side {
+// Debian's unless one is given.
+func (s *site) theirs(b *testing.B, config string, master ...string) side {
 	b.Helper()
-	s.postfix = s.peer.Postfix(lab.PostfixOptions{
-		Files: map[string]string{
-			"main.cf":          peerFile(b, config),
-			"relay_recipients": recipients(" OK"),
-			"certificate.pem":  certificate(b),
-		},
-		Tables: []string{"hash:/etc/postfix/relay_recipients"},
-	})
+	files := map[string]string{
+		"main.cf":          peerFile(b, config),
+		"relay_recipients": recipients(" OK"),
+		"certificate.pem":  certificate(b),
+	}
+	for _, name := range master {
+		files["master.cf"] = peerFile(b, name)
+	}
+	s.postfix = s.peer.Postfix(lab.PostfixOptions{Files: files, Tables: []string{"hash:/etc/postfix/relay_recipients"}})
 	return side{postfixVersion(b, s.postfix), s.peer}
 }
 

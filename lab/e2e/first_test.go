@@ -39,7 +39,9 @@ func TestFirstStart(t *testing.T) {
 	guess := find(t, said, `(?s)for i in .*?done`)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel() // its connection is dropped: it would wait for minutes
-	go func() { _, _ = other.Run(ctx, "/bin/sh", "-c", strings.Replace(guess, "THIS-MACHINE", "192.0.2.25", 1)) }()
+	go func() {
+		_, _ = other.Run(ctx, "/bin/sh", "-c", strings.Replace(guess, "THIS-MACHINE", "192.0.2.25", 1))
+	}()
 	l.Eventually(3*patience, "weir bans shows the guesser", func() bool {
 		return strings.Contains(shell(t, mx, w.Binary()+" bans"), "203.0.113.66")
 	})
