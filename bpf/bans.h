@@ -203,6 +203,10 @@ static __always_inline __u64 if_zero(__u64 x)
 	return -((x - 1) >> 63);
 }
 
+/* Makes n less than max, a power of two. It is so already; but clang, which
+ * knows, leaves out what would tell the verifier. */
+#define BOUND(n, max) asm volatile("%0 &= %1" : "+r"(n) : "i"((max) - 1))
+
 static __always_inline __u32 *look4(void *table, __u32 bucket, __u32 addr, __u64 now)
 {
 	struct line4 *line = bpf_map_lookup_elem(table, &bucket);
@@ -220,7 +224,8 @@ static __always_inline __u32 *look4(void *table, __u32 bucket, __u32 addr, __u64
 		found |= slot & same;
 		at |= n & same;
 	}
-	return stands(found, now) ? &line->hits[at & (SLOTS4 - 1)] : 0;
+	BOUND(at, SLOTS4);
+	return stands(found, now) ? line->hits + at : 0;
 }
 
 static __always_inline int find4(__u32 addr, const struct config *c, __u64 mode, __u64 now, struct found *f)
@@ -282,7 +287,8 @@ static __always_inline __u32 *look6(void *table, __u32 bucket, const struct key6
 		some |= same;
 		at |= n & same;
 	}
-	s = &line->slot[at & (SLOTS6 - 1)];
+	BOUND(at, SLOTS6);
+	s = line->slot + at;
 	return some && held(s, k->hi, k->lo, k->bits, now) ? &s->hits : 0;
 }
 
