@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -52,26 +53,31 @@ func (w *world) stranger(l *net.TCPListener, n int) *net.TCPConn {
 	return ours
 }
 
-// BenchmarkBanText is `weir ban -` with 100,000 lines, until the answer: the
-// first engine has them then.
+// BenchmarkBanText is `weir ban -` with many lines, from the prefixes until the
+// answer: the first engine has them then. Each round bans others.
 func BenchmarkBanText(b *testing.B) {
 	for _, name := range []string{"xdp", "nft"} {
-		b.Run(name, func(b *testing.B) {
-			newWorld(b)
-			var e Engine
-			if e = openXDP(b, pinDir(b)); name == "nft" {
-				e = openNFT(b)
-			}
-			g := newRig(b, []Engine{e}, nil)
-			orders := make([]firewall.Order, 100_000)
-			for b.Loop() {
-				for i := range orders {
-					orders[i] = firewall.Order{Prefix: pfx(fmt.Sprintf("11.%d.%d.%d/32", i>>16, i>>8&255, i&255)), For: time.Hour}
+		for _, n := range []int{100_000, 1_000_000} {
+			b.Run(fmt.Sprintf("%s/bans=%d", name, n), func(b *testing.B) {
+				newWorld(b)
+				var e Engine
+				if e = openXDP(b, pinDir(b)); name == "nft" {
+					e = openNFT(b)
 				}
-				if _, wrong := g.s.ban(context.Background(), orders); wrong != nil {
-					b.Fatal(wrong)
+				g := newRig(b, []Engine{e}, nil)
+				orders := make([]firewall.Order, n)
+				for round := byte(11); b.Loop(); round++ {
+					b.StopTimer()
+					for i := range orders {
+						a := netip.AddrFrom4([4]byte{round, byte(i >> 16), byte(i >> 8), byte(i)})
+						orders[i] = firewall.Order{Prefix: netip.PrefixFrom(a, 32), For: time.Hour}
+					}
+					b.StartTimer()
+					if _, wrong := g.s.ban(context.Background(), orders); wrong != nil {
+						b.Fatal(wrong)
+					}
 				}
-			}
-		})
+			})
+		}
 	}
 }
