@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -26,7 +27,7 @@ func (c *cli) switchCommand(on bool) *cobra.Command {
 		Short: "take everything of ours out of the kernel, at once",
 		Long: `Take the packet program and the nftables table out of the kernel. Bans are kept, and
 nothing is dropped until weir firewall on, also over restarts. It works while guard
-is dead too: then it has to be run as root.`,
+is dead too, or does not answer for five seconds: then it has to be run as root.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return c.switchFirewall(cmd.Context(), file, on) },
 	}
@@ -42,17 +43,30 @@ is dead too: then it has to be run as root.`,
 type switchAnswer struct {
 	Firewall string   `json:"firewall"` // "on" or "off", from now on
 	Guard    bool     `json:"guard"`    // guard runs, and did it
+	Hangs    bool     `json:"hangs,omitempty"` // guard runs, and does not answer
 	Warnings []string `json:"warnings,omitempty"`
 }
+
+// guardWithin is how long guard may take to leave the kernel, before it is done
+// without it.
+const guardWithin = 5 * time.Second
 
 func (c *cli) switchFirewall(ctx context.Context, file string, on bool) error {
 	a := switchAnswer{Firewall: "off", Guard: true}
 	if on {
 		a.Firewall = "on"
 	}
-	change, err := guard.NewOperator(c.runDir).Switch(ctx, on)
+	asked, cancel := context.WithTimeout(ctx, guardWithin)
+	defer cancel()
+	if on {
+		asked = ctx // millions of bans take their time
+	}
+	change, err := guard.NewOperator(c.runDir).Switch(asked, on)
 	a.Warnings = change.Warnings
-	if errors.Is(err, control.ErrNotRunning) {
+	if asked.Err() != nil && ctx.Err() == nil {
+		a.Hangs = true
+	}
+	if errors.Is(err, control.ErrNotRunning) || a.Hangs {
 		a.Guard = false
 		err = c.switchAlone(ctx, stateDirOf(file), on)
 	}
@@ -98,6 +112,9 @@ func (c *cli) printSwitch(a switchAnswer) error {
 		c.say("the firewall is in the kernel again")
 	case a.Guard:
 		c.say("the firewall is out of the kernel: nothing is dropped until weir firewall on")
+	case a.Hangs:
+		c.say("guard does not answer: what it had in the kernel is out of it, and guard will")
+		c.say("leave the kernel alone, now and after a start, until weir firewall on")
 	case a.Firewall == "on":
 		c.say("guard is not running: the firewall comes back when it starts")
 	default:

@@ -25,6 +25,7 @@ type order struct {
 	Dir    string
 	Rules  firewall.Rules
 	Bans   []firewall.Ban
+	Swap   bool // go on, as swapOn does
 }
 
 // nsFD is the descriptor of the namespace in a holder.
@@ -61,6 +62,9 @@ func holdOn(text string, engines []Engine) error {
 }
 
 func (o order) carryOut(e Engine) error {
+	if o.Swap {
+		return o.swapOn(e)
+	}
 	table, err := e.Open(o.Dir, 0)
 	if err != nil {
 		return err
@@ -83,9 +87,14 @@ type holder struct {
 }
 
 // hold starts a process that holds the engine with bans.
-func (b *bench) hold(list []firewall.Ban) *holder {
+func (b *bench) hold(list []firewall.Ban) *holder { return b.start(list, false) }
+
+// swap starts one that takes over and fills anew until it is killed.
+func (b *bench) swap(list []firewall.Ban) *holder { return b.start(list, true) }
+
+func (b *bench) start(list []firewall.Ban, swap bool) *holder {
 	b.t.Helper()
-	text, err := json.Marshal(order{Engine: b.engine.Name, Dir: b.dir, Rules: b.rules, Bans: list})
+	text, err := json.Marshal(order{Engine: b.engine.Name, Dir: b.dir, Rules: b.rules, Bans: list, Swap: swap})
 	b.must("write an order", err)
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), holderEnv+"="+string(text))

@@ -70,6 +70,7 @@ var alone = []scene{
 	{"SYNLimit", testSYNLimit},
 	{"ExplainLane", testExplain},
 	{"KilledHolderLeavesDrops", testKill},
+	{"KilledAtEachStep", testKillSwapping},
 	{"DamageIsNoticedAndMended", testDamage},
 	{"RemoveTakesEverythingOut", testRemove},
 	{"RemoveWithoutTable", testRemoveBlind},

@@ -5,6 +5,7 @@ import (
 	"iter"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,6 +24,34 @@ type engines struct {
 
 	mu    sync.Mutex
 	rules firewall.Rules // for all
+
+	lately sync.Mutex
+	fresh  []firewall.Ban // made in the last minute, oldest first; no more than mostFresh
+}
+
+// Bans made in the last minute are all asked for when drift is looked for.
+const (
+	newFor    = time.Minute
+	mostFresh = 10_000
+)
+
+// note remembers bans that were made now.
+func (es *engines) note(add []firewall.Ban) {
+	es.lately.Lock()
+	defer es.lately.Unlock()
+	es.fresh = append(es.fresh, add[:min(len(add), mostFresh)]...)
+	if len(es.fresh) > 2*mostFresh {
+		es.fresh = append([]firewall.Ban(nil), es.fresh[len(es.fresh)-mostFresh:]...)
+	}
+}
+
+// justMade are the bans of the last minute.
+func (es *engines) justMade() []firewall.Ban {
+	old := es.now().Add(-newFor)
+	es.lately.Lock()
+	defer es.lately.Unlock()
+	es.fresh = slices.DeleteFunc(es.fresh, func(b firewall.Ban) bool { return b.Since.Before(old) })
+	return slices.Clone(es.fresh)
 }
 
 func newEngines(list []Engine, ledger *firewall.Ledger, now func() time.Time, log *slog.Logger) *engines {
@@ -60,6 +89,7 @@ func (es *engines) apply(ctx context.Context, add, del []firewall.Ban) (done boo
 	if len(add)+len(del) == 0 {
 		return true
 	}
+	es.note(add)
 	for _, e := range es.list {
 		if done {
 			e.later(add, del)

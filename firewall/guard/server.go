@@ -246,6 +246,7 @@ func (s *Server) care(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-intact.C:
+			s.heed()
 			s.engines.intact(ctx)
 			s.expireAllow()
 			s.undoTrials(ctx)
@@ -286,7 +287,7 @@ func (s *Server) expireAllow() {
 func (s *Server) mend(ctx context.Context) {
 	s.lookForOperators()
 	s.lift(ctx, s.ledger.Sweep())
-	s.engines.probe(ctx, &s.order, s.ledger.Sample(sampleSize))
+	s.engines.probe(ctx, &s.order, append(s.engines.justMade(), s.ledger.Sample(sampleSize)...))
 	s.engines.retry()
 	s.engines.each(func(e *engine) { e.refit(s.ledger.Active()) })
 	s.engines.share()

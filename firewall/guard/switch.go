@@ -55,6 +55,26 @@ func readSwitch(stateDir string) (s switched) {
 	return s
 }
 
+// heed takes note of weir firewall off that was given while we did not answer,
+// and was carried out without us. A note that cannot be read says nothing now:
+// that may be us, without a descriptor left.
+func (s *Server) heed() {
+	var note switched
+	if s.off.Load() || readJSON(switchPath(s.cfg.StateDir), &note) != nil || !note.Off {
+		return
+	}
+	if !s.verbs.TryLock() {
+		return // it may be weir firewall on
+	}
+	defer s.verbs.Unlock()
+	if err := readJSON(switchPath(s.cfg.StateDir), &note); err != nil || !note.Off {
+		return
+	}
+	s.off.Store(true)
+	s.engines.want(s.enforcing())
+	s.cfg.Log.Warn("the firewall was switched off while guard did not answer, and stays off")
+}
+
 // makeFolder makes guard's folder below dir, and dir.
 func makeFolder(dir string, mode os.FileMode) error {
 	path := filepath.Join(dir, folder)

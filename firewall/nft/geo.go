@@ -231,7 +231,7 @@ func (t *Table) dropDenied() error {
 // writeDenied writes what drops new connections from denied countries. What
 // can be told to open none goes on; a first fragment too short to tell does
 // not, nor does one that hides even its port: it may be for any.
-func writeDenied(c *nftables.Conn, d denied, observe bool) {
+func (t *Table) writeDenied(c *nftables.Conn, d denied, observe bool) {
 	rule(c, chainProtected, flags(expr.CmpOpNeq), count("clean"), verdict(expr.VerdictAccept))
 	sets, whole := d.sets(), []banSet{{4, 32}, {6, 128}}
 	for i, s := range sets {
@@ -244,9 +244,11 @@ func writeDenied(c *nftables.Conn, d denied, observe bool) {
 		}
 	}
 	if observe {
+		t.sample(c, chainDenied, "observed")
 		rule(c, chainDenied, count("observed"), verdict(expr.VerdictAccept))
 		return
 	}
+	t.sample(c, chainDenied, "geo")
 	rule(c, chainDenied, count("geo"), verdict(expr.VerdictDrop))
 }
 

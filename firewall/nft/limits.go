@@ -52,7 +52,7 @@ func limitSets() (list []*nftables.Set) {
 }
 
 // writeLimits drops what a source opens beyond what it may.
-func writeLimits(c *nftables.Conn, rules firewall.Rules) {
+func (t *Table) writeLimits(c *nftables.Conn, rules firewall.Rules) {
 	if rules.SYNPerMinute <= 0 {
 		return
 	}
@@ -62,9 +62,11 @@ func writeLimits(c *nftables.Conn, rules firewall.Rules) {
 		}), jump(chainLimited))
 	}
 	if rules.Observe {
+		t.sample(c, chainLimited, "observed")
 		rule(c, chainLimited, count("observed"), verdict(expr.VerdictAccept))
 		return
 	}
+	t.sample(c, chainLimited, "syn_limit")
 	rule(c, chainLimited, count("syn_limit"), verdict(expr.VerdictDrop))
 }
 

@@ -51,7 +51,7 @@ func (t *Table) writeBase(c *nftables.Conn, sets []banSet) error {
 }
 
 // writeRules writes the chains anew. A packet meets the old rules or the new.
-func writeRules(c *nftables.Conn, sets []banSet, d denied, rules firewall.Rules) {
+func (t *Table) writeRules(c *nftables.Conn, sets []banSet, d denied, rules firewall.Rules) {
 	for _, chain := range chains {
 		c.AddChain(chain)
 	}
@@ -65,11 +65,11 @@ func writeRules(c *nftables.Conn, sets []banSet, d denied, rules firewall.Rules)
 	// a fragment that is not the first: it passes for everybody but the banned.
 	rule(c, chainIn, destinationPort(), anyPort(), verdict(expr.VerdictAccept))
 	rule(c, chainIn, jump(chainProtected))
-	writeProtected(c, sets, d, rules)
-	writeStrike(c, rules)
+	t.writeProtected(c, sets, d, rules)
+	t.writeStrike(c, rules)
 }
 
-func writeProtected(c *nftables.Conn, sets []banSet, d denied, rules firewall.Rules) {
+func (t *Table) writeProtected(c *nftables.Conn, sets []banSet, d denied, rules firewall.Rules) {
 	host4, host6 := banSet{4, 32}, banSet{6, 128}
 	rule(c, chainProtected, host4.source(), lookup(localSet4.Name), count("local"), verdict(expr.VerdictAccept))
 	rule(c, chainProtected, host6.source(), lookup(localSet6.Name), count("local"), verdict(expr.VerdictAccept))
@@ -79,18 +79,20 @@ func writeProtected(c *nftables.Conn, sets []banSet, d denied, rules firewall.Ru
 		rule(c, chainProtected, s.source(), lookup(s.name()), jump(chainStrike))
 	}
 	if d.number > 0 {
-		writeDenied(c, d, rules.Observe)
+		t.writeDenied(c, d, rules.Observe)
 	}
-	writeLimits(c, rules)
+	t.writeLimits(c, rules)
 	rule(c, chainProtected, count("clean"))
 }
 
-func writeStrike(c *nftables.Conn, rules firewall.Rules) {
+func (t *Table) writeStrike(c *nftables.Conn, rules firewall.Rules) {
 	if rules.Observe {
+		t.sample(c, chainStrike, "observed")
 		rule(c, chainStrike, count("observed"), verdict(expr.VerdictAccept))
 		return
 	}
 	writeLane(c, rules)
+	t.sample(c, chainStrike, "banned")
 	rule(c, chainStrike, count("banned"), verdict(expr.VerdictDrop))
 }
 

@@ -80,6 +80,8 @@ type Table struct {
 	rules      firewall.Rules
 	configured bool // since Open or Remove
 	seen       seen
+	log        *socket // of samples; nil: nobody asked yet
+	unsampled  bool    // this kernel logs to no group
 }
 
 // Open prepares a Table. It changes nothing in the kernel, but finds out
@@ -175,7 +177,16 @@ func (t *Table) Configure(ctx context.Context, rules firewall.Rules) error {
 	}
 	former := t.denied
 	t.denied = next
-	if err := t.write(rules, true); err != nil {
+	err = t.write(rules, true)
+	if err != nil && !t.unsampled && !errors.Is(err, unix.EPERM) {
+		t.unsampled = true // nfnetlink_log may be missing: drops are worth more than samples of them
+		if t.write(rules, true) == nil {
+			err = nil
+		} else {
+			t.unsampled = false
+		}
+	}
+	if err != nil {
 		t.denied = former
 		return err
 	}
@@ -195,7 +206,7 @@ func (t *Table) write(rules firewall.Rules, withRules bool) error {
 		return fmt.Errorf("prepare the table: %w", err)
 	}
 	if withRules {
-		writeRules(c, sets, t.denied, rules)
+		t.writeRules(c, sets, t.denied, rules)
 		if err := fillRules(c, rules); err != nil {
 			return fmt.Errorf("prepare the rules: %w", err)
 		}
@@ -215,7 +226,12 @@ func (t *Table) Close() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.closed = true
-	return nil
+	if t.log == nil {
+		return nil
+	}
+	err := t.log.close()
+	t.log = nil
+	return err
 }
 
 // Remove deletes the table. Table can be used again after it.
