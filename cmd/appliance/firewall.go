@@ -41,8 +41,8 @@ is dead too, or does not answer for five seconds: then it has to be run as root.
 
 // switchAnswer is what came of weir firewall off or on.
 type switchAnswer struct {
-	Firewall string   `json:"firewall"` // "on" or "off", from now on
-	Guard    bool     `json:"guard"`    // guard runs, and did it
+	Firewall string   `json:"firewall"`        // "on" or "off", from now on
+	Guard    bool     `json:"guard"`           // guard runs, and did it
 	Hangs    bool     `json:"hangs,omitempty"` // guard runs, and does not answer
 	Warnings []string `json:"warnings,omitempty"`
 }
