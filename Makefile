@@ -53,7 +53,7 @@ image: ## the appliance: a disk that boots, in dist/ (as root)
 
 image-test: ## boot that disk in QEMU, through BIOS and UEFI, and try it (as root; half an hour)
 	@scripts/deps test && scripts/deps image
-	for firmware in bios uefi; do $(ROOT) go test -tags image -count=1 -v -timeout 60m ./image/vm -firmware=$$firmware || exit 1; done
+	for firmware in bios uefi; do $(ROOT) go test -tags image -count=1 -v -timeout 240m ./image/vm -firmware=$$firmware || exit 1; done
 
 generate: ## compile the packet program, write the generated chapters of the manual
 	go generate ./bpf/... ./cmd/appliance

@@ -5,6 +5,9 @@ package vm
 import (
 	"fmt"
 	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -70,7 +73,7 @@ servers = ["192.0.2.53"]
 set = { rdns_missing = "off", sender_nxdomain = "off", helo_unresolvable = "off" }
 
 [greylist]
-enabled = false
+mode = "off"
 
 [backend.office]
 url = "smtp://192.0.2.10:25"
@@ -92,16 +95,25 @@ default = [%s]
 `, strings.Join(own, ", "), strings.Join(gateways, ", "), fmt.Sprintf("anna = [%q]", s.key))
 }
 
-// start switches the machine on and waits until it greets from outside.
+// start switches the machine on and waits until it greets from outside. What the
+// program of the image says of the seed is known in a second, and not only when
+// the machine is up and does not greet.
 func (s *site) start() {
 	s.t.Helper()
+	seed := filepath.Join(s.t.TempDir(), "weir.toml")
+	if err := os.WriteFile(seed, []byte(s.seed()), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	if out, err := exec.Command(filepath.Join(tree(s.t), ".cache/image/in/weir"), "check", "-c", seed).CombinedOutput(); err != nil {
+		s.t.Fatalf("the seed is bad: %s", out)
+	}
 	s.machine = boot(s.t, Options{Disk: s.disk, Namespace: s.seat.Namespace, Tap: s.seat.Tap, Seed: s.seed(), Extra: s.extra})
 	s.awaitGreeting()
 }
 
 func (s *site) awaitGreeting() {
 	s.t.Helper()
-	s.Eventually(20*time.Minute, "the edge greets", func() bool {
+	s.Eventually(40*time.Minute, "the edge greets", func() bool {
 		c, greeting, err := s.out.SMTP(within(s.t, 10*time.Second), friend, edgePort)
 		if err == nil {
 			c.Close()

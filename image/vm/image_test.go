@@ -163,7 +163,7 @@ func TestFirstBoot(t *testing.T) {
 // up waits until mail is.
 func up(t *testing.T, m *Machine) {
 	t.Helper()
-	if _, err := m.Shell(within(t, 20*time.Minute), "until systemctl is-active -q weir-mail.service; do sleep 1; done"); err != nil {
+	if _, err := m.Shell(within(t, 40*time.Minute), "until systemctl is-active -q weir-mail.service; do sleep 1; done"); err != nil {
 		t.Fatal(err)
 	}
 }
