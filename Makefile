@@ -51,7 +51,7 @@ image: ## the appliance: a disk that boots, in dist/ (as root)
 	@scripts/deps image
 	$(ROOT) image/build
 
-image-test: ## boot that disk in QEMU, through BIOS and UEFI, and try it (as root; half an hour)
+image-test: ## boot that disk in QEMU, through BIOS and UEFI, and try it (as root; half an hour on idle processors)
 	@scripts/deps test && scripts/deps image
 	for firmware in bios uefi; do $(ROOT) go test -tags image -count=1 -v -timeout 240m ./image/vm -firmware=$$firmware || exit 1; done
 
