@@ -36,6 +36,7 @@ type Line struct {
 	Policy  string  `json:"policy,omitempty"`
 	Time    Time    `json:"time"`
 	Ms      *Millis `json:"ms,omitempty"`
+	Order   *Order  `json:"order,omitempty"`
 
 	Peer     netip.Addr     `json:"peer,omitzero"`
 	Listener netip.AddrPort `json:"listener,omitzero"`
@@ -102,7 +103,8 @@ type Listing struct {
 
 // Rcpt is one RCPT command and what became of it.
 type Rcpt struct {
-	T      Millis           `json:"t"` // since Line.Time
+	T      Millis           `json:"t"`               // since Line.Time
+	Order  *Micros          `json:"order,omitempty"` // as Order, of the command
 	To     string           `json:"to"`
 	Form   smtp.Form        `json:"form,omitempty"`
 	Route  string           `json:"route,omitempty"`
@@ -121,6 +123,41 @@ type Grey struct {
 	State greylist.State `json:"state"`
 	Since Time           `json:"since,omitzero"` // the first contact
 	Left  int64          `json:"left"`           // ms until a retry passes
+}
+
+// Order is when harvest was told of the beginning of a session, with the first
+// transaction of it, and of the end of a transaction. No two things that one
+// process told it have the same moment, and a replay tells it in this order.
+// nil: it was not told.
+type Order struct {
+	Begin *Micros `json:"begin,omitempty"`
+	End   *Micros `json:"end,omitempty"`
+}
+
+// Micros is a number of microseconds since Line.Time.
+type Micros int64
+
+// micros is nil where there is no moment.
+func micros(at, from time.Time) *Micros {
+	if at.IsZero() {
+		return nil
+	}
+	return new(Micros(at.Sub(from.Truncate(time.Millisecond)).Microseconds()))
+}
+
+// after is the moment of m, the zero Time for none.
+func (m *Micros) after(from time.Time) time.Time {
+	if m == nil {
+		return time.Time{}
+	}
+	return from.Add(time.Duration(*m) * time.Microsecond)
+}
+
+func newOrder(t *smtp.Transaction) *Order {
+	if t.Facts.Told.IsZero() && t.Told.IsZero() {
+		return nil
+	}
+	return &Order{micros(t.Facts.Told, t.Facts.Time), micros(t.Told, t.Facts.Time)}
 }
 
 // Millis is a number of milliseconds, of which records have whole ones.
@@ -169,11 +206,11 @@ func NewLine(t *smtp.Transaction, node string) Line {
 	f := &t.Facts
 	l := Line{
 		V: Version, Ref: f.Ref.String(), Session: f.Session.String(), Node: node, Policy: f.Policy,
-		Time: Time{f.Time}, Ms: new(millis(t.Took)),
+		Time: Time{f.Time}, Ms: new(millis(t.Took)), Order: newOrder(t),
 		Peer: f.Peer.Unmap(), Listener: f.Listener, Country: f.Country, ASN: f.ASN, Tier: f.Tier, Provider: f.Provider, History: f.History,
 		RDNS: newRDNS(f.RDNS), HELO: f.HELO, HELOName: f.HELOName, TLS: f.TLS, Slips: f.Slips, Lists: newLists(f.Lists),
 		MailFrom: f.MailFrom, MailForm: f.MailForm, Declared: f.Declared, Limit: f.Limit,
-		SenderDomain: f.Sender, SPF: f.SPF, SPFWide: f.SPFWide, Rcpts: newRcpts(f.Rcpts), Greylist: string(greyed(f.Rcpts)),
+		SenderDomain: f.Sender, SPF: f.SPF, SPFWide: f.SPFWide, Rcpts: newRcpts(f.Rcpts, f.Time), Greylist: string(greyed(f.Rcpts)),
 		Size: f.Size, Hops: f.Hops, MessageID: f.MessageID, Backend: f.Backend, BackendReply: f.BackendReply,
 		Checks: t.Checks, Score: new(t.Score), Outcome: t.Outcome, Reason: new(t.Reason), Alias: t.Reason.Alias(),
 		Reply: written(t.Reply),
@@ -219,12 +256,12 @@ func newLists(from []smtp.Listing) (to []Listing) {
 	return to
 }
 
-func newRcpts(from []smtp.Recipient) []Rcpt {
+func newRcpts(from []smtp.Recipient, began time.Time) []Rcpt {
 	var to []Rcpt
 	for i := range from {
 		r := &from[i]
 		to = append(to, Rcpt{
-			T: millis(r.At), To: r.To, Form: r.Form, Route: r.Route, Oracle: r.Oracle, Age: r.Age,
+			T: millis(r.At), Order: micros(r.Told, began), To: r.To, Form: r.Form, Route: r.Route, Oracle: r.Oracle, Age: r.Age,
 			Trap: r.Trap, Listed: r.Listed, Grey: newGrey(r.Grey), Reply: written(r.Reply), Reason: r.Reason, Alias: r.Reason.Alias(),
 		})
 	}
@@ -280,7 +317,7 @@ func (l *Line) Transaction() smtp.Transaction {
 		t.Facts.Lists = append(t.Facts.Lists, smtp.Listing(b))
 	}
 	for i := range l.Rcpts {
-		r := l.Rcpts[i].recipient()
+		r := l.Rcpts[i].recipient(l.Time.Time)
 		if r.Grey == nil && l.Greylist != "" && greyedNone(l.Rcpts) { // told of the transaction only
 			r.Grey = &smtp.Grey{State: greylist.State(l.Greylist)}
 		}
@@ -288,6 +325,9 @@ func (l *Line) Transaction() smtp.Transaction {
 	}
 	if l.Ms != nil {
 		t.Took = time.Duration(*l.Ms) * time.Millisecond
+	}
+	if l.Order != nil {
+		t.Facts.Told, t.Told = l.Order.Begin.after(l.Time.Time), l.Order.End.after(l.Time.Time)
 	}
 	if l.Score != nil {
 		t.Score = *l.Score
@@ -305,9 +345,9 @@ func greyedNone(rcpts []Rcpt) bool {
 	return !slices.ContainsFunc(rcpts, func(r Rcpt) bool { return r.Grey != nil })
 }
 
-func (r *Rcpt) recipient() smtp.Recipient {
+func (r *Rcpt) recipient(began time.Time) smtp.Recipient {
 	to := smtp.Recipient{
-		At: time.Duration(r.T) * time.Millisecond, To: r.To, Form: r.Form, Route: r.Route,
+		At: time.Duration(r.T) * time.Millisecond, Told: r.Order.after(began), To: r.To, Form: r.Form, Route: r.Route,
 		Oracle: r.Oracle, Age: r.Age, Trap: r.Trap, Listed: r.Listed, Reason: r.Reason,
 	}
 	if r.Reply != nil {

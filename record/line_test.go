@@ -47,7 +47,7 @@ func fullTransaction() smtp.Transaction {
 	return smtp.Transaction{
 		Facts: smtp.Facts{
 			Ref: mustRef("K7QM-2V9D-4XTR"), Session: ref.New(), Policy: "3f9c",
-			Time: time.Date(2026, 11, 22, 8, 30, 0, 123e6, time.UTC),
+			Time: time.Date(2026, 11, 22, 8, 30, 0, 123e6, time.UTC), Told: time.Date(2026, 11, 22, 8, 30, 0, 22_001e3, time.UTC),
 			Peer: netip.MustParseAddr("203.0.113.7"), Listener: netip.MustParseAddrPort("198.51.100.1:25"),
 			Country: "NL", ASN: 64500, Tier: smtp.New, Provider: "google", History: &smtp.History{Mails: 3, Days: 2, Good: 4, Bad: 1, Convicted: true},
 			HELO: "mail.sender.example", HELOName: smtp.HELOPeer, TLS: "TLS1.3",
@@ -56,7 +56,7 @@ func fullTransaction() smtp.Transaction {
 			Sender: smtp.SenderOK, SPF: "pass", SPFWide: true,
 			Slips: []string{"early_talk"}, MailFrom: &from, MailForm: smtp.BadSyntax, Declared: 5000, Limit: 1 << 20,
 			Rcpts: []smtp.Recipient{
-				{At: 310 * time.Millisecond, To: "u1@example.com", Route: "office",
+				{At: 310 * time.Millisecond, Told: time.Date(2026, 11, 22, 8, 30, 0, 433_017e3, time.UTC), To: "u1@example.com", Route: "office",
 					Listed: &access.Entry{Action: access.Allow, Subject: access.Subject{Kind: access.RDNS, Name: "sender.example"}, To: "example.com", Author: "root", Why: "ours"},
 					Grey:   &smtp.Grey{State: greylist.Early, Since: time.Date(2026, 11, 22, 8, 25, 0, 0, time.UTC), Left: 5 * time.Minute},
 					Oracle: smtp.Valid, Age: smtp.Live, Reply: reply.Reply{Code: 250, Enhanced: reply.Enhanced{2, 1, 5}, Text: "ok"}},
@@ -71,6 +71,7 @@ func fullTransaction() smtp.Transaction {
 		Checks: []smtp.Check{{Name: "rdns", Action: reply.Pass, Ms: 3.1}},
 		Score:  1.5, Outcome: smtp.Rejected, Reason: reply.Harvest,
 		Reply: reply.Reply{Code: 354, Text: "go on"}, Took: 412 * time.Millisecond,
+		Told: time.Date(2026, 11, 22, 8, 30, 0, 535_900e3, time.UTC),
 	}
 }
 

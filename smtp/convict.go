@@ -37,7 +37,13 @@ func (s *session) arrive() {
 	}
 	s.guard("harvest", func() Verdict {
 		now := t.moment(0)
-		if c, convicted := w.Connected(now, src); convicted {
+		var c Conviction
+		var convicted bool
+		told := s.server.order.tell(s.server.now(), func() { c, convicted = w.Connected(now, src) })
+		s.mu.Lock()
+		t.Facts.Told = told
+		s.mu.Unlock()
+		if convicted {
 			s.convict(t, now, c)
 			if s.isConvicted() {
 				s.count(c.Reason)
@@ -58,12 +64,17 @@ func (s *session) watch(t *transaction, i int, v Verdict) Verdict {
 	}
 	s.mu.Lock()
 	r, src, null := t.Facts.Rcpts[i], s.source(t), t.from.IsNull()
+	t.brought = t.brought || !v.passes() && !v.Itself
 	s.mu.Unlock()
-	r.Reason, r.Reply = v.Reason, v.Reply
+	r.Reason, r.Reply, src.Itself = v.Reason, v.Reply, v.Itself
 	var a Advice
 	s.guard("harvest", func() Verdict {
 		now := t.moment(r.At)
-		if a = w.Recipient(now, src, r, null); a.Convicted {
+		told := s.server.order.tell(s.server.now(), func() { a = w.Recipient(now, src, r, null) })
+		s.mu.Lock()
+		t.Facts.Rcpts[i].Told = told
+		s.mu.Unlock()
+		if a.Convicted {
 			a.Say = s.believed(r, &a.Conviction)
 			s.convict(t, now, a.Conviction)
 		}

@@ -109,10 +109,14 @@ func (s *session) rcpt(to string) reply.Reply {
 		s.suspect()
 		if v := s.look(t, i, c); !v.passes() {
 			s.recall(t, i, route, box)
+			s.mu.Lock()
+			v.Itself = !t.Facts.Rcpts[i].OfSender()
+			s.mu.Unlock()
 			return v
 		}
 		if v := s.weigh(t, c, c.Peer, c.HELO).Verdict; !v.passes() {
 			s.recall(t, i, route, box)
+			v.Itself = true
 			return v // the same, whether the recipient exists or not
 		}
 		s.ask(t, i, route, box)

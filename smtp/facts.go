@@ -19,6 +19,7 @@ type Facts struct {
 	Ref      ref.Ref   // of this transaction, in every refusal
 	Session  ref.Ref   // of the connection
 	Time     time.Time // when the transaction (else the connection) began
+	Told     time.Time // when the watcher was told of it, see order; zero: it was not
 	Peer     netip.Addr
 	Listener netip.AddrPort
 
@@ -68,6 +69,7 @@ type History struct {
 // Recipient is one RCPT command and what became of it.
 type Recipient struct {
 	At     time.Duration // since Facts.Time
+	Told   time.Time     // when the watcher was told of it, see order; zero: it was not
 	To     string        // canonical mailbox, or the argument as given where it is none
 	Form   Form          // of the argument; "" is a good mailbox
 	Route  string        // name of the domain's route; "" where it has none
@@ -94,6 +96,11 @@ type Grey struct {
 	State greylist.State
 	Since time.Time     // the first contact that counts
 	Left  time.Duration // until a retry passes
+}
+
+// OfSender says that the operator's word which counts for it is about the sender.
+func (r *Recipient) OfSender() bool {
+	return r.Listed != nil && (r.Listed.Subject.Kind == access.From || r.Listed.Subject.Kind == access.To)
 }
 
 // Form says what is wrong with the argument of MAIL or RCPT.
@@ -165,6 +172,7 @@ type Transaction struct {
 	Reason  reply.Reason
 	Reply   reply.Reply // the one that decided the outcome, as written to the wire; zero where none did
 	Took    time.Duration
+	Told    time.Time // when the watcher was told of the end, see order; zero: it was not
 }
 
 // Check is one judge's verdict as the record keeps it. Ms has the look-ups that
@@ -184,6 +192,10 @@ type Verdict struct {
 	Reason reply.Reason
 	Score  float64
 	Detail string
+
+	// Itself says that a refusal is of the source, by what it is, whatever it
+	// brings: a forwarder is not to pay for SPF and senders of what it passes on.
+	Itself bool
 }
 
 // Judge is one check: a pure function of the facts (and of the policy that it

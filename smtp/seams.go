@@ -144,6 +144,9 @@ type Source struct {
 	// Nameless says that reverse DNS has no name of a mail server for it: none,
 	// one that leads elsewhere, or one that is made of its address.
 	Nameless bool
+	// Itself says that what it was refused for, if it was, is what it is, and not
+	// what it brought.
+	Itself bool
 }
 
 // Conviction says that a source earned a ban, and by what.

@@ -117,6 +117,7 @@ type Server struct {
 	stats    *counters
 	unfiled  *unfiled
 	bodies   bodies
+	order    order
 	now      func() time.Time
 	log      *slog.Logger
 

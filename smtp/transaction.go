@@ -29,6 +29,7 @@ type transaction struct {
 	spf      SPF
 	last     refusal
 	spoken   bool // the client was told the ref
+	brought  bool // some recipient was refused for something else than what the source is
 }
 
 // refusal is one that concerns neither a recipient nor a message.
@@ -67,10 +68,14 @@ func (s *session) finish() {
 	s.records++
 	if !s.dry {
 		s.server.stats.outcome(t.Outcome)
-		s.server.opts.Recorder.Record(t.Transaction)
 		if w := s.server.opts.Watcher; w != nil {
-			w.Finished(t.moment(t.Took), s.source(t), t.Outcome, t.Reason)
+			t.Told = s.server.order.tell(s.server.now(), func() {
+				src := s.source(t)
+				src.Itself = !t.brought
+				w.Finished(t.moment(t.Took), src, t.Outcome, t.Reason)
+			})
 		}
+		s.server.opts.Recorder.Record(t.Transaction)
 	}
 	s.begin()
 }

@@ -21,6 +21,9 @@ func (p *Player) begin(t *take) {
 	if t.gone {
 		return
 	}
+	if t.told.known && t.told.begin.IsZero() {
+		return // a further transaction of a session
+	}
 	if c, ok := p.watch.Connected(p.now, t.source); ok {
 		p.convict(t, c)
 	}
@@ -29,7 +32,7 @@ func (p *Player) begin(t *take) {
 // dropped says whether the source stands banned by now. Who is in the middle of
 // a transaction then is reset.
 func (p *Player) dropped(t *take) bool {
-	if !t.gone && !p.o.Observe && p.o.Bans.Banned(p.now, t.source.Addr) {
+	if !t.gone && !p.o.Observe && p.o.Bans.Banned(p.latest, t.source.Addr) {
 		t.gone, t.result = true, Result{smtp.Dropped, reply.Banned}
 	}
 	return t.gone
@@ -44,7 +47,9 @@ func (p *Player) recipient(t *take, i int) {
 	if r.grey != nil && p.meet(t, r.grey) && !p.o.Observe && !r.grey.observe {
 		r.reason = reply.Greylisted
 	}
-	a := p.watch.Recipient(p.now, t.source, smtp.Recipient{
+	src := t.source
+	src.Itself = r.itself
+	a := p.watch.Recipient(p.now, src, smtp.Recipient{
 		To: r.to, Oracle: r.oracle, Age: r.age, Trap: r.trap, Reason: r.reason,
 	}, t.null)
 	if a.Convicted {
@@ -82,7 +87,7 @@ func (p *Player) convict(t *take, c smtp.Conviction) {
 	if c.Spared {
 		return
 	}
-	prefix, until, ok := p.o.Bans.Convict(p.now, t.source.Addr, c.Reason, t.source.Ref, p.watch.Widest(p.now, t.source.Addr))
+	prefix, until, ok := p.o.Bans.Convict(p.latest, t.source.Addr, c.Reason, t.source.Ref, p.watch.Widest(p.now, t.source.Addr))
 	if !ok {
 		return
 	}
@@ -104,7 +109,9 @@ func (p *Player) convict(t *take, c smtp.Conviction) {
 func (p *Player) finish(t *take) {
 	if !p.dropped(t) {
 		t.result = p.conclude(t)
-		p.watch.Finished(p.now, t.source, t.result.Outcome, t.result.Reason)
+		src := t.source
+		src.Itself = !t.brought
+		p.watch.Finished(p.now, src, t.result.Outcome, t.result.Reason)
 	}
 	if t.result == t.was || t.gone && t.silent {
 		return

@@ -112,6 +112,9 @@ type Player struct {
 	says  []said
 	sum   Summary
 	now   time.Time // of the event at hand
+	// latest is the time so far: events that harvest was told of one after the
+	// other may have times in another order, by a few milliseconds.
+	latest time.Time
 }
 
 // said is one line of the answer, which comes in order of time.
@@ -137,7 +140,7 @@ func (p *Player) Add(l *record.Line) {
 // of time, until that fails.
 func (p *Player) Play(say func(any) error) (Summary, error) {
 	slices.SortStableFunc(p.takes, func(a, b *take) int {
-		return cmp.Or(a.time.Compare(b.time), cmp.Compare(a.name, b.name))
+		return cmp.Or(a.begins().Compare(b.begins()), cmp.Compare(a.name, b.name))
 	})
 	p.playAll()
 	slices.SortStableFunc(p.says, func(a, b said) int { return a.at.Compare(b.at) })
@@ -154,10 +157,10 @@ func (p *Player) Play(say func(any) error) (Summary, error) {
 func (p *Player) playAll() {
 	var q queue
 	for i, t := range p.takes {
-		for len(q) > 0 && q[0].at.Before(t.time) {
+		for len(q) > 0 && q[0].told.Before(t.begins()) {
 			p.step(&q)
 		}
-		heap.Push(&q, moment{at: t.time, order: i, take: t, next: -1})
+		heap.Push(&q, moment{told: t.begins(), at: t.time, order: i, take: t, next: -1})
 	}
 	for len(q) > 0 {
 		p.step(&q)
@@ -170,6 +173,9 @@ func (p *Player) playAll() {
 func (p *Player) step(q *queue) {
 	m := &(*q)[0]
 	p.now = m.at
+	if p.latest.Before(p.now) {
+		p.latest = p.now
+	}
 	t := m.take
 	switch {
 	case m.next < 0:
@@ -182,20 +188,27 @@ func (p *Player) step(q *queue) {
 		return
 	}
 	m.next++
-	m.at = t.end()
+	at, told := t.end(), t.told.end
 	if m.next < len(t.rcpts) {
-		m.at = t.time.Add(t.rcpts[m.next].at)
+		at, told = t.time.Add(t.rcpts[m.next].at), t.rcpts[m.next].told
 	}
-	if m.at.Before(p.now) {
-		m.at = p.now
-	}
+	m.at = later(at, m.at)
+	m.told = later(cmp.Or(told, m.at), m.told)
 	heap.Fix(q, 0)
+}
+
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
 }
 
 // moment is the next event of a transaction: -1 its beginning, then the
 // recipients, then its end.
 type moment struct {
-	at    time.Time
+	told  time.Time // its place among all events
+	at    time.Time // as the record has it
 	order int
 	take  *take
 	next  int
@@ -205,7 +218,7 @@ type queue []moment
 
 func (q queue) Len() int { return len(q) }
 func (q queue) Less(i, j int) bool {
-	return cmp.Or(q[i].at.Compare(q[j].at), cmp.Compare(q[i].order, q[j].order)) < 0
+	return cmp.Or(q[i].told.Compare(q[j].told), cmp.Compare(q[i].order, q[j].order)) < 0
 }
 func (q queue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
 func (q *queue) Push(x any)   { *q = append(*q, x.(moment)) }

@@ -23,6 +23,7 @@ type take struct {
 	name   string // the ref as written
 	time   time.Time
 	took   time.Duration
+	told   moments
 	source smtp.Source
 	null   bool // the null sender
 	rcpts  []rcpt
@@ -37,18 +38,37 @@ type take struct {
 	silent bool // nothing was said to the client: it may as well have been dropped
 	gone   bool // dropped
 	closed bool
-	result Result
+	// brought says that some recipient was refused for what the source brought.
+	brought bool
+	result  Result
+}
+
+// moments are when harvest was told of the beginning and the end of a
+// transaction; zero: it was not, or that is not known.
+type moments struct {
+	begin, end time.Time
+	known      bool
+}
+
+// begins is when the transaction is played first.
+func (t *take) begins() time.Time {
+	if t.told.begin.IsZero() {
+		return t.time
+	}
+	return t.told.begin
 }
 
 // rcpt is one recipient.
 type rcpt struct {
 	at     time.Duration
+	told   time.Time // zero: not known
 	to     string
 	oracle smtp.OracleState
 	age    smtp.Age
 	trap   bool
 	reason reply.Reason // why it is refused now; "": it is not
 	grey   *grey        // nil: the greylist is not asked
+	itself bool         // refused for what the source is
 }
 
 // grey is what the greylist is asked about a recipient that everybody else
@@ -72,6 +92,9 @@ func (p *Player) take(l *record.Line) *take {
 			Addr: l.Peer.Unmap(), ASN: l.ASN, HELO: l.HELO, Ref: identity(l.Ref), Session: identity(l.Session),
 			Vouched: f.Vouched(), Nameless: f.Nameless(),
 		},
+	}
+	if l.Order != nil {
+		t.told = moments{tx.Facts.Told, tx.Told, true}
 	}
 	if l.Ms != nil {
 		t.took = max(0, time.Duration(*l.Ms)*time.Millisecond)
@@ -143,9 +166,10 @@ func (p *Player) judge(t *take, l *record.Line, f *smtp.Facts) {
 		if whyRefused(r) == "" {
 			t.taken++
 		}
-		why := p.judgeRecipient(t, f, r)
+		why, itself := p.judgeRecipient(t, f, r)
+		t.brought = t.brought || why != "" && !itself
 		t.rcpts = append(t.rcpts, rcpt{
-			at: max(0, r.At), to: strings.Clone(r.To), oracle: r.Oracle, age: r.Age, trap: r.Trap, reason: why, grey: p.grey(f, why),
+			at: max(0, r.At), told: r.Told, to: strings.Clone(r.To), oracle: r.Oracle, age: r.Age, trap: r.Trap, reason: why, grey: p.grey(f, why), itself: itself,
 		})
 		r.Reason = why // what later judges see of it
 	}
@@ -195,38 +219,39 @@ func domainOf(mailbox string) string {
 	return strings.ToLower(mailbox[strings.LastIndexByte(mailbox, '@')+1:])
 }
 
-// judgeRecipient is why the last recipient of f is refused; "": it is not.
-func (p *Player) judgeRecipient(t *take, f *smtp.Facts, r *smtp.Recipient) reply.Reason {
+// judgeRecipient is why the last recipient of f is refused; "": it is not. itself:
+// whatever the source brings.
+func (p *Player) judgeRecipient(t *take, f *smtp.Facts, r *smtp.Recipient) (why reply.Reason, itself bool) {
 	was := whyRefused(r)
 	r.Trap = r.Trap || p.o.Trap != nil && p.o.Trap(r.To)
 	r.Route = p.route(r, was)
 	if _, listed := judged[was]; was != "" && !listed {
-		return was // by a check that looks at what no line has: it stands
+		return was, !r.OfSender() // by a check that looks at what no line has: it stands
 	}
 	c := p.chain(r.To)
 	if aboutOracle[was] {
 		r.Answer = smtp.Answer{State: r.Oracle, Age: r.Age, Reply: r.Reply, Reason: was}
 	}
 	if r.Trap {
-		return reply.Trap
+		return reply.Trap, false
 	}
 	if why := refusal(p.o.Chain.Rcpt, f); why != "" {
-		return why
+		return why, false
 	}
 	if why := p.weighed(t, c, f, c.Peer, c.HELO); why != "" {
-		return why
+		return why, true
 	}
 	if r.Oracle == "" {
 		if was == "" {
-			return p.weighed(t, c, f, c.Peer, c.HELO, c.Sender)
+			return p.weighed(t, c, f, c.Peer, c.HELO, c.Sender), false
 		}
 		p.sum.MissingFacts++ // nobody asked the oracle, since it was refused before
-		return was
+		return was, !r.OfSender()
 	}
 	if why := refusal(p.o.Chain.Oracle, f); why != "" {
-		return why
+		return why, false
 	}
-	return p.weighed(t, c, f, c.Peer, c.HELO, c.Sender)
+	return p.weighed(t, c, f, c.Peer, c.HELO, c.Sender), false
 }
 
 // grey is what the greylist is to be asked about the last recipient of f; nil:

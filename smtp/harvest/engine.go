@@ -68,7 +68,7 @@ func (w *engine) recipient(t time.Time, src *smtp.Source, r *smtp.Recipient, nul
 	k := kindOf(r, null)
 	event := event{now: at(t), src: *src, rcpt: rcpt{r.Age, r.Trap, r.Reason}, null: null}
 	e := &event
-	if k == 0 && r.Reason != reply.Relaying && !persistent(r.Reason) {
+	if k == 0 && r.Reason != reply.Relaying && !(src.Itself && persistent(r.Reason)) {
 		w.takes(e)
 		w.nothing(e.now, src, r)
 		return smtp.Advice{}

@@ -283,7 +283,7 @@ func TestRefusedMessagesAreNoPersistence(t *testing.T) {
 		for i := range 2 * Default.SessionsPerHour {
 			s.src.Session = ref.Ref(1000 + i)
 			r := smtp.Recipient{To: "anna@example.com", Oracle: smtp.Valid, Age: smtp.Cached}
-			if !taken {
+			if s.src.Itself = !taken; !taken {
 				r.Reason = reply.Score
 			}
 			s.w.Recipient(s.now, s.src, r, false)
@@ -292,6 +292,28 @@ func TestRefusedMessagesAreNoPersistence(t *testing.T) {
 		}
 		if _, got := s.w.Connected(s.now, s.src); got != want {
 			t.Errorf("recipients taken %v: convicted %v", taken, got)
+		}
+	}
+}
+
+// The same sum of scores bans who is refused by what he is, and never a forwarder
+// who is refused for what others sent through him.
+func TestSumOfScoresIsPersistenceOfWhomItIsAbout(t *testing.T) {
+	for _, itself := range []bool{true, false} {
+		s := newScene(t, smtp.New)
+		s.src.Itself = itself
+		got := false
+		for i := range 2 * Default.RefusedPerHour {
+			s.src.Session, s.src.Ref = ref.Ref(1000+i), ref.Ref(5000+i)
+			r := smtp.Recipient{To: "anna@example.com", Oracle: smtp.Valid, Age: smtp.Cached, Reason: reply.Score}
+			got = got || s.w.Recipient(s.now, s.src, r, false).Convicted
+			s.w.Finished(s.now, s.src, smtp.Rejected, reply.Score)
+			_, marked := s.w.Connected(s.now, s.src)
+			got = got || marked
+			s.now = s.now.Add(time.Minute)
+		}
+		if got != itself {
+			t.Errorf("refused by itself %v: convicted %v", itself, got)
 		}
 	}
 }

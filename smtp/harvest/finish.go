@@ -11,7 +11,7 @@ func (w *engine) refusedFor(e *event) (smtp.Conviction, bool) {
 	switch {
 	case e.rcpt.reason == reply.Relaying:
 		return w.foreign(e)
-	case persistent(e.rcpt.reason) && w.rules.RefusedPerHour > 0:
+	case e.src.Itself && persistent(e.rcpt.reason) && w.rules.RefusedPerHour > 0:
 		o := w.offend(e.source)
 		addMoment(&o.Refused, e.now, w.rules.RefusedPerHour)
 		if momentsWithin(o.Refused, e.now, anHour) >= w.rules.RefusedPerHour {
@@ -21,8 +21,8 @@ func (w *engine) refusedFor(e *event) (smtp.Conviction, bool) {
 	return smtp.Conviction{}, false
 }
 
-// persistent says whether a refusal is one of the source for what it is, so
-// that going on after it is an offence. Names, SPF, syntax, sizes and whatever
+// persistent says whether a refusal may be one of the source for what it is
+// (Source.Itself says whether it is), so that going on after it is an offence. Names, SPF, syntax, sizes and whatever
 // is temporary never are (smtp-filter.md section 4).
 func persistent(r reply.Reason) bool {
 	switch r {
@@ -48,7 +48,7 @@ func (w *engine) finished(now instant, src *smtp.Source, o smtp.Outcome, why rep
 		w.befriend(s)
 		w.welcome(now, src.Addr)
 		w.delivered(now, src, o)
-	case o == smtp.Rejected && persistent(why) && !took && w.rules.SessionsPerHour > 0:
+	case o == smtp.Rejected && src.Itself && persistent(why) && !took && w.rules.SessionsPerHour > 0:
 		v := w.visit(now, src)
 		if v.refused {
 			return
