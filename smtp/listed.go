@@ -81,7 +81,7 @@ func (s *session) blocked() Verdict {
 // guard can see that it is there.
 func (s *session) fed(t *transaction) bool {
 	lists := s.server.opts.Access
-	if lists == nil {
+	if lists == nil || s.tier == Protected || s.tier == Provider {
 		return false
 	}
 	e, ok := lists.Find(access.Query{Peer: s.peer})

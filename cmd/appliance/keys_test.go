@@ -35,6 +35,7 @@ type probe struct {
 type keyBench struct {
 	*lab.Lab
 	t             *testing.T
+	ns            *lab.DNS
 	edge, out     *lab.Host // out is where clients come from
 	office        *lab.Host
 	first, second *sink // behind backend.office and backend.spare
@@ -145,7 +146,7 @@ func makeKeyBench(t *testing.T) *keyBench {
 	t.Helper()
 	b := &keyBench{t: t, cert: testCertificate(t)}
 	b.Lab = lab.New(owner{t, b})
-	b.Host("ns", "192.0.2.53").DNS("mx1.example.com. A 192.0.2.25", "office.example.net. A 192.0.2.10",
+	b.ns = b.Host("ns", "192.0.2.53").DNS("mx1.example.com. A 192.0.2.25", "office.example.net. A 192.0.2.10",
 		`pool.example. TXT "v=spf1 ip4:203.0.113.0/24 -all"`,
 		"2.0.0.127.bl.example. A 127.0.0.2", "1.113.0.203.bl.example. A 127.0.0.2")
 	b.office = b.Host("office", "192.0.2.10", "192.0.2.11", "192.0.2.54")

@@ -20,6 +20,7 @@ type lookups struct {
 	dns    *dns.Resolver
 	alarms record.Alarms
 	good   func(netip.Addr) bool
+	well   func() // told when names are looked up again
 
 	mu    sync.Mutex
 	from  []config.DNSBL
@@ -30,7 +31,7 @@ type lookups struct {
 const alarmDNS = "dns"
 
 func newLookups(cfg config.Config, alarms record.Alarms, good func(netip.Addr) bool) *lookups {
-	l := &lookups{alarms: alarms, good: good, stop: func() {}}
+	l := &lookups{alarms: alarms, good: good, well: func() {}, stop: func() {}}
 	l.dns = dns.New(dns.Options{Servers: cfg.DNS.Servers, Timeout: cfg.DNS.Timeout, Changed: l.sick})
 	return l
 }
@@ -39,6 +40,7 @@ func newLookups(cfg config.Config, alarms record.Alarms, good func(netip.Addr) b
 func (l *lookups) sick(why string) {
 	if why == "" {
 		l.alarms.Clear(alarmDNS, "names are looked up again")
+		l.well()
 		return
 	}
 	l.alarms.Alarm(alarmDNS, "DNS is sick, so that nothing is held against any sender for his names, lists or SPF: "+why+

@@ -194,7 +194,7 @@ func newMail(c *cli, cfg config.Config, file string, alarms []string, ls []*net.
 	m.lookups = newLookups(cfg, m.events, m.knownGood)
 	m.feeds = newFeeds(m.dir, m.lists, m.names, m.events, c.now, m.log)
 	m.providers = newProviders(cfg, m.dir, m.lookups.dns, m.events, c.now)
-	m.tiers.providers = m.providers
+	m.tiers.providers, m.lookups.well = m.providers, m.providers.nudge
 	if err := m.makeServer(cfg); err != nil {
 		return nil, err
 	}

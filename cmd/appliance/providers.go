@@ -29,7 +29,7 @@ type providers struct {
 	dns    providerDNS
 	alarms record.Alarms
 	now    func() time.Time
-	wake   chan struct{} // the file names others
+	wake   chan struct{} // see nudge
 
 	mu    sync.Mutex
 	names []string
@@ -81,6 +81,11 @@ func (p *providers) use(cfg config.Config) {
 	p.names = cfg.Spare
 	p.mu.Unlock()
 	p.publish()
+	p.nudge()
+}
+
+// nudge has what is due looked up now: the file names others, or DNS is well again.
+func (p *providers) nudge() {
 	select {
 	case p.wake <- struct{}{}:
 	default:

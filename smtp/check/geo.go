@@ -44,7 +44,7 @@ type GeoBan struct{ Policy Policy }
 
 // Judge implements smtp.Judge.
 func (j GeoBan) Judge(f *smtp.Facts) smtp.Verdict {
-	if exempt(f) {
+	if exempt(f) || f.Tier == smtp.Provider {
 		return pass
 	}
 	for _, where := range []string{f.Country, asn(f.ASN)} {
