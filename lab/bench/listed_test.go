@@ -48,7 +48,7 @@ func BenchmarkRefuseListed(b *testing.B) {
 		},
 	}
 	s.asked(b)
-	d.fight(b, load{Sources: sources, Clients: 400, For: 6 * time.Second, Listed: true})
+	d.fight(b, load{Sources: sources, Clients: 150, For: 6 * time.Second, Listed: true})
 }
 
 // BenchmarkGate holds strangers on a DNS list before the greeting, where they
