@@ -27,3 +27,9 @@ func (w *World) Drops(e firewall.Enforcer, src, prefix string) {
 
 // Bans are bans of prefixes for a time from now.
 func Bans(d time.Duration, prefixes ...string) []firewall.Ban { return bans(d, prefixes...) }
+
+// Peer is the client's interface.
+const Peer = peer
+
+// Outside runs f in the client's namespace.
+func (w *World) Outside(f func() error) error { return w.in(w.Client, f) }
