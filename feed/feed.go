@@ -18,6 +18,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -49,6 +50,7 @@ type Feed struct {
 	o Options
 
 	fetching sync.Mutex // one at a time
+	using    sync.Mutex // what is kept, putting it in force
 
 	mu   sync.Mutex
 	kept kept
@@ -94,12 +96,17 @@ func Open(o Options) *Feed {
 	if f.kept.Most != o.MaxEntries { // what was refused may be taken now
 		f.kept.ETag, f.kept.Modified = "", ""
 	}
-	f.use(prefix.New(f.kept.Prefixes))
+	f.use()
 	return f
 }
 
-// use puts a set in force, but for who must not be hit.
-func (f *Feed) use(all *prefix.Set) {
+// use puts what is kept in force, but for who must not be hit.
+func (f *Feed) use() {
+	f.using.Lock()
+	defer f.using.Unlock()
+	f.mu.Lock()
+	all := prefix.New(f.kept.Prefixes)
+	f.mu.Unlock()
 	var out []netip.Prefix
 	var told []string
 	for p, as := range f.o.Spared() {
@@ -109,6 +116,7 @@ func (f *Feed) use(all *prefix.Set) {
 		}
 	}
 	set := all.Without(out)
+	slices.Sort(told)
 	f.mu.Lock()
 	f.set, f.odd = set, ""
 	if told != nil {
@@ -127,11 +135,10 @@ func clip(list []string) string {
 	return strings.Join(list, "; ")
 }
 
-// Again leaves out anew who must not be hit: that may be others now.
+// Again leaves out anew who must not be hit: that may be others now. It waits for
+// no fetch.
 func (f *Feed) Again() {
-	f.fetching.Lock()
-	defer f.fetching.Unlock()
-	f.use(prefix.New(f.kept.Prefixes))
+	f.use()
 	f.tell()
 }
 
@@ -155,14 +162,16 @@ func (f *Feed) Run(ctx context.Context) {
 }
 
 // first is when a fetch is due after the start: at once where there is nothing or
-// nobody else is asked, else when it would have been.
+// nobody else is asked, else when it would have been. What a clock that was ahead
+// wrote down puts it off no longer than that.
 func (f *Feed) first() time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.kept.Fetched.IsZero() || f.kept.Most != f.o.MaxEntries || isFile(f.o.Source) {
 		return rand.N(2 * time.Second)
 	}
-	return max(rand.N(time.Minute), jitter(f.o.Refresh)-f.o.Clock().Sub(f.kept.Fetched))
+	since := max(0, f.o.Clock().Sub(f.kept.Fetched))
+	return max(rand.N(time.Minute), jitter(f.o.Refresh)-since)
 }
 
 // wait is how long until the next fetch: sooner after one that came to nothing.
@@ -209,7 +218,7 @@ func (f *Feed) Fetch(ctx context.Context, accept bool) error {
 	f.mu.Lock()
 	f.kept = next
 	f.mu.Unlock()
-	f.use(prefix.New(next.Prefixes))
+	f.use()
 	return disk.Replace(f.o.File, 0o600, func(w io.Writer) error { return json.NewEncoder(w).Encode(next) })
 }
 

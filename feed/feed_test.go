@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -143,6 +145,7 @@ func TestAListThatChangedTooMuch(t *testing.T) {
 		"much shorter":  {nets(200), nets(60), "60 entries and had 200"},
 		"wide":          {nets(3), "0.0.0.0/1\n", "no list of attackers"},
 		"all of IPv6":   {nets(3), "::/0\n", "no list of attackers"},
+		"a region":      {nets(3), "2a00::/12\n", "no list of attackers"},
 		"twice as wide": {nets(3), nets(3) + "16.0.0.0/8\n", "twice the addresses"},
 		"too long":      {nets(3), strings.Repeat("198.18.0.1\n", 1001), "max_entries"},
 		"too large":     {nets(3), strings.Repeat("# words\n", 40000), "max_entries"},
@@ -203,6 +206,87 @@ func TestAFileIsReadWhenItChanged(t *testing.T) {
 	}
 }
 
+// A server that says nothing more, with a fetch under way, keeps nobody waiting
+// who reloads.
+func TestAReloadDoesNotWaitForAFetch(t *testing.T) {
+	p := publish(t, nets(3))
+	r := read(t, p.URL, filepath.Join(t.TempDir(), "f"), nil)
+	if err := r.Fetch(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	p.text.Store(nets(4))
+	p.mood.Store("hang")
+	r.o.Client.Timeout = time.Minute
+	ctx, stop := context.WithCancel(t.Context())
+	fetched, again := make(chan error, 1), make(chan struct{})
+	go func() { fetched <- r.Fetch(ctx, false) }()
+	for r.fetching.TryLock() { // until it is under way
+		r.fetching.Unlock()
+		time.Sleep(time.Millisecond)
+	}
+	go func() { defer close(again); r.Again() }()
+	select {
+	case <-again:
+	case <-time.After(10 * time.Second):
+		t.Error("a reload waits for the fetch")
+	}
+	stop()
+	if err := <-fetched; err == nil || !r.has("198.18.2.1") {
+		t.Errorf("%v, in force: %v", err, r.Set().List())
+	}
+	<-again
+}
+
+// What a clock that was ahead once wrote down puts nothing off.
+func TestAClockThatWasAhead(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "f")
+	p := publish(t, nets(3))
+	r := read(t, p.URL, file, nil)
+	r.now = r.now.AddDate(5, 0, 0)
+	if err := r.Fetch(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	if wait := read(t, p.URL, file, nil).first(); wait > 2*time.Hour {
+		t.Errorf("the next fetch is due in %v", wait)
+	}
+}
+
+// A path that is no file, such as a pipe that nobody writes to, holds nobody up.
+func TestAPipeIsNoFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := read(t, path, filepath.Join(t.TempDir(), "f"), nil)
+	said := make(chan error, 1)
+	go func() { said <- r.Fetch(t.Context(), false) }()
+	select {
+	case err := <-said:
+		if err == nil || !strings.Contains(err.Error(), "no file") {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("it waits for a writer")
+	}
+}
+
+// What is told of those that are left out is the same each time.
+func TestWhoIsLeftOutIsToldInOrder(t *testing.T) {
+	p := publish(t, nets(9))
+	spared := map[netip.Prefix]string{}
+	for i := range 9 {
+		spared[netip.MustParsePrefix(fmt.Sprintf("198.18.%d.1/32", i))] = "weir allow"
+	}
+	r := read(t, p.URL, filepath.Join(t.TempDir(), "f"), spared)
+	r.Fetch(t.Context(), false)
+	first := r.alarm
+	for range 20 {
+		if r.Again(); r.alarm != first {
+			t.Fatalf("the alarm was %q and is %q", first, r.alarm)
+		}
+	}
+}
+
 func TestParse(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                           "[]",
@@ -217,7 +301,7 @@ func TestParse(t *testing.T) {
 		`{"cidr":"192.0.2.0/24"`: `line 1: "{\"cidr\":\"192.0.2.0/24\"" is no JSON`,
 		`{"asn":64500}`:          `line 1: "" is no address and no prefix`,
 	} {
-		list, err := Parse(strings.NewReader(text))
+		list, err := Parse(strings.NewReader(text), 1000)
 		got := fmt.Sprint(list)
 		if err != nil {
 			got = err.Error()
@@ -232,7 +316,7 @@ func FuzzParse(f *testing.F) {
 	f.Add("192.0.2.0/24 ; SBL1\n")
 	f.Add(`{"cidr":"192.0.2.0/24"}`)
 	f.Fuzz(func(t *testing.T, text string) {
-		list, err := Parse(strings.NewReader(text))
+		list, err := Parse(strings.NewReader(text), 1000)
 		for _, p := range list {
 			if !p.IsValid() || p != p.Masked() || err != nil {
 				t.Errorf("%v, %v", p, err)

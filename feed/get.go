@@ -1,7 +1,6 @@
 package feed
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -95,6 +94,9 @@ func isFile(source string) bool { return strings.HasPrefix(source, "/") }
 
 // read reads a file. It is whole when it is put there by a rename, as is usual.
 func (f *Feed) read(before kept) (got, error) {
+	if info, err := os.Stat(f.o.Source); err == nil && !info.Mode().IsRegular() {
+		return got{}, errors.New("it is no file: a pipe would hold everybody up who reads it")
+	}
 	file, err := os.Open(f.o.Source)
 	if err != nil {
 		return got{}, fmt.Errorf("%s%w (the user of the mail role has to read it)", unreachable, err)
@@ -114,21 +116,37 @@ func (f *Feed) read(before kept) (got, error) {
 
 // parse takes no more than a list may have, and nothing of one that is cut off.
 func (f *Feed) parse(r io.Reader) (*prefix.Set, error) {
-	most := int64(f.o.MaxEntries) * perEntry
-	var b bytes.Buffer
-	n, err := io.Copy(&b, io.LimitReader(r, most+1))
+	b := &bounded{from: r, most: int64(f.o.MaxEntries) * perEntry}
+	list, err := Parse(b, f.o.MaxEntries)
 	switch {
+	case b.err != nil:
+		return nil, fmt.Errorf("%sit is cut off after %d bytes: %w", unreachable, b.n, b.err)
+	case b.n > b.most:
+		return nil, fmt.Errorf("it has more than %d bytes, which is no list of %d entries: see feed.%s.max_entries", b.most, f.o.MaxEntries, f.o.Name)
+	case errors.Is(err, errTooMany):
+		return nil, fmt.Errorf("it has more than %d entries: see feed.%s.max_entries", f.o.MaxEntries, f.o.Name)
 	case err != nil:
-		return nil, fmt.Errorf("%sit is cut off after %d bytes: %w", unreachable, n, err)
-	case n > most:
-		return nil, fmt.Errorf("it has more than %d bytes, which is no list of %d entries: see feed.%s.max_entries", most, f.o.MaxEntries, f.o.Name)
-	}
-	list, err := Parse(&b)
-	if err != nil {
 		return nil, fmt.Errorf("it is no list: %w", err)
 	}
-	if len(list) > f.o.MaxEntries {
-		return nil, fmt.Errorf("it has %d entries: see feed.%s.max_entries", len(list), f.o.Name)
-	}
 	return prefix.New(list), nil
+}
+
+// bounded ends behind so many bytes, and one more that says that there are more.
+type bounded struct {
+	from    io.Reader
+	n, most int64
+	err     error // other than the end
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	left := b.most + 1 - b.n
+	if left <= 0 {
+		return 0, io.EOF
+	}
+	n, err := b.from.Read(p[:min(int64(len(p)), left)])
+	b.n += int64(n)
+	if err != nil && err != io.EOF {
+		b.err = err
+	}
+	return n, err
 }

@@ -3,6 +3,7 @@ package feed
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -14,14 +15,17 @@ import (
 // longestLine is far above any line of a list, and far below a page of HTML.
 const longestLine = 4096
 
+var errTooMany = errors.New("it has too many entries")
+
 // Parse reads a list of addresses and prefixes: one a line, with what stands
 // behind "#" or ";" left out, as plain lists and Spamhaus DROP in text have them;
 // or a JSON object a line with its "cidr", as DROP has them now. That ends with
 // an object of type "metadata", whose count must be right.
 //
 // A line that is anything else makes the whole a list no more: half a list, or the
-// page of a web server, must not take the place of one that was whole.
-func Parse(r io.Reader) ([]netip.Prefix, error) {
+// page of a web server, must not take the place of one that was whole. Nor is more
+// read than most entries.
+func Parse(r io.Reader, most int) ([]netip.Prefix, error) {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, longestLine)
 	var list []netip.Prefix
@@ -30,9 +34,13 @@ func Parse(r io.Reader) ([]netip.Prefix, error) {
 		if err != nil {
 			return nil, fmt.Errorf("line %d: %w", n, err)
 		}
-		if ok {
-			list = append(list, p)
+		if !ok {
+			continue
 		}
+		if len(list) >= most {
+			return nil, errTooMany
+		}
+		list = append(list, p)
 	}
 	return list, lines.Err()
 }

@@ -91,7 +91,11 @@ func (s *Set) Without(out []netip.Prefix) *Set {
 	if len(out) == 0 {
 		return s
 	}
-	return New(slices.DeleteFunc(s.List(), func(p netip.Prefix) bool { return slices.Contains(out, p) }))
+	gone := make(map[netip.Prefix]bool, len(out))
+	for _, p := range out {
+		gone[p] = true
+	}
+	return New(slices.DeleteFunc(s.List(), func(p netip.Prefix) bool { return gone[p] }))
 }
 
 // List is what is in the set, in order.
@@ -110,14 +114,27 @@ func (s *Set) Len() int {
 	return len(s.list)
 }
 
-// Share is which part of all IPv4 addresses, or of all IPv6 addresses, is in the
-// set: the larger of both.
+// used6 is where all of the IPv6 internet is (RFC 4291 section 2.4), of which the
+// registries have been given about 1/64 (a /9 in all).
+var used6 = netip.MustParsePrefix("2000::/3")
+
+const given6 = 9
+
+// Share is which part of the internet is in the set: of all IPv4 addresses, or of
+// as many IPv6 addresses as have been given out, whichever is more, up to 1.
 func (s *Set) Share() float64 {
 	var sum [2]float64
 	for _, p := range s.List() {
-		sum[family(p.Addr())] += math.Ldexp(1, -p.Bits())
+		switch {
+		case p.Addr().Is4() || !p.Overlaps(used6):
+			sum[family(p.Addr())] += math.Ldexp(1, -p.Bits())
+		case p.Bits() <= given6:
+			sum[1]++
+		default:
+			sum[1] += math.Ldexp(1, given6-p.Bits())
+		}
 	}
-	return max(sum[0], sum[1])
+	return min(1, max(sum[0], sum[1]))
 }
 
 func family(a netip.Addr) int {
