@@ -49,8 +49,9 @@ func (t *Table) adoptPlaces() error {
 func (t *Table) slot() uint32 { return uint32(t.word() >> 33 & 1) }
 
 // writePlaces makes world, which may be nil, the one in force, and has new
-// connections dropped from where deny says. A packet meets the old world with
-// its rules or the new one with its rules.
+// connections dropped from where deny says. A packet meets the old world or the
+// new one, and of networks the rules that go with it; countries have one row of
+// rules for both worlds, so that those are in force a moment before the new one.
 func (t *Table) writePlaces(world *geo.Tables, deny []geo.Rule) error {
 	if world == nil {
 		return t.noWorld()
