@@ -32,15 +32,16 @@ type feeds struct {
 	mu      sync.Mutex // of what a reload changes
 	running []*runningFeed
 
-	setMu sync.Mutex // of what feeds change by themselves
-	sets  map[string]*prefix.Set
-	file  map[netip.Prefix]string // whom the file spares
+	setMu   sync.Mutex // of what feeds change by themselves, never held for long
+	inForce []*runningFeed
+	file    map[netip.Prefix]string // whom the file spares
 }
 
 type runningFeed struct {
 	of   config.Feed
 	feed *feed.Feed
 	stop func()
+	set  *prefix.Set // of setMu
 }
 
 // alarmFeed begins the names of alarms of feeds.
@@ -49,7 +50,7 @@ const alarmFeed = "feed."
 func newFeeds(dir string, lists *access.List, names *resolver, alarms record.Alarms, now func() time.Time, log *slog.Logger) *feeds {
 	dial := (&net.Dialer{Timeout: 20 * time.Second, Resolver: names.Resolver}).DialContext
 	return &feeds{
-		dir: dir, lists: lists, alarms: alarms, client: feed.NewClient(dial), now: now, log: log, sets: map[string]*prefix.Set{},
+		dir: dir, lists: lists, alarms: alarms, client: feed.NewClient(dial), now: now, log: log,
 	}
 }
 
@@ -71,7 +72,6 @@ func (f *feeds) use(life context.Context, background *sync.WaitGroup, cfg config
 	}
 	for _, gone := range f.running {
 		gone.stop()
-		f.hold(gone.of.Name, nil)
 	}
 	f.running = next
 	for _, c := range cfg.Feeds {
@@ -79,6 +79,9 @@ func (f *feeds) use(life context.Context, background *sync.WaitGroup, cfg config
 			f.running = append(f.running, f.start(life, background, c))
 		}
 	}
+	f.setMu.Lock()
+	defer f.setMu.Unlock()
+	f.inForce = slices.Clone(f.running)
 	f.publish()
 }
 
@@ -88,7 +91,7 @@ func (f *feeds) start(life context.Context, background *sync.WaitGroup, c config
 	r.feed = feed.Open(feed.Options{
 		Name: c.Name, Source: c.Source, Refresh: c.Refresh, MaxEntries: c.MaxEntries,
 		File: filepath.Join(f.dir, "feed-"+url.PathEscape(c.Name)+".json"), Client: f.client, Spared: f.spared,
-		Changed: func(s *prefix.Set) { f.hold(c.Name, s) },
+		Changed: func(s *prefix.Set) { f.hold(r, s) },
 		Alarm:   func(what string) { f.tell(c.Name, what) },
 		Clock:   f.now, Log: f.log,
 	})
@@ -108,27 +111,19 @@ func (f *feeds) tell(name, what string) {
 }
 
 // hold keeps a new set of a feed, and puts it in force.
-func (f *feeds) hold(name string, s *prefix.Set) {
-	f.setMu.Lock()
-	if s == nil {
-		delete(f.sets, name)
-	} else {
-		f.sets[name] = s
-	}
-	f.setMu.Unlock()
-	if f.mu.TryLock() { // else a reload is under way, and does so at its end
-		defer f.mu.Unlock()
-		f.publish()
-	}
-}
-
-// publish puts the sets of the feeds that run in force. Called with f.mu held.
-func (f *feeds) publish() {
+func (f *feeds) hold(r *runningFeed, s *prefix.Set) {
 	f.setMu.Lock()
 	defer f.setMu.Unlock()
+	r.set = s
+	f.publish()
+}
+
+// publish puts the sets of the feeds that are in force there. Called with setMu
+// held.
+func (f *feeds) publish() {
 	var all []access.Feed
-	for _, r := range f.running {
-		all = append(all, access.Feed{Name: r.of.Name, Source: r.of.Source, Bans: r.of.Action == "ban", Set: f.sets[r.of.Name]})
+	for _, r := range f.inForce {
+		all = append(all, access.Feed{Name: r.of.Name, Source: r.of.Source, Bans: r.of.Action == "ban", Set: r.set})
 	}
 	f.lists.SetFeeds(all)
 }

@@ -149,7 +149,9 @@ func (p *providers) due(name string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	k, ok := p.kept[name]
-	return !ok || p.why[name] != nil || p.now().Sub(k.Looked) >= providersEvery*8/10
+	since := p.now().Sub(k.Looked)
+	ahead := since < -time.Hour // the clock was, once
+	return !ok || p.why[name] != nil || since >= providersEvery*8/10 || ahead
 }
 
 // look looks one provider up.
