@@ -167,7 +167,7 @@ var schema = []section{
 		{name: "source", must: true, place: func(c *Config, n string) any { return &c.feed(n).Source }, within: feedSource,
 			doc: "An https:// or http:// address, or a file that the user of the mail role can read: an address or prefix a line, with comments behind `#` or `;`, or JSON objects with `cidr`, one a line."},
 		{name: "action", place: func(c *Config, n string) any { return &c.feed(n).Action }, within: oneOf("reject", "ban"),
-			doc: "`reject`: as `weir block` does, in place of the greeting. `ban`: the first command of such a source earns an ordinary ban, and the kernel drops it (firewall.ban_ttl)."},
+			doc: "`reject`: as `weir block` does, in place of the greeting. `ban`: the first command of such a source earns an ordinary ban, and the kernel drops it (firewall.ban_ttl); where an entry of `weir allow` could let it in by its name or for a recipient, the first recipient for whom none does."},
 		{name: "refresh", place: func(c *Config, n string) any { return &c.feed(n).Refresh }, within: between(10*time.Minute, 7*day),
 			doc: "How often it is looked at, a tenth more or less; Spamhaus wants it to be hours. After three times as long without success it is stale, with an alarm."},
 		{name: "max_entries", place: func(c *Config, n string) any { return &c.feed(n).MaxEntries }, within: between(1, 1_000_000),

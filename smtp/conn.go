@@ -36,22 +36,31 @@ func (s *Server) serveConn(nc net.Conn) {
 	c := &client{server: s, nc: nc, peer: peer, cancel: cancel}
 	c.session = s.newSession(ctx, peer, listener)
 	c.session.conn, _ = nc.(*net.TCPConn)
+	v := c.session.guard("connection", func() Verdict { c.live(); return Verdict{} })
+	if v.Reason == reply.Internal { // the others go on
+		c.reset()
+	}
+}
+
+// live is the life of a connection whose session is there.
+func (c *client) live() {
+	s := c.server
 	if !c.standing() || !c.welcome() || c.blocked() {
 		return
 	}
-	would, refuse := s.limits.admit(s.now(), peer, c.session.tier, c.session.policy)
+	would, refuse := s.limits.admit(s.now(), c.peer, c.session.tier, c.session.policy)
 	s.shed(c.session.policy)
 	if !c.admitted(would, refuse) {
 		return
 	}
-	defer s.limits.release(peer)
-	c.wire = wire.New(nc, c.wireConfig(), c)
+	defer s.limits.release(c.peer)
+	c.wire = wire.New(c.nc, c.wireConfig(), c)
 	if !s.live.add(c) {
 		c.turnAway(Verdict{Action: reply.Defer, Reason: reply.Shutdown})
 		return
 	}
 	defer s.live.remove(c)
-	if c.gate(ctx) {
+	if c.gate(c.session.ctx) {
 		c.serve()
 	}
 	c.closed()
@@ -266,7 +275,11 @@ func (c *client) Replied(cmd wire.Command, r reply.Reply) {
 	if cmd.Verb == "" && r.Code == 421 {
 		c.session.saidFarewell(r)
 	}
-	if r.Code == 250 && (cmd.Verb == "EHLO" || cmd.Verb == "HELO") {
+	hello := cmd.Verb == "EHLO" || cmd.Verb == "HELO"
+	if r.Code == 250 && (hello || cmd.Verb == "RSET") {
+		c.session.reset() // a MAIL that was refused is over; go-smtp may not be there to say so
+	}
+	if r.Code == 250 && hello {
 		c.arrive()
 		c.noteTLS()
 		c.session.greeted(cmd)

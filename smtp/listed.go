@@ -2,6 +2,7 @@ package smtp
 
 import (
 	"net/netip"
+	"time"
 
 	"mailweir/smtp/access"
 	"mailweir/smtp/reply"
@@ -50,9 +51,13 @@ func (s *session) look(t *transaction, i int, c *Chain) Verdict {
 		t.Facts.Rcpts[i].Listed = listed
 		return listed
 	}
-	if e := find(); e != nil && e.Action == access.Allow && e.Subject.Kind == access.From {
+	e := find()
+	if e != nil && e.Action == access.Allow && e.Subject.Kind == access.From {
 		s.scouted(t, t.scout)
-		find()
+		e = find()
+	}
+	if e != nil && e.Bans && s.named(t) {
+		s.convictFed(t, t.moment(s.server.now().Sub(t.begun)), e)
 	}
 	return s.weigh(t, c, c.Lists).Verdict
 }
@@ -65,7 +70,7 @@ func (s *session) blocked() Verdict {
 		return pass // an entry that is narrower than a provider's network makes it none
 	}
 	e, ok := s.server.opts.Access.FindBlocked(s.peer)
-	if !ok {
+	if !ok || e.Bans {
 		return pass
 	}
 	v := s.observed(Verdict{Action: reply.Reject, Reason: reply.Blocked, Reply: reply.Blocked.Reply(), Detail: e.Told()})
@@ -78,21 +83,39 @@ func (s *session) blocked() Verdict {
 }
 
 // fed convicts a source that a feed has whose word is a ban, once it spoke: so
-// guard can see that it is there.
+// guard can see that it is there. Where an entry could let it in by what it goes
+// on to say, that is looked at first.
 func (s *session) fed(t *transaction) bool {
 	lists := s.server.opts.Access
-	if lists == nil || s.tier == Protected || s.tier == Provider {
+	if lists == nil {
 		return false
 	}
-	e, ok := lists.Find(access.Query{Peer: s.peer})
+	e, ok := lists.FindBlocked(s.peer)
 	if !ok || !e.Bans {
 		return false
 	}
-	s.convict(t, t.moment(0), Conviction{
+	s.convictFed(t, t.moment(0), &e)
+	return s.isConvicted()
+}
+
+// named says whether it is known who the client is, as far as anybody can say.
+func (s *session) named(t *transaction) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := t.Facts.RDNS
+	return r != nil && r.State != RDNSFailed
+}
+
+// convictFed convicts a source by the entry of a feed, once in a session.
+func (s *session) convictFed(t *transaction, now time.Time, e *access.Entry) {
+	if s.fedBy || s.dry {
+		return
+	}
+	s.fedBy = true
+	s.convict(t, now, Conviction{
 		Reason: reply.Feed, Spared: s.tier == Trusted, Evidence: Evidence{Rule: "feed." + e.Feed + " " + e.Subject.String()},
 	})
 	if s.isConvicted() {
 		s.count(reply.Feed)
 	}
-	return s.isConvicted()
 }

@@ -40,6 +40,7 @@ type session struct {
 	given    Tier // as the operator and the checks have it
 	provider string
 	history  *History
+	fedBy    bool // a feed that bans was looked at
 
 	mu        sync.Mutex
 	rdns      *RDNS

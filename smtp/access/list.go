@@ -127,9 +127,10 @@ func (x *index) around(a netip.Addr, look func([]*Entry)) {
 // FindBlocked returns the entry that blocks an address whatever it goes on to
 // say: none where an entry lets somebody in by his name, or lets the address in
 // for a recipient, since then it is to be seen who that is and whom he writes to.
+// One of a feed may ban him, see Entry.Bans.
 func (l *List) FindBlocked(peer netip.Addr) (Entry, bool) {
 	e, ok := l.Find(Query{Peer: peer})
-	if !ok || e.Action != Block || e.Bans {
+	if !ok || e.Action != Block {
 		return Entry{}, false
 	}
 	x, now, open := l.index.Load(), l.now(), false
