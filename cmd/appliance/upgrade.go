@@ -261,7 +261,7 @@ func (s wholeStatus) holds(ctx context.Context) error {
 		return errors.New(strings.Join(s.Problems, "; "))
 	}
 	for _, e := range s.Guard.Engines {
-		if s.Guard.Firewall == "on" && (!e.Working || e.Bans < s.Guard.Bans) {
+		if s.Guard.Firewall == "on" && (!e.Working || e.Bans+e.LeftOut < s.Guard.Bans) {
 			return fmt.Errorf("%s holds %d of %d bans: %s", e.Engine, e.Bans, s.Guard.Bans, strings.Join(e.Problems, "; "))
 		}
 	}

@@ -51,6 +51,7 @@ func TestVersionHolds(t *testing.T) {
 		"closed, and overloaded": {"421 4.7.0 too many", "", true, well, "mail at 127.0.0.1"},
 		"refuses HELO":           {"220 mx1", "550 no", false, well, "mail at 127.0.0.1"},
 		"bans missing":           {"220 mx1", "250 ok", false, guard.EngineStatus{Engine: "nft", Working: true, Bans: 1}, "nft holds 1 of 2"},
+		"no room for all":        {"220 mx1", "250 ok", false, guard.EngineStatus{Engine: "nft", Working: true, Bans: 1, LeftOut: 1}, ""},
 		"engine out":             {maintenance, "", true, guard.EngineStatus{Engine: "xdp", Bans: 2}, "xdp holds"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -2,6 +2,7 @@ package guard
 
 import (
 	"encoding/binary"
+	"maps"
 	"net/netip"
 	"sync"
 	"time"
@@ -13,7 +14,8 @@ import (
 // Who works on this machine by SSH is not banned, by hand or by rule: an
 // operator cannot lock himself out. Who has only connected to the SSH port is no
 // operator, and must not be safe from bans for it. So a connection counts that
-// was there for longer than sshd lets anybody take to log in; or one of whose
+// was there for longer than sshd lets anybody take to log in, the same one all
+// the while: to come again before he is thrown out helps nobody. Or one of whose
 // address a command of ours was given, by root.
 const (
 	sshPort     = 22
@@ -28,18 +30,25 @@ type Session struct {
 	Port uint16     `json:"port,omitempty"` // of sshd
 }
 
+// connection is one to a port of sshd. The kernel gives each socket a number
+// that no other has while it runs.
+type connection struct {
+	Session
+	cookie uint64
+}
+
 // present is who works on this machine.
 type present struct {
 	now func() time.Time
 
 	mu    sync.Mutex
 	looks int
-	since map[Session]time.Time // of connections that are there
+	since map[connection]time.Time // of those that are there
 	told  map[Session]bool
 }
 
 func newPresent(now func() time.Time) *present {
-	return &present{now: now, since: map[Session]time.Time{}, told: map[Session]bool{}}
+	return &present{now: now, since: map[connection]time.Time{}, told: map[Session]bool{}}
 }
 
 // tell takes an operator's word for where he is.
@@ -62,50 +71,49 @@ func (p *present) look() ([]netip.Addr, error) {
 	for s := range p.told {
 		ports = appendNew(ports, s.Port)
 	}
-	there := map[Session]time.Time{}
+	there := map[connection]time.Time{}
 	for _, port := range ports {
 		for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-			peers, err := peersOf(family, port)
+			connections, err := connectionsTo(family, port)
 			if err != nil {
 				return nil, err
 			}
-			for a := range peers {
-				there[Session{a, port}] = p.sinceWhen(Session{a, port})
+			for _, c := range connections {
+				there[c] = p.sinceWhen(c)
 			}
 		}
 	}
 	p.looks++
 	p.since = there
 	var list []netip.Addr
-	for s, since := range there {
-		if p.told[s] || p.now().Sub(since) >= loggedIn {
-			list = appendNew(list, s.Peer)
+	still := map[Session]bool{}
+	for c, since := range there {
+		still[c.Session] = true
+		if p.told[c.Session] || p.now().Sub(since) >= loggedIn {
+			list = appendNew(list, c.Peer)
 		}
 	}
-	for s := range p.told {
-		if _, still := there[s]; !still {
-			delete(p.told, s)
-		}
-	}
+	maps.DeleteFunc(p.told, func(s Session, _ bool) bool { return !still[s] })
 	return list, nil
 }
 
-func (p *present) sinceWhen(s Session) time.Time {
-	if since, known := p.since[s]; known || p.looks == 0 {
+func (p *present) sinceWhen(c connection) time.Time {
+	if since, known := p.since[c]; known || p.looks == 0 {
 		return since
 	}
 	return p.now()
 }
 
-// peersOf is who has a connection to a port of this machine.
-func peersOf(family uint8, port uint16) (map[netip.Addr]bool, error) {
+// connectionsTo are those to a port of this machine.
+func connectionsTo(family uint8, port uint16) (list []connection, err error) {
 	b := make([]byte, diagRequestSize)
 	b[0], b[1] = family, unix.IPPROTO_TCP
 	binary.NativeEndian.PutUint32(b[4:], established)
 	binary.BigEndian.PutUint16(b[diagSocketID:], port)
-	peers := map[netip.Addr]bool{}
-	err := diagnose(b, func(id socketID) { peers[id.peer(family)] = true })
-	return peers, err
+	err = diagnose(b, func(id socketID) {
+		list = append(list, connection{Session{id.peer(family), port}, id.cookie()})
+	})
+	return list, err
 }
 
 // diagnose asks for the sockets that a request of sock_diag(7) means.

@@ -98,6 +98,7 @@ const (
 	diagReplyID     = 4 // in a reply
 	diagIDSize      = 48
 	diagDestination = 20 // of an id: after two ports and the source
+	diagCookie      = 40 // after the destination and the interface
 	sockDestroy     = 21
 )
 
@@ -128,6 +129,9 @@ func (id socketID) peer(family uint8) netip.Addr {
 	}
 	return netip.AddrFrom16([16]byte(id[diagDestination:])).Unmap()
 }
+
+// cookie is the kernel's number of the socket.
+func (id socketID) cookie() uint64 { return binary.NativeEndian.Uint64(id[diagCookie:]) }
 
 // destroy resets one connection. That it has ended by itself is no error.
 func destroy(family uint8, id socketID) error {

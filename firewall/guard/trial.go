@@ -85,6 +85,9 @@ type HeldBan struct {
 	Prefix netip.Prefix `json:"prefix"`
 	Until  time.Time    `json:"until"`
 	Why    string       `json:"why,omitempty"`
+	// Before is when the ban ends whose place it takes, if there is one: what
+	// is undone leaves that as it was.
+	Before time.Time `json:"before,omitzero"`
 }
 
 // String is a Trial in words that go with "is on trial".
@@ -355,8 +358,9 @@ func (s *Server) tried(orders []firewall.Order, terms TrialTerms) ([]firewall.Or
 			out = slices.Clone(orders)
 			t.Until = now.Add(length)
 		}
-		t.Bans = append(t.Bans, HeldBan{Prefix: p, Until: end, Why: o.Why})
-		out[i].For, out[i].Forever = length, false
+		before := s.before(p)
+		t.Bans = append(t.Bans, HeldBan{Prefix: p, Until: end, Why: o.Why, Before: before})
+		out[i].For, out[i].Forever = max(length, before.Sub(now)), false
 	}
 	if out == nil {
 		return orders, t
@@ -370,6 +374,21 @@ func (s *Server) standsFor(p netip.Prefix) bool {
 	return stands && ban.Reason == firewall.Operator && !slices.ContainsFunc(s.trials.list(), func(t Trial) bool {
 		return slices.ContainsFunc(t.Bans, func(b HeldBan) bool { return b.Prefix == p })
 	})
+}
+
+// before is when the ban of just p ends that was no trial; zero: there is none.
+func (s *Server) before(p netip.Prefix) (end time.Time) {
+	for _, t := range s.trials.list() {
+		for _, b := range t.Bans {
+			if b.Prefix == p {
+				return b.Before
+			}
+		}
+	}
+	if ban, stands := s.ledger.Exactly(p); stands {
+		end = ban.Until
+	}
+	return end
 }
 
 // undoTrials undoes what was not confirmed in time. While the operator changes
@@ -388,13 +407,15 @@ func (s *Server) undoTrials(ctx context.Context) {
 
 // undoDue takes back what is over, in the lists. Bans on trial end by themselves.
 func (s *Server) undoDue() {
-	due := s.trials.due()
-	for _, t := range due {
+	var due []Trial
+	for _, t := range s.trials.due() {
 		if t.Allow != nil && !s.allow.over(*t.Allow) {
 			if err := s.allow.add(*t.Allow); err != nil {
-				s.cfg.Log.Error("an allow entry does not come back", "prefix", t.Allow.Prefix, "error", err)
+				s.cfg.Log.Error("an allow entry does not come back yet, it is tried again", "prefix", t.Allow.Prefix, "error", err)
+				continue
 			}
 		}
+		due = append(due, t)
 		s.cfg.Log.Warn("undone, since it was not confirmed in time", "trial", t.String())
 		s.logs.changed("", "trial", fmt.Sprintf("undone, since nobody confirmed it: %v", t))
 	}

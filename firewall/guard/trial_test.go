@@ -162,6 +162,58 @@ func TestTrialsAsTheOperatorWants(t *testing.T) {
 	}
 }
 
+// A ban on trial takes the place of none that stands: unconfirmed, that goes on
+// as it was.
+func TestTrialLeavesTheFormerBan(t *testing.T) {
+	g := newTrialRig(t)
+	const p = "203.0.113.7/32"
+	must(g.op.Ban(ctx, BanRequest{Prefix: pfx(p), Why: "test", For: Duration(24 * time.Hour)}))(t)
+	former := g.until(p)
+	for _, length := range []time.Duration{7 * 24 * time.Hour, time.Hour} {
+		for _, within := range []time.Duration{10 * time.Minute, 5 * time.Minute} { // the second takes the place of the first
+			c := must(g.op.Ban(ctx, BanRequest{Prefix: pfx(p), Why: "test", For: Duration(length), TrialTerms: TrialTerms{ConfirmWithin: Duration(within)}}))(t)
+			if c.Trial == nil || !g.until(p).Equal(former) {
+				t.Errorf("%v on trial: until %v, want %v as before", length, g.until(p), former)
+			}
+		}
+		g.clock.advance(6 * time.Minute)
+		eventually(t, "the trial is over", func() bool { return len(g.status().Trials) == 0 })
+		if !g.until(p).Equal(former) || !g.f.has(p) {
+			t.Errorf("%v undone: until %v, want %v as before", length, g.until(p), former)
+		}
+	}
+	must(g.op.Ban(ctx, BanRequest{Prefix: pfx(p), Why: "test", For: Duration(time.Hour), TrialTerms: TrialTerms{ConfirmWithin: Duration(time.Minute)}}))(t)
+	must(g.op.Confirm(ctx))(t)
+	if end := g.until(p).Sub(g.clock.now()); end != time.Hour {
+		t.Errorf("confirmed it ends in %v, want 1h", end)
+	}
+}
+
+// An allow entry that cannot be written back when its removal is undone comes
+// back as soon as it can.
+func TestUndoneAgainstAFullDisk(t *testing.T) {
+	g := newTrialRig(t)
+	must(g.op.Allow(ctx, AllowRequest{Prefix: pfx("198.51.100.0/24")}))(t)
+	must(g.op.Disallow(ctx, pfx("198.51.100.0/24"), TrialTerms{}))(t)
+	path := func(p string) {
+		g.s.allow.mu.Lock()
+		defer g.s.allow.mu.Unlock()
+		g.s.allow.path = p
+	}
+	own := g.s.allow.path
+	path("/proc/nowhere/allow.json")
+	g.clock.advance(trialFor + time.Second)
+	check(t, g.s.trials.settle(func(*keptTrials) {})) // its own disk is well
+	g.s.verbs.Lock()
+	g.s.undoDue()
+	g.s.verbs.Unlock()
+	path(own)
+	eventually(t, "the entry is back", func() bool { return g.allowed("198.51.100.0/24") })
+	if n := len(g.s.trials.due()); n != 0 {
+		t.Errorf("%d trials are still to be undone", n)
+	}
+}
+
 // What nobody confirms is undone when its time is over, with guard there, killed
 // or stopped; and what was confirmed is not.
 func TestUnconfirmedIsUndone(t *testing.T) {
@@ -299,5 +351,32 @@ func TestOperatorBansNotHimself(t *testing.T) {
 			return err == nil
 		})
 		must(g.op.Unban(ctx, pfx(c.wide)))(t)
+	}
+}
+
+// A stranger who connects to the SSH port again and again, always before he is
+// thrown out, is no operator.
+func TestStrangerAtTheSSHPort(t *testing.T) {
+	w := newWorld(t)
+	clock := &setClock{t: time.Date(2026, 11, 20, 9, 0, 0, 0, time.UTC)}
+	p := newPresent(clock.now)
+	must(p.look())(t)
+	listen(t, edge4+":22", nil)
+	last := w.dial("203.0.113.7", edge4, "22")
+	for range 5 {
+		must(p.look())(t)
+		clock.advance(loggedIn - time.Minute)
+		next := w.dial("203.0.113.7", edge4, "22")
+		must(p.look())(t)
+		last.Close()
+		last = next
+	}
+	eventually(t, "only the last connection", func() bool { must(p.look())(t); return len(p.since) == 1 })
+	if list := must(p.look())(t); len(list) != 0 {
+		t.Errorf("present: %v", list)
+	}
+	clock.advance(loggedIn)
+	if list := must(p.look())(t); len(list) != 1 {
+		t.Errorf("who stays: present %v, want him", list)
 	}
 }
