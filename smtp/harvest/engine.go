@@ -118,7 +118,7 @@ func (w *engine) takes(e *event) {
 // lenience is how the source of e is looked at.
 func (w *engine) lenience(e *event) lenience {
 	p := &e.source.past
-	l := lenience{tier: p.tier(e.now, e.src.Tier), proven: p.days > 1, halved: e.domain.attacked(e.now) || w.all.attacked(e.now)}
+	l := lenience{tier: p.tier(e.now, e.src.Tier), proven: p.days > 1, fresh: e.src.Tier != smtp.Known && since(e.now, e.source.first) < hour, halved: e.domain.attacked(e.now) || w.all.attacked(e.now)}
 	l.halved = l.halved || l.stranger() && (w.inHotCrowd(e.now, &e.src) || e.nearGuessers())
 	return l
 }

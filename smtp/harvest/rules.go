@@ -109,10 +109,13 @@ type limit struct {
 }
 
 // lenience is how a source is looked at: the tier, whether a known one has been
-// so since before today, and whether the domain that it names is under attack.
+// so since before today, whether one is known by nothing but what it sent within
+// the hour since it first came, and whether the domain that it names is under
+// attack.
 type lenience struct {
 	tier   smtp.Tier
 	proven bool
+	fresh  bool
 	halved bool
 }
 
@@ -123,13 +126,17 @@ func (l lenience) stranger() bool { return l.tier == smtp.New || l.tier == smtp.
 // sources need a hundred, in an hour or a day, at 95 %, trusted ones four times
 // as many as new ones, suspects half (ten an hour), and strangers half of theirs
 // while the domain is under attack. The absolute number is raised only for who was good before
-// today: good mail that is sent along with the guesses buys nothing.
+// today, and the others not for who first came within the hour: good mail that is sent along with the
+// guesses buys nothing.
 func (r Rules) limits(l lenience) [4]limit {
 	inHour, inDay, absolute, floor := 1.0, 1.0, 1.0, 0.0
 	switch l.tier {
 	case smtp.Trusted, smtp.Provider:
 		inHour, inDay, absolute = 4, 4, 4
 	case smtp.Known:
+		if l.fresh {
+			break
+		}
 		inHour, inDay, floor = 4, 2, longShare
 		if l.proven {
 			absolute = 4
