@@ -14,6 +14,7 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // Somebody with the right to detaches our program: it is put back within a
@@ -161,4 +162,30 @@ func TestSwitchedOffByAnother(t *testing.T) {
 		t.Error("a note that cannot be read has switched off a firewall that works")
 	}
 	check(t, os.Remove(switchPath(g.cfg.StateDir)))
+}
+
+// Switched on again it stays on, also when the disk does not give up the note
+// that it is off.
+func TestSwitchedOnAgainstTheDisk(t *testing.T) {
+	needRoot(t)
+	g := newRig(t, one(newFake()), nil)
+	must(g.op.Switch(ctx, false))(t)
+	path := switchPath(g.cfg.StateDir)
+	note := must(os.ReadFile(path))(t)
+	f := must(os.Open(path))(t)
+	defer f.Close()
+	const immutable = 0x10 // FS_IMMUTABLE_FL
+	flags := must(unix.IoctlGetInt(int(f.Fd()), unix.FS_IOC_GETFLAGS))(t)
+	if err := unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, flags|immutable); err != nil {
+		t.Skipf("no immutable files here: %v", err)
+	}
+	defer unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, flags)
+	c := must(g.op.Switch(ctx, true))(t)
+	if len(c.Warnings) == 0 || len(note) == 0 {
+		t.Fatal("the note went")
+	}
+	g.s.heed()
+	if g.status().Firewall != "on" {
+		t.Error("switched off again by the old note")
+	}
 }

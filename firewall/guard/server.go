@@ -90,6 +90,7 @@ type Server struct {
 	verbs     sync.Mutex // one change of settings at a time
 	trying    sync.Mutex // one change of what is on trial at a time; after verbs
 	looking   sync.Mutex // one look at a time: an older one must not overtake
+	overruled time.Time  // of a note of off that could not be taken back; verbs holds it
 	policy    atomic.Pointer[Policy]
 	off       atomic.Bool // by the operator
 	missing   atomic.Pointer[[]string]

@@ -67,7 +67,7 @@ func (s *Server) heed() {
 		return // it may be weir firewall on
 	}
 	defer s.verbs.Unlock()
-	if err := readJSON(switchPath(s.cfg.StateDir), &note); err != nil || !note.Off {
+	if err := readJSON(switchPath(s.cfg.StateDir), &note); err != nil || !note.Off || note.Time.Equal(s.overruled) {
 		return
 	}
 	s.off.Store(true)

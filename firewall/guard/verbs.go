@@ -300,6 +300,9 @@ func (s *Server) verbSwitch(r *http.Request, in switchRequest) (Change, error) {
 		return Change{}, control.Refusef("the firewall is disabled by the configuration: set firewall.enabled = true and reload")
 	}
 	noted := keepSwitch(s.cfg.StateDir, switched{Off: !in.On, Time: s.cfg.Now()})
+	if noted != nil && in.On { // a note of off that the disk does not give up is not obeyed again
+		s.overruled = readSwitch(s.cfg.StateDir).Time
+	}
 	s.off.Store(!in.On)
 	s.engines.want(s.enforcing())
 	s.engines.settle(r.Context())
