@@ -126,7 +126,7 @@ func MakeBans(v6 bool, log2 int, h Hash) (*Bans, error) {
 // The caller gives up m.
 func OpenBans(m *ebpf.Map, v6 bool, log2 int, h Hash) (*Bans, error) {
 	b := &Bans{V6: v6, Log2: log2, hash: h}
-	if want := b.spec(); m.MaxEntries() != want.MaxEntries || m.ValueSize() != want.ValueSize || m.Flags() != want.Flags {
+	if !IsBans(m, v6, log2) {
 		m.Close()
 		return nil, fmt.Errorf("open a table of bans: %w", ebpf.ErrMapIncompatible)
 	}
@@ -140,6 +140,12 @@ func OpenBans(m *ebpf.Map, v6 bool, log2 int, h Hash) (*Bans, error) {
 		b.used++
 	})
 	return b, nil
+}
+
+// IsBans says whether m is laid out as such a table is.
+func IsBans(m *ebpf.Map, v6 bool, log2 int) bool {
+	want := (&Bans{V6: v6, Log2: log2}).spec()
+	return m.MaxEntries() == want.MaxEntries && m.ValueSize() == want.ValueSize && m.Flags() == want.Flags
 }
 
 func (b *Bans) open(m *ebpf.Map) error {

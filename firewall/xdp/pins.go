@@ -209,7 +209,8 @@ func (p pins) loadBeside(n int, spec *ebpf.CollectionSpec) (*loaded, error) {
 	return nil, errors.Join(l.close(), l.obj.Close())
 }
 
-// openTables opens the tables of single bans in force, if it finds them.
+// openTables opens the tables of single bans in force, if it finds them as we lay
+// them out: another version may have laid out only these otherwise.
 func (p pins) openTables(n int, l *loaded) bool {
 	var c bpf.FilterConfig
 	if err := l.obj.Cfg.Lookup(uint32(0), &c); err != nil {
@@ -221,6 +222,9 @@ func (p pins) openTables(n int, l *loaded) bool {
 			return false
 		}
 		l.tables[i] = m
+		if !bpf.IsBans(m, i == inBan6, int(f.place(c.Mode)/2)) {
+			return false
+		}
 	}
 	return true
 }

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
+
 	"mailweir/firewall"
 	"mailweir/firewall/enginetest"
 	"mailweir/firewall/xdp"
@@ -166,4 +168,34 @@ func TestUpgradeCutOff(t *testing.T) {
 	if gens, _ := filepath.Glob(l.dir + "/gen_*"); len(gens) != 1 || filepath.Base(gens[0]) != "gen_9" {
 		t.Errorf("generations %v", gens)
 	}
+}
+
+// Tables of bans that another version has laid out otherwise are not taken over,
+// and are no reason to go without the packet program.
+func TestTablesOfAnotherLayout(t *testing.T) {
+	l := newLife(t)
+	table := l.open(xdp.Options{})
+	l.configure(table)
+	bans := enginetest.Bans(time.Hour, "192.0.2.7/32")
+	l.do("replace", func() error { return table.Replace(ctx, slices.Values(bans)) })
+	table.Close()
+	pins, _ := filepath.Glob(l.dir + "/gen_*/ban4_*")
+	if len(pins) != 1 {
+		t.Fatalf("tables %v", pins)
+	}
+	other, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 64, MaxEntries: 1 << 8})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if err := os.Remove(pins[0]); err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Pin(pins[0]); err != nil {
+		t.Fatal(err)
+	}
+	table = l.open(xdp.Options{})
+	l.configure(table)
+	l.do("replace", func() error { return table.Replace(ctx, slices.Values(bans)) })
+	l.Drops(table, "192.0.2.7", "192.0.2.7/32")
 }
