@@ -187,6 +187,9 @@ func TestEdge(t *testing.T) {
 	}
 	t.Logf("weir status\n%s", sh(t, s.machine, "weir status || true"))
 	s.deliver("second")
+	if _, err := s.ssh("", "bans"); err != nil { // the first log-in that the collector can hear of
+		t.Errorf("weir bans by SSH: %v", err)
+	}
 	s.collected(" TRANSACTION ", " CONVICTION ", " BAN ", attacker.String(), "Accepted publickey for anna")
 	records, events := s.records(), s.transactions()
 
