@@ -224,6 +224,7 @@ func (m *Machine) Shell(ctx context.Context, command string) (string, error) {
 	if i := strings.LastIndex(text, fmt.Sprintf("\"end\"%d-$?-\n", n)); i >= 0 {
 		text = text[i+len(fmt.Sprintf("\"end\"%d-$?-\n", n)):]
 	}
+	text = strings.TrimLeft(text, "\n") // of the line that was typed, where the terminal still echoes its end
 	if status := strings.Trim(out[at+len(mark):], "-"); status != "0" {
 		return text, fmt.Errorf("%s: status %s: %s", command, status, strings.TrimSpace(text))
 	}
