@@ -90,7 +90,7 @@ meanwhile. The file that was taken back stays beside it, as weir.toml.undone.`,
 another machine id and other keys of SSH, and a seed counts again. What is erased cannot
 be had back. HOSTNAME is the name of this machine, so that it is not another one.`,
 		Args: args(cobra.ExactArgs(1)),
-		RunE: func(cmd *cobra.Command, a []string) error { return c.resetSystem(cmd.Context(), a[0]) },
+		RunE: func(cmd *cobra.Command, a []string) error { return c.resetSystem(cmd.Context(), a[0], *file) },
 	}
 	prepare := &cobra.Command{
 		Use:   "prepare",
@@ -105,13 +105,16 @@ systemd.system-credentials(7)), or weir.toml on a volume labelled WEIR_SEED.`,
 	return []*cobra.Command{apply, confirm, undo, reset, prepare}
 }
 
-func (c *cli) resetSystem(ctx context.Context, name string) error {
+func (c *cli) resetSystem(ctx context.Context, name, file string) error {
 	if !onImage("/") {
 		return errNotImage
 	}
 	own, err := os.Hostname()
 	if err != nil {
 		return fmt.Errorf("ask for this machine's name: %w", err)
+	}
+	if _, cfg, _, err := config.Read(file); err == nil && cfg.Hostname != "" {
+		own = cfg.Hostname // which the kernel hears at the next boot only
 	}
 	if name != own {
 		return control.Usagef("this machine is %s: nothing is erased", own)

@@ -218,7 +218,7 @@ func setUp(t *testing.T, m *Machine) {
 	at("weir setup> ")
 	up(t, m)
 	greets(t, m, "220 mx1.example.com ")
-	if out := sh(t, m, "ip -br address show dev eth0"); !strings.Contains(out, "192.0.2.25/24") {
+	if out := sh(t, m, "ip -color=never -br address show dev eth0"); !strings.Contains(out, "192.0.2.25/24") {
 		t.Errorf("the address is not in force: %s", out)
 	}
 }
