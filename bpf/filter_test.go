@@ -119,14 +119,15 @@ func (f *filter) ban(p netip.Prefix, stands bool) error {
 		b.Until, end = 1<<63, bpf.ForEver
 	}
 	a := p.Addr()
-	f.hint.Add(p)
 	switch {
 	case a.Is4() && p.Bits() == 32:
 		return f.single(0, p, end)
-	case a.Is4():
-		return f.obj.Prefix4.Put(bpf.FilterPrefix4Key{Bits: uint32(p.Bits()), Addr: word4(a)}, b)
-	case slices.Contains([]int{128, 64, 56, 48}, p.Bits()):
+	case !a.Is4() && slices.Contains([]int{128, 64, 56, 48}, p.Bits()):
 		return f.single(1, p, end)
+	}
+	f.hint.Add(p)
+	if a.Is4() {
+		return f.obj.Prefix4.Put(bpf.FilterPrefix4Key{Bits: uint32(p.Bits()), Addr: word4(a)}, b)
 	}
 	return f.obj.Prefix6.Put(bpf.FilterPrefix6Key{Bits: uint32(p.Bits()), Addr: words6(a)}, b)
 }
@@ -430,7 +431,17 @@ func (f *filter) hits(t *testing.T, prefix string) (hits uint32, first uint64) {
 // TestHits: a ban counts its drops, and stamps the first with the exact clock.
 func TestHits(t *testing.T) {
 	f := load(t, world())
-	for prefix, src := range map[string]string{"192.0.2.1/32": "192.0.2.1", "2001:db8::1/128": "2001:db8::1", "2001:db8:0:1::/64": "2001:db8:0:1::7"} {
+	for i := range uint32(500) { // so that not all of them have the first slot
+		for family, p := range []netip.Prefix{
+			netip.PrefixFrom(netip.AddrFrom4([4]byte{11, 0, byte(i >> 8), byte(i)}), 32),
+			netip.PrefixFrom(netip.AddrFrom16([16]byte{0x20, 2, byte(i >> 8), byte(i)}), 64),
+		} {
+			if err := f.single(family, p, bpf.ForEver); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for prefix, src := range map[string]string{"11.0.1.243/32": "11.0.1.243", "2002:1f3::/64": "2002:1f3::1", "192.0.2.1/32": "192.0.2.1", "2001:db8::1/128": "2001:db8::1", "2001:db8:0:1::/64": "2001:db8:0:1::7"} {
 		before := monotonic(t)
 		var first uint64
 		for n := range uint32(3) {
