@@ -139,7 +139,7 @@ var schema = []section{
 		{name: "complaints", place: func(c *Config, _ string) any { return &c.Harvest.Complaints }, within: between(1, 1000),
 			doc: "Proven complaints of different recipients within a week that convict a source when it comes again (`weir complain`)."},
 		{name: "complaint_mailbox", place: func(c *Config, _ string) any { return &c.Harvest.ComplaintMailbox }, within: emptyOrMailbox,
-			doc: "An address in one of your domains, such as `abuse-reports@example.com`, at which feedback reports (ARF, RFC 5965) are read as complaints. Only what is proven counts: the report has the header of the message inside, as it was delivered, and the recipient of that message counts once. Mail to the address goes on to the backend too where that has such a mailbox; else reports end here, and other mail is refused. Empty: none."},
+			doc: "An address in one of your domains, such as `abuse-reports@example.com`, at which feedback reports (ARF, RFC 5965) are read as complaints. Only what is proven counts: the report has the header of the message inside, as it was delivered, and the recipient of that message counts once. Mail to the address goes on to the backend too where that has such a mailbox; else reports end here, and other mail that is for nobody else is refused. Empty: none."},
 	}},
 	{path: "checks", doc: "What is done when a check fails. A domain may have its own, by the same keys.", keys: []key{
 		{name: "profile", place: func(c *Config, _ string) any { return &c.Checks.Profile }, within: oneOf("balanced", "strict"),

@@ -15,8 +15,8 @@ import (
 // Mailbox stands before the route of the domain in which complaints are taken
 // in. Mail for everybody else passes it by. Mail for the mailbox goes on to the
 // backend like any other, and is read besides; where the backend does not know
-// the mailbox, reports end here, and what is none is refused, since nobody
-// would ever see it.
+// the mailbox, reports end here, and what is none is refused where it is for
+// nobody else, since nobody would ever see it.
 type Mailbox struct {
 	address string
 	router  smtp.Router
@@ -78,7 +78,7 @@ func (d reader) Deliver(ctx context.Context, env smtp.Envelope, body io.ReadSeek
 	onward := env
 	if d.absent.Load() {
 		onward.To = slices.DeleteFunc(slices.Clone(env.To), d.is)
-		if err != nil {
+		if err != nil && len(onward.To) == 0 {
 			return smtp.Receipt{Reply: reply.NotAReport.Reply(), Reason: reply.NotAReport}
 		}
 	}

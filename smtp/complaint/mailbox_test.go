@@ -82,6 +82,7 @@ func TestMailbox(t *testing.T) {
 		"mail that nobody would see is refused": {office{}, mail, []address.Mailbox{box}, 554, "valid", 0, 0},
 		"mail goes on":                          {office{knows: []string{"Complaints@example.com"}}, mail, []address.Mailbox{box}, 250, "valid", 1, 0},
 		"with others":                           {office{knows: []string{"jane@example.com"}}, arf, []address.Mailbox{jane, box}, 250, "valid valid", 1, 1},
+		"mail for others too reaches them":      {office{knows: []string{"jane@example.com"}}, mail, []address.Mailbox{jane, box}, 250, "valid valid", 1, 0},
 		"to others only":                        {office{knows: []string{"jane@example.com"}}, arf, []address.Mailbox{jane}, 250, "valid", 1, 0},
 		"unknown users stay unknown":            {office{}, arf, []address.Mailbox{jane}, 250, "unknown", 1, 0},
 		"nobody can be asked":                   {office{away: true}, arf, []address.Mailbox{box}, 250, "unavailable", 1, 1},
