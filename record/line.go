@@ -110,6 +110,7 @@ type Rcpt struct {
 	Route  string           `json:"route,omitempty"`
 	Oracle smtp.OracleState `json:"oracle,omitempty"`
 	Age    smtp.Age         `json:"age,omitempty"`
+	Canary smtp.OracleState `json:"canary,omitempty"` // of a known recipient, where a conviction was overturned by it
 	Trap   bool             `json:"trap"`
 	Listed *access.Entry    `json:"listed,omitempty"` // the operator's word
 	Grey   *Grey            `json:"greylist,omitempty"`
@@ -261,7 +262,7 @@ func newRcpts(from []smtp.Recipient, began time.Time) []Rcpt {
 	for i := range from {
 		r := &from[i]
 		to = append(to, Rcpt{
-			T: millis(r.At), Order: micros(r.Told, began), To: r.To, Form: r.Form, Route: r.Route, Oracle: r.Oracle, Age: r.Age,
+			T: millis(r.At), Order: micros(r.Told, began), To: r.To, Form: r.Form, Route: r.Route, Oracle: r.Oracle, Age: r.Age, Canary: r.Canary,
 			Trap: r.Trap, Listed: r.Listed, Grey: newGrey(r.Grey), Reply: written(r.Reply), Reason: r.Reason, Alias: r.Reason.Alias(),
 		})
 	}
@@ -348,7 +349,7 @@ func greyedNone(rcpts []Rcpt) bool {
 func (r *Rcpt) recipient(began time.Time) smtp.Recipient {
 	to := smtp.Recipient{
 		At: time.Duration(r.T) * time.Millisecond, Told: r.Order.after(began), To: r.To, Form: r.Form, Route: r.Route,
-		Oracle: r.Oracle, Age: r.Age, Trap: r.Trap, Listed: r.Listed, Reason: r.Reason,
+		Oracle: r.Oracle, Age: r.Age, Canary: r.Canary, Trap: r.Trap, Listed: r.Listed, Reason: r.Reason,
 	}
 	if r.Reply != nil {
 		to.Reply = *r.Reply

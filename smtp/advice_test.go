@@ -19,6 +19,7 @@ type adviser struct {
 	away     bool // the source was convicted while it was away
 	panics   bool
 	outcomes []smtp.Outcome
+	back     []string // domains whose convictions were overturned
 }
 
 func (a *adviser) Connected(time.Time, smtp.Source) (smtp.Conviction, bool) {
@@ -30,6 +31,12 @@ func (a *adviser) Recipient(time.Time, smtp.Source, smtp.Recipient, bool) smtp.A
 		panic("the watcher is sick")
 	}
 	return a.advice
+}
+
+func (a *adviser) Overturned(_ time.Time, _ smtp.Source, domain string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.back = append(a.back, domain)
 }
 
 func (a *adviser) Tier(_ time.Time, _ netip.Addr, given smtp.Tier) smtp.Tier { return given }

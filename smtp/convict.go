@@ -3,7 +3,6 @@ package smtp
 import (
 	"context"
 	"errors"
-	"strings"
 	"time"
 
 	"mailweir/ref"
@@ -75,7 +74,7 @@ func (s *session) watch(t *transaction, i int, v Verdict) Verdict {
 		t.Facts.Rcpts[i].Told = told
 		s.mu.Unlock()
 		if a.Convicted {
-			a.Say = s.believed(r, &a.Conviction)
+			a.Say = s.believed(t, i, src, now, &a.Conviction)
 			s.convict(t, now, a.Conviction)
 		}
 		return Verdict{}
@@ -103,19 +102,27 @@ func (v Verdict) convicting(why reply.Reason) Verdict {
 const canaryWait = 10 * time.Second
 
 // believed spares who was convicted by the answers of a directory that cannot
-// be believed (promise 3), and says what to answer then.
-func (s *session) believed(r Recipient, c *Conviction) reply.Reason {
+// be believed (promise 3), has the watcher take that back, and says what to
+// answer then.
+func (s *session) believed(t *transaction, i int, src Source, now time.Time, c *Conviction) reply.Reason {
 	if s.server.opts.Canary == nil || c.Reason != reply.Harvest || c.Spared {
 		return ""
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, canaryWait)
 	defer cancel()
-	why, sick := s.server.opts.Canary.Sick(ctx, r.To[strings.LastIndexByte(r.To, '@')+1:])
-	if !sick {
+	s.mu.Lock()
+	to, domain := t.Facts.Rcpts[i].To, t.Facts.Rcpts[i].domain()
+	s.mu.Unlock()
+	why, said := s.server.opts.Canary.Sick(ctx, domain)
+	if said == Valid {
 		return ""
 	}
+	s.server.opts.Watcher.Overturned(now, src, domain)
+	s.mu.Lock()
+	t.Facts.Rcpts[i].Canary = said
+	s.mu.Unlock()
 	s.server.log.Warn("a conviction counts nothing, the directory cannot be believed; see weir status",
-		"peer", s.peer.String(), "rcpt", r.To, "why", why)
+		"peer", s.peer.String(), "rcpt", to, "why", why)
 	c.Spared, c.Left = true, LeftDirectory
 	return reply.OracleAway
 }

@@ -1,6 +1,7 @@
 package smtp_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -232,5 +233,37 @@ func TestGuesserWithoutANameIsConvicted(t *testing.T) {
 	r := w.recorder.wait(t, 0)
 	if k := r.Facts.Rcpts; k[0].Oracle != smtp.Valid || k[1].Oracle != smtp.Unknown || k[0].Reason != k[1].Reason {
 		t.Errorf("the record has %+v", k[:2])
+	}
+}
+
+// sickDirectory is a Canary that believes no directory.
+type sickDirectory struct{}
+
+func (sickDirectory) Sick(context.Context, string) (string, smtp.OracleState) {
+	return "alice is refused", smtp.Unknown
+}
+
+// Nobody is banned by what a broken directory says: the client hears 451, the
+// watcher takes the conviction back, and the record has what the canary said.
+func TestOverturnedConviction(t *testing.T) {
+	a := &adviser{advice: smtp.Advice{Convicted: true, Conviction: smtp.Conviction{Reason: reply.Harvest}}}
+	w := newWorld(t, func(w *world) { w.opts.Watcher, w.opts.Canary = a, sickDirectory{} })
+	c := w.dial("127.0.0.5")
+	c.open("a@client.example")
+	c.ask("RCPT TO:<guess@Office.example>", "451 4.4.3")
+	c.ask("RSET", "250 ")
+	if got := w.offender.filed(); len(got) != 0 {
+		t.Errorf("guard heard of %v", got)
+	}
+	if got := w.recorder.convictions(); len(got) != 1 || got[0].enforced {
+		t.Errorf("convictions: %+v", got)
+	}
+	if r := w.recorder.wait(t, 0).Facts.Rcpts[0]; r.Canary != smtp.Unknown || r.Oracle != smtp.Unavailable {
+		t.Errorf("the record says oracle %q, canary %q", r.Oracle, r.Canary)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !slices.Equal(a.back, []string{"office.example"}) {
+		t.Errorf("overturned for %q", a.back)
 	}
 }

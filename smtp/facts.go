@@ -75,6 +75,10 @@ type Recipient struct {
 	Route  string        // name of the domain's route; "" where it has none
 	Oracle OracleState   // "" when not asked
 	Age    Age           // how fresh the oracle's answer was
+	// Canary is what the directory said of a recipient that it is known to have,
+	// before a conviction that this recipient would have completed: Unknown or
+	// Unavailable, so that nobody was convicted. "": it was not asked, or well.
+	Canary OracleState
 	Trap   bool
 	Listed *access.Entry // the operator's word that counts for it; nil: none
 	Grey   *Grey         // what the greylist said; nil: it was not asked

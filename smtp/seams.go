@@ -106,6 +106,10 @@ type Watcher interface {
 	// Recipient reports one RCPT command that is about to be answered, with the
 	// reason (and reply) that the judges came to.
 	Recipient(now time.Time, src Source, r Recipient, nullSender bool) Advice
+	// Overturned takes back the conviction that Recipient just returned: the
+	// directory of the domain, which said that its guesses are unknown, cannot
+	// be believed.
+	Overturned(now time.Time, src Source, domain string)
 	// Tier is how well a source is known that came as given, by its history.
 	Tier(now time.Time, addr netip.Addr, given Tier) Tier
 	// History is what is remembered of a source; nil: nothing.
@@ -188,8 +192,9 @@ type Evidence struct {
 // before a conviction for unknown recipients.
 type Canary interface {
 	// Sick says why it cannot be believed: it refuses a recipient that it is
-	// known to have, or nobody can ask it. It may ask the backend, within ctx.
-	Sick(ctx context.Context, domain string) (why string, sick bool)
+	// known to have (said is Unknown), or nobody can ask it (Unavailable); else
+	// said is Valid. It may ask the backend, within ctx.
+	Sick(ctx context.Context, domain string) (why string, said OracleState)
 }
 
 // Offender files offences with guard. Offend never blocks for long: guard

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"mailweir/smtp"
 	"mailweir/smtp/harvest"
 	"mailweir/smtp/relay"
 )
@@ -145,13 +146,13 @@ func (c *canaries) keep(domain string, k relay.Canary) relay.Canary {
 // Sick implements smtp.Canary. A domain of which no good recipient is known is
 // believed: nothing speaks against its directory. One that cannot be asked is
 // not, but for a minute only: who keeps it busy would guess for free.
-func (c *canaries) Sick(ctx context.Context, domain string) (why string, sick bool) {
+func (c *canaries) Sick(ctx context.Context, domain string) (why string, said smtp.OracleState) {
 	k, ok := c.ask(ctx, domain, canaryKept)
 	switch {
 	case k.Broken() && ok:
-		return "a recipient that it is known to have is refused: " + k.Words, true
+		return "a recipient that it is known to have is refused: " + k.Words, smtp.Unknown
 	case !ok || answered(k):
-		return "", false
+		return "", smtp.Valid
 	}
-	return "it cannot be asked: " + k.Words, true
+	return "it cannot be asked: " + k.Words, smtp.Unavailable
 }

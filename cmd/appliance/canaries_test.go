@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"mailweir/smtp"
 	"mailweir/smtp/harvest"
 	"mailweir/smtp/relay"
 )
@@ -40,7 +41,7 @@ func TestCanaryThatIsNotAnswered(t *testing.T) {
 	} {
 		now = now.Add(step.after)
 		said.Known, asked = step.known, 0
-		if _, sick := c.Sick(t.Context(), "example.com"); sick != step.sick || (asked > 0) != step.asked {
+		if _, sick := c.Sick(t.Context(), "example.com"); (sick != smtp.Valid) != step.sick || (asked > 0) != step.asked {
 			t.Errorf("%s: sick %v, asked %d times, want %v, %v", step.what, sick, asked, step.sick, step.asked)
 		}
 	}
@@ -57,7 +58,7 @@ func TestUnansweredDoubtChangesNothing(t *testing.T) {
 	now, said = now.Add(10*time.Minute), relay.Canary{Known: relay.Away}
 	c.ask(t.Context(), "example.com", canaryEvery)
 	c.ask(t.Context(), "example.com", canaryEvery) // not twice a minute
-	if why, sick := c.Sick(t.Context(), "example.com"); sick || asked != 2 {
+	if why, sick := c.Sick(t.Context(), "example.com"); sick != smtp.Valid || asked != 2 {
 		t.Errorf("sick %v (%s) after %d canaries", sick, why, asked)
 	}
 }

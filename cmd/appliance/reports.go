@@ -107,7 +107,7 @@ func (c *reports) past(ctx context.Context, l record.Line) (string, error) {
 		return "", err
 	}
 	for _, v := range story.Convictions {
-		if v.Time.After(l.Time.Time) {
+		if v.Left != smtp.LeftDirectory && v.Time.After(l.Time.Time) { // else it was overturned
 			return "the source was convicted since the message came", nil
 		}
 	}

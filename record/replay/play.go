@@ -49,16 +49,32 @@ func (p *Player) recipient(t *take, i int) {
 	}
 	src := t.source
 	src.Itself = r.itself
+	oracle := r.oracle
+	if r.canary != "" {
+		oracle = smtp.Unknown // said the directory, before the canary told that it cannot be believed
+	}
 	a := p.watch.Recipient(p.now, src, smtp.Recipient{
-		To: r.to, Oracle: r.oracle, Age: r.age, Trap: r.trap, Reason: r.reason,
+		To: r.to, Oracle: oracle, Age: r.age, Trap: r.trap, Reason: r.reason,
 	}, t.null)
-	if a.Convicted {
+	switch {
+	case a.Convicted && r.canary != "" && a.Conviction.Reason == reply.Harvest && !a.Conviction.Spared:
+		p.overturn(r, src)
+	case a.Convicted:
 		p.convict(t, a.Conviction)
 	}
 	if a.Say != "" && !p.o.Observe {
 		r.reason = a.Say
 		t.closed = t.closed || a.Say == reply.TooManyUnknown
 	}
+}
+
+// overturn takes back a conviction as the canary did.
+func (p *Player) overturn(r *rcpt, src smtp.Source) {
+	if r.canary == smtp.Unknown {
+		p.watch.Canary(p.now, domainOf(r.to), true, "a recipient that it is known to have is refused")
+	}
+	p.watch.Overturned(p.now, src, domainOf(r.to))
+	r.reason = reply.OracleAway
 }
 
 // meet asks the greylist, which knows what the lines before have told, and says

@@ -36,6 +36,9 @@ func (w *engine) convict(now instant, s *source, t smtp.Tier, why reply.Reason, 
 	k := smtp.Conviction{Reason: why, Spared: t == smtp.Trusted || t == smtp.Provider, Evidence: smtp.Evidence{
 		Rule: rule, Window: window, Unknown: c.unknown + c.null, Valid: c.valid + c.roles, Guesses: s.evidence(),
 	}}
+	if why == harvestReason && !k.Spared {
+		w.keepUndo(s)
+	}
 	s.acquit()
 	if o := s.offences; o != nil && o.Lost != nil {
 		s.offences = &offences{Lost: o.Lost}

@@ -34,6 +34,7 @@ type engine struct {
 	all      *domain               // everywhere
 	friendly *recent[key, instant] // networks, and when mail from within was last accepted
 	guests   *recent[key, []guest] // the same of the hosts of a /64
+	undos    *recent[key, *undo]   // convictions that the canary may still overturn
 }
 
 func newEngine(rules Rules, o Options) *engine {
@@ -51,6 +52,7 @@ func newEngine(rules Rules, o Options) *engine {
 		domains:  newRecent[string, *domain](maxDomains, func(name string) uint64 { return maphash.String(seed, name) }),
 		friendly: newRecent[key, instant](maxNetworks, ofKey),
 		guests:   newRecent[key, []guest](maxNetworks, ofKey),
+		undos:    newRecent[key, *undo](maxUndo, ofKey),
 	}
 	w.visits.gone = w.again
 	w.all = w.domain(everywhere)

@@ -246,6 +246,28 @@ func TestNullSender(t *testing.T) {
 	t.Error("never convicted")
 }
 
+// R-RN-15: whom the null sender asks after and who exists, it is told so, be the
+// domain under attack and the source slowed for those who do not.
+func TestNullSenderIsNeverPutOffForWhoExists(t *testing.T) {
+	s := newScene(t, smtp.New)
+	for i := range 300 { // an attack by others
+		s.now = s.now.Add(100 * time.Millisecond)
+		s.guess(stranger("198.18.%d.7", i%250), false)
+	}
+	put := false
+	for i := range 150 {
+		s.now = s.now.Add(time.Second)
+		put = put || s.guess(s.src, true).Say == reply.UnderAttack
+		a := s.w.Recipient(s.now, s.src, smtp.Recipient{To: fmt.Sprintf("user%d@example.com", i), Oracle: smtp.Valid}, true)
+		if a.Say != "" || a.Wait != 0 || a.Convicted {
+			t.Fatalf("recipient %d that exists: %+v", i, a)
+		}
+	}
+	if !put {
+		t.Error("nor were the unknown ones put off: nothing is shown")
+	}
+}
+
 // The recipients that a source bounced to and then guesses weigh in full.
 func TestNullSenderFirstDoesNotHideGuesses(t *testing.T) {
 	s := newScene(t, smtp.New)
