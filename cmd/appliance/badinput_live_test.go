@@ -102,7 +102,7 @@ func TestFullDiskLive(t *testing.T) {
 		t.Errorf("%d guesses are answered", n)
 	}
 	b.alarm("bans are not saved", "make room")
-	b.alarm("records", "no space left")
+	b.alarm("records", "make room")
 	s.unharmed()
 	b.shell(b.edge, "rm /var/lib/mailweir/ballast")
 	b.well()
