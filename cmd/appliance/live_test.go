@@ -136,7 +136,7 @@ var masks = []struct {
 	{regexp.MustCompile(`(?m)((?:pass|reject|drop) +0 +)[0-9.]+$`), "${1}0"},
 	{regexp.MustCompile(`oldest (?:none|\(TIME\))`), "oldest (WHEN)"}, // records are written behind
 	{regexp.MustCompile(`(?m)^geo       \S.*`), "geo       (DATABASE)"},
-	{regexp.MustCompile(`(?m)^provider  .*\n`), ""}, // as far as it has been looked up, in a world without the provider
+	{regexp.MustCompile(`(?m)^provider  .*\n`), ""},           // as far as it has been looked up, in a world without the provider
 	{regexp.MustCompile(`country  .*`), "country  (COUNTRY)"}, // the database's own, which is made anew each month
 	{regexp.MustCompile(`"(ms|pid)":[0-9.]+`), `"$1":N`},
 }
