@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -74,7 +73,7 @@ func (r *Resolver) try(ctx context.Context, s *server, q question, wait time.Dur
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	sound, out := r.soundAsync(s, false), !r.failing.lately(q, r.now())
-	m, err := exchange(ctx, s.at, q)
+	m, err := exchange(ctx, s, q)
 	if err != nil {
 		t.last, t.silent = err, append(t.silent, r.soundAsync(s, out))
 		return Answer{}, 0, false
@@ -96,33 +95,46 @@ func (r *Resolver) try(ctx context.Context, s *server, q question, wait time.Dur
 
 // exchange asks one server one question: over UDP, over TCP when the answer did
 // not fit, and without EDNS where that is not understood (RFC 6891 section 7).
-func exchange(ctx context.Context, at netip.AddrPort, q question) (*dns.Msg, error) {
+func exchange(ctx context.Context, s *server, q question) (*dns.Msg, error) {
 	m := new(dns.Msg)
 	m.SetQuestion(q.name, q.kind)
 	m.SetEdns0(payload, false)
-	a, err := send(ctx, "udp", at, m)
+	a, err := s.send(ctx, "udp", m)
 	if err == nil && a.Rcode == dns.RcodeFormatError {
 		m.Extra = nil
-		a, err = send(ctx, "udp", at, m)
+		a, err = s.send(ctx, "udp", m)
 	}
 	if err == nil && a.Truncated {
-		a, err = send(ctx, "tcp", at, m)
+		a, err = s.send(ctx, "tcp", m)
 	}
 	return a, err
 }
 
 // send sends m with an id of its own, and takes no answer to anything else.
-func send(ctx context.Context, network string, at netip.AddrPort, m *dns.Msg) (*dns.Msg, error) {
+func (s *server) send(ctx context.Context, network string, m *dns.Msg) (a *dns.Msg, err error) {
 	m.Id = dns.Id()
-	c := dns.Client{Net: network, UDPSize: payload, Timeout: time.Minute} // ctx is shorter
-	a, _, err := c.ExchangeContext(ctx, m, at.String())
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("ask %v for %s: %w", at, m.Question[0].Name, err)
-	case !a.Response || len(a.Question) != 1 || !sameQuestion(a.Question[0], m.Question[0]):
-		return nil, fmt.Errorf("ask %v for %s: its answer is to another question", at, m.Question[0].Name)
+	if network == "udp" {
+		a, err = s.sockets.ask(ctx, s.at, m)
+	} else {
+		c := dns.Client{Net: network, Timeout: time.Minute} // ctx is shorter
+		if a, _, err = c.ExchangeContext(ctx, m, s.at.String()); err == nil {
+			err = fits(a, m)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("ask %v for %s: %w", s.at, m.Question[0].Name, err)
 	}
 	return a, nil
+}
+
+var errOther = errors.New("its answer is to another question")
+
+// fits says what is wrong with an answer to m.
+func fits(a, m *dns.Msg) error {
+	if !a.Response || len(a.Question) != 1 || !sameQuestion(a.Question[0], m.Question[0]) {
+		return errOther
+	}
+	return nil
 }
 
 func sameQuestion(a, b dns.Question) bool {

@@ -29,7 +29,8 @@ const (
 
 // server is one resolver of ours, and how it is.
 type server struct {
-	at netip.AddrPort
+	at      netip.AddrPort
+	sockets sockets
 
 	mu      sync.Mutex
 	checked time.Time // when the last canaries were sent off
@@ -92,7 +93,11 @@ func (r *Resolver) Run(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		if set := r.set.Load(); !set.fixed {
+		set := r.set.Load()
+		for _, s := range set.servers {
+			s.sockets.tidy(time.Now())
+		}
+		if !set.fixed {
 			r.Use(nil, set.timeout)
 		}
 	}
@@ -178,7 +183,7 @@ func (r *Resolver) probe(s *server, out bool) string {
 		ctx, cancel := context.WithTimeout(context.Background(), probeWait)
 		defer cancel()
 		sent := r.now()
-		why := canaries(ctx, s.at, out)
+		why := canaries(ctx, s, out)
 		s.found(why, sent, out)
 		r.tell()
 		return why, nil
@@ -212,40 +217,40 @@ func (s *server) found(why string, sent time.Time, out bool) {
 }
 
 // canaries says why a server cannot be believed; "": it can.
-func canaries(ctx context.Context, at netip.AddrPort, out bool) string {
-	checks := []func(context.Context, netip.AddrPort) string{hasRoot, inventsNames}
+func canaries(ctx context.Context, s *server, out bool) string {
+	checks := []func(context.Context, *server) string{hasRoot, inventsNames}
 	if out {
 		checks = append(checks, hasWayOut)
 	}
 	told := make([]string, len(checks))
 	var all sync.WaitGroup
 	for i, check := range checks {
-		all.Go(func() { told[i] = check(ctx, at) })
+		all.Go(func() { told[i] = check(ctx, s) })
 	}
 	all.Wait()
 	return cmp.Or(told...)
 }
 
 // hasRoot wants the one name that every resolver with a way out can answer for.
-func hasRoot(ctx context.Context, at netip.AddrPort) string {
-	switch m, err := exchangeTwice(ctx, at, question{".", dns.TypeSOA}); {
+func hasRoot(ctx context.Context, s *server) string {
+	switch m, err := exchangeTwice(ctx, s, question{".", dns.TypeSOA}); {
 	case err != nil:
-		return fmt.Sprintf("%v does not answer (%v)", at, err)
+		return fmt.Sprintf("%v does not answer (%v)", s.at, err)
 	case m.Rcode != dns.RcodeSuccess:
-		return fmt.Sprintf("%v cannot resolve: it says %s to the root's SOA", at, dns.RcodeToString[m.Rcode])
+		return fmt.Sprintf("%v cannot resolve: it says %s to the root's SOA", s.at, dns.RcodeToString[m.Rcode])
 	case len(m.Answer) == 0:
-		return fmt.Sprintf("%v does not know the root", at)
+		return fmt.Sprintf("%v does not know the root", s.at)
 	}
 	return ""
 }
 
 // inventsNames wants a name that nobody can have, and a new one each time, so
 // that no cache on the way answers for the server.
-func inventsNames(ctx context.Context, at netip.AddrPort) string {
+func inventsNames(ctx context.Context, s *server) string {
 	name := fmt.Sprintf("canary-%04x.invalid.", dns.Id())
-	m, err := exchangeTwice(ctx, at, question{name, dns.TypeA})
+	m, err := exchangeTwice(ctx, s, question{name, dns.TypeA})
 	if err == nil && len(m.Answer) > 0 {
-		return fmt.Sprintf("%v lies: it resolves %s, which cannot exist", at, name)
+		return fmt.Sprintf("%v lies: it resolves %s, which cannot exist", s.at, name)
 	}
 	return "" // that it does not answer, hasRoot says
 }
@@ -253,22 +258,22 @@ func inventsNames(ctx context.Context, at netip.AddrPort) string {
 // hasWayOut wants any answer for a name that no cache can have, nor make up of
 // what it has (RFC 8198: its zone is not signed), and that the servers of the
 // root have themselves. They are asked only where a look-up failed.
-func hasWayOut(ctx context.Context, at netip.AddrPort) string {
+func hasWayOut(ctx context.Context, s *server) string {
 	name := fmt.Sprintf("canary-%04x.root-servers.net.", dns.Id())
-	switch m, err := exchangeTwice(ctx, at, question{name, dns.TypeA}); {
+	switch m, err := exchangeTwice(ctx, s, question{name, dns.TypeA}); {
 	case err != nil:
-		return fmt.Sprintf("%v has no way out (%v)", at, err)
+		return fmt.Sprintf("%v has no way out (%v)", s.at, err)
 	case m.Rcode != dns.RcodeSuccess && m.Rcode != dns.RcodeNameError:
-		return fmt.Sprintf("%v has no way out: it says %s to %s", at, dns.RcodeToString[m.Rcode], name)
+		return fmt.Sprintf("%v has no way out: it says %s to %s", s.at, dns.RcodeToString[m.Rcode], name)
 	}
 	return ""
 }
 
 // exchangeTwice is exchange for canaries: one lost packet makes nobody sick.
-func exchangeTwice(ctx context.Context, at netip.AddrPort, q question) (m *dns.Msg, err error) {
+func exchangeTwice(ctx context.Context, s *server, q question) (m *dns.Msg, err error) {
 	for range 2 {
 		attempt, cancel := context.WithTimeout(ctx, probeWait/2)
-		m, err = exchange(attempt, at, q)
+		m, err = exchange(attempt, s, q)
 		cancel()
 		if err == nil {
 			return m, nil

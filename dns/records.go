@@ -26,15 +26,30 @@ func (r *Resolver) Reverse(ctx context.Context, a netip.Addr, keep Keep) ([]stri
 // Addrs looks up the addresses of a name, of both families. One family that is
 // found is enough; a no needs the no of both.
 func (r *Resolver) Addrs(ctx context.Context, name string, keep Keep) ([]netip.Addr, Answer) {
-	six := make(chan Answer, 1)
-	go func() { six <- r.Ask(ctx, name, dns.TypeAAAA, keep) }()
-	four := r.Ask(ctx, name, dns.TypeA, keep)
-	both := [2]Answer{four, <-six}
+	both, ok := r.keptBoth(name)
+	if !ok {
+		six := make(chan Answer, 1)
+		go func() { six <- r.Ask(ctx, name, dns.TypeAAAA, keep) }()
+		both[0] = r.Ask(ctx, name, dns.TypeA, keep)
+		both[1] = <-six
+	}
 	var addrs []netip.Addr
 	for _, a := range both {
 		addrs = append(addrs, addrsOf(a)...)
 	}
 	return addrs, worst(both)
+}
+
+// keptBoth is what is kept of a name's addresses, where it is all there is to
+// know.
+func (r *Resolver) keptBoth(name string) (both [2]Answer, ok bool) {
+	now := r.now()
+	for i, kind := range [2]uint16{dns.TypeA, dns.TypeAAAA} {
+		if both[i], ok = r.cache.get(question{strings.ToLower(dns.Fqdn(name)), kind}, now); !ok {
+			return both, false
+		}
+	}
+	return both, true
 }
 
 // Family looks up the addresses of a name of one family: that of like.

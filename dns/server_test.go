@@ -20,13 +20,14 @@ type liar struct {
 	mood  string                // "", "silent", "servfail", "refused", "nxdomain", "wild", "other", "cut", "lame"
 	spare string                // names with this suffix are answered well whatever the mood; canaries too when "canaries", what of them a cache has when "kept"
 	asked map[string]int
+	from  map[string]string // where a question came from last
 	hold  chan struct{} // answers wait for it
 }
 
 // newLiar starts one; records are lines of a zone file.
 func newLiar(t *testing.T, records ...string) *liar {
 	t.Helper()
-	l := &liar{asked: map[string]int{}}
+	l := &liar{asked: map[string]int{}, from: map[string]string{}}
 	l.serve(t, append(records, ". 3600 SOA ns. host. 1 3600 600 86400 300")...)
 	pc, tcp := bothPorts(t)
 	l.at = netip.MustParseAddrPort(pc.LocalAddr().String())
@@ -90,6 +91,7 @@ func (l *liar) ServeDNS(w miekg.ResponseWriter, q *miekg.Msg) {
 	key := name + " " + miekg.TypeToString[kind]
 	l.mu.Lock()
 	l.asked[key]++
+	l.from[key] = w.RemoteAddr().String()
 	mood, hold := l.mood, l.hold
 	canary := name == "." || strings.HasPrefix(name, "canary-")
 	kept := name == "." || strings.HasSuffix(name, ".invalid.") // what a resolver without a way out has still

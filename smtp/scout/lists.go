@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -184,6 +185,11 @@ func (l *Lists) set(one *list, why string, spike bool) {
 	l.o.Changed(one.Name, why)
 }
 
+// any says whether there are lists of a kind.
+func (l *Lists) any(domains bool) bool {
+	return slices.ContainsFunc(l.list, func(one *list) bool { return one.Domain == domains })
+}
+
 // peer asks the lists of addresses.
 func (l *Lists) peer(ctx context.Context, a netip.Addr) []smtp.Listing {
 	return l.ask(ctx, false, reverse(a), "", a)
@@ -214,11 +220,20 @@ func reverse(a netip.Addr) string {
 
 // ask asks all lists of a kind for an entry.
 func (l *Lists) ask(ctx context.Context, domains bool, entry, about string, peer netip.Addr) (found []smtp.Listing) {
-	answers := make([][]smtp.Listing, len(l.list))
-	var all sync.WaitGroup
-	for i, one := range l.list {
+	var usable []*list
+	for _, one := range l.list {
 		if one.Domain == domains && one.usable() {
-			all.Go(func() { answers[i] = l.askOne(ctx, one, entry, about, peer) })
+			usable = append(usable, one)
+		}
+	}
+	answers := make([][]smtp.Listing, len(usable))
+	var all sync.WaitGroup
+	for i, one := range usable {
+		ask := func() { answers[i] = l.askOne(ctx, one, entry, about, peer) }
+		if i < len(usable)-1 {
+			all.Go(ask)
+		} else {
+			ask() // the last needs nobody beside it
 		}
 	}
 	all.Wait()

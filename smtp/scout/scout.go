@@ -62,15 +62,15 @@ const (
 // Peer implements smtp.Scout.
 func (s *Scout) Peer(ctx context.Context, peer netip.Addr) (rdns *smtp.RDNS, found []smtp.Listing) {
 	peer = peer.Unmap().WithZone("")
-	var both sync.WaitGroup
+	var lists sync.WaitGroup
+	if s.lists.any(false) {
+		lists.Go(func() { found = s.lists.peer(ctx, peer) })
+	}
 	var named []smtp.Listing
-	both.Go(func() {
-		if rdns = s.rdns(ctx, peer); rdns != nil && rdns.State == smtp.Confirmed {
-			named = s.lists.domain(ctx, rdns.Name)
-		}
-	})
-	both.Go(func() { found = s.lists.peer(ctx, peer) })
-	both.Wait()
+	if rdns = s.rdns(ctx, peer); rdns != nil && rdns.State == smtp.Confirmed {
+		named = s.lists.domain(ctx, rdns.Name)
+	}
+	lists.Wait()
 	return rdns, append(found, named...)
 }
 
@@ -139,10 +139,13 @@ func (s *Scout) HELO(ctx context.Context, peer netip.Addr, helo string) (smtp.HE
 	if _, err := netip.ParseAddr(name); err == nil {
 		return "", nil
 	}
-	listed := make(chan []smtp.Listing, 1)
-	go func() { listed <- s.lists.domain(ctx, name) }()
+	var lists sync.WaitGroup
+	var found []smtp.Listing
+	if s.lists.any(true) {
+		lists.Go(func() { found = s.lists.domain(ctx, name) })
+	}
 	addrs, a := s.dns.Addrs(ctx, name, dns.HELO)
-	found := <-listed
+	lists.Wait()
 	switch {
 	case unknown(ctx, a):
 		return "", found
@@ -161,9 +164,11 @@ func (s *Scout) Sender(ctx context.Context, peer netip.Addr, helo, from string) 
 	var all sync.WaitGroup
 	if d := from[strings.LastIndexByte(from, '@')+1:]; d != "" {
 		all.Go(func() { domain = s.senderDomain(ctx, d) })
-		all.Go(func() { found = s.lists.domain(ctx, d) })
+		if s.lists.any(true) {
+			all.Go(func() { found = s.lists.domain(ctx, d) })
+		}
 	}
-	all.Go(func() { spf = s.spf(ctx, peer, helo, from) })
+	spf = s.spf(ctx, peer, helo, from)
 	all.Wait()
 	return domain, spf, found
 }
