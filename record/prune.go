@@ -10,17 +10,18 @@ import (
 )
 
 const (
-	pruneEvery = 40   // ticks: 10 s
-	retryEvery = 8    // ticks between two tries to commit while SQLite refuses
-	pruneStep  = 1000 // records deleted in one transaction
-	pruneSteps = 5    // transactions between two commits of new records
+	pruneEvery  = 40   // ticks: 10 s
+	commitEvery = 4    // ticks between two commits to SQLite: the journal has it all, and who searches has it committed first
+	retryEvery  = 8    // the same while SQLite refuses
+	pruneStep   = 1000 // records deleted in one transaction
+	pruneSteps  = 5    // transactions between two commits of new records
 )
 
-// tick is what happens every commitEvery.
+// tick is what happens every tickEvery.
 func (ix *index) tick() {
 	ix.ticks++
 	ix.rewrite()
-	if !ix.failing || ix.ticks%retryEvery == 0 {
+	if ix.ticks%commitEvery == 0 && !ix.failing || ix.ticks%retryEvery == 0 {
 		ix.commit()
 	}
 	if ix.ticks%pruneEvery == 0 || ix.more || ix.unpruned && ix.ticks%retryEvery == 0 {

@@ -27,7 +27,7 @@ func (s *Store) Run(ctx context.Context) error {
 // keepJournal takes entries from the sessions, appends them to the journal in
 // groups, lets go of those who wait, and hands the group on.
 func (s *Store) keepJournal(ctx context.Context) {
-	tick := time.NewTicker(retryEvery * commitEvery)
+	tick := time.NewTicker(retryEvery * tickEvery)
 	defer tick.Stop()
 	for {
 		select {
@@ -170,7 +170,7 @@ func (s *Store) Flush(ctx context.Context) error {
 func (s *Store) keepIndex() {
 	ix := index{store: s, begun: s.db.begun()}
 	ix.prune()
-	tick := time.NewTicker(commitEvery)
+	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()
 	for {
 		select {

@@ -37,9 +37,9 @@ const (
 )
 
 const (
-	maxQueued    = 64 << 20               // bytes that may wait for the disk, estimated
-	maxBatch     = 1024                   // entries appended, and entries committed, at once
-	commitEvery  = 250 * time.Millisecond // between two commits to SQLite
+	maxQueued    = 64 << 20 // bytes that may wait for the disk, estimated
+	maxBatch     = 1024     // entries appended, and entries committed, at once
+	tickEvery    = 250 * time.Millisecond
 	announceWait = 100 * time.Millisecond // longest that a reply waits for the journal
 	maxSegment   = 4 << 20                // bytes of a journal segment
 	minSize      = 16 << 20
