@@ -21,7 +21,7 @@ type liar struct {
 	spare string                // names with this suffix are answered well whatever the mood; canaries too when "canaries", what of them a cache has when "kept"
 	asked map[string]int
 	from  map[string]string // where a question came from last
-	hold  chan struct{} // answers wait for it
+	hold  chan struct{}     // answers wait for it
 }
 
 // newLiar starts one; records are lines of a zone file.
