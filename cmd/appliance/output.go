@@ -53,6 +53,37 @@ func (c *cli) say(format string, args ...any) {
 	}
 }
 
+// flow is say, but for a terminal: there a line that is too long goes on under
+// itself.
+func (c *cli) flow(format string, args ...any) {
+	for _, line := range flowed(printable(fmt.Sprintf(format, args...)), c.width()) {
+		c.say("%s", line)
+	}
+}
+
+// flowed breaks a line into those of at most width characters. It goes on under
+// the text behind its label, if it has one. 0: there is no bound.
+func flowed(text string, width int) []string {
+	if width <= 0 || utf8.RuneCountInString(text) <= width {
+		return []string{text}
+	}
+	rest := strings.TrimLeft(text, " ")
+	indent := len(text) - len(rest)
+	hang := indent + 4
+	if gap := strings.Index(rest, "  "); gap >= 0 && gap <= 10 { // a label
+		hang = len(text) - len(strings.TrimLeft(rest[gap:], " "))
+	}
+	var lines []string
+	for from, line := range wrapped(strings.Split(text[min(hang, len(text)):], " "), width-hang) {
+		before := strings.Repeat(" ", hang)
+		if from == 0 {
+			before = text[:min(hang, len(text))]
+		}
+		lines = append(lines, before+line)
+	}
+	return lines
+}
+
 // item writes one line under a label of up to nine letters. On a terminal it is
 // broken between words, and goes on under itself.
 func (c *cli) item(label, format string, args ...any) {

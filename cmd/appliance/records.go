@@ -83,8 +83,7 @@ func (c *cli) listRecords(cmd *cobra.Command, q recordsRequest) error {
 // mostRcpts is how many recipients of a record people want to read.
 const mostRcpts = 5
 
-// printRecord writes a record as a head line and a line a recipient, each
-// within 80 columns where its texts allow.
+// printRecord writes a record as a head line and a line a recipient.
 func (c *cli) printRecord(l record.Line) {
 	from := ""
 	if l.MailFrom != nil {
@@ -94,19 +93,19 @@ func (c *cli) printRecord(l record.Line) {
 	if l.Reason != nil && *l.Reason != "" {
 		what += " (" + string(*l.Reason) + ")"
 	}
-	c.say("%s  %s  %s  %s%s", stamp(l.Time.Time), l.Ref, l.Peer, what, printable(from))
+	c.flow("%s  %s  %s  %s%s", stamp(l.Time.Time), l.Ref, l.Peer, what, printable(from))
 	for i, r := range l.Rcpts {
 		if i == mostRcpts {
-			c.say("    and %s (--json shows all)", plural(len(l.Rcpts)-i, "recipient"))
+			c.flow("    and %s (--json shows all)", plural(len(l.Rcpts)-i, "recipient"))
 			break
 		}
 		answer := ""
 		if r.Reply != nil {
 			answer = r.Reply.Line()
 		}
-		c.say("    to <%s>: %s", printable(r.To), printable(answer))
+		c.flow("    to <%s>: %s", printable(r.To), printable(answer))
 	}
 	if l.BackendReply != "" {
-		c.say("    %s said: %s", l.Backend, printable(strings.TrimSpace(l.BackendReply)))
+		c.flow("    %s said: %s", l.Backend, printable(strings.TrimSpace(l.BackendReply)))
 	}
 }

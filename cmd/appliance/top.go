@@ -128,12 +128,17 @@ func (c *cli) findTop(ctx context.Context, most int) (topView, error) {
 // printTop writes the view into width and height; 0: without bounds.
 func (c *cli) printTop(out io.Writer, v topView, width, height int) {
 	p := &page{out: out, width: width, left: height - 1}
-	p.line("%s  %s, %s  dropped: %s", stamp(v.Time), plural(v.Open, "connection"), plural(v.Bans, "ban"), counts(v.Dropped))
+	p.line("%s  %s, %s", stamp(v.Time), plural(v.Open, "connection"), plural(v.Bans, "ban"))
+	p.flow("dropped  %s", counts(v.Dropped))
 	if len(v.Places) > 0 {
-		p.line("new connections from: %s", placesLine(v.Places))
+		p.flow("came     %s", placesLine(v.Places))
 	}
-	for _, a := range v.Alarms {
-		p.line("ALARM %s", printable(a))
+	for i, a := range v.Alarms {
+		if height > 0 && i == mostAlarms {
+			p.flow("ALARM    and %d more, see weir status", len(v.Alarms)-i)
+			break
+		}
+		p.flow("ALARM    %s", a)
 	}
 	p.line("")
 	w := len("ATTACKER")
@@ -157,8 +162,10 @@ func (c *cli) printTop(out io.Writer, v topView, width, height int) {
 	}
 }
 
-// mostPlaces is how many places a line names.
-const mostPlaces = 12
+const (
+	mostPlaces = 12 // that are named
+	mostAlarms = 3  // on a screen, which is for the attackers
+)
 
 // placesLine names the places that most came from.
 func placesLine(places map[string]firewall.Place) string {
@@ -203,6 +210,19 @@ func (p *page) line(format string, args ...any) {
 		text = append(text[:p.width-1], '…')
 	}
 	fmt.Fprintln(p.out, string(text))
+}
+
+// flow writes a label and a text that takes a second line where one is too
+// short, and is cut behind it.
+func (p *page) flow(format string, args ...any) {
+	lines := flowed(printable(fmt.Sprintf(format, args...)), p.width)
+	if len(lines) > 2 {
+		lines[1] += " …"
+		lines = lines[:2]
+	}
+	for _, l := range lines {
+		p.line("%s", l)
+	}
 }
 
 // topRequest asks for so many lines of each kind.

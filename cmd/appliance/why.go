@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -89,10 +90,10 @@ func (c *cli) printWhy(w whyAnswer) error {
 		c.printConviction(v)
 	}
 	if len(w.Records) == 0 {
-		c.say("no transaction of %s is on record", printable(w.Subject))
+		c.flow("no transaction of %s is on record", printable(w.Subject))
 		return nil
 	}
-	c.say("last transactions, newest first:")
+	c.flow("last transactions, newest first:")
 	for _, raw := range w.Records {
 		var l record.Line
 		if err := json.Unmarshal(raw, &l); err != nil {
@@ -106,32 +107,32 @@ func (c *cli) printWhy(w whyAnswer) error {
 
 func (c *cli) printExplanation(e guard.Explanation) {
 	if !e.Banned {
-		c.say("%v is not banned", e.Address)
+		c.flow("%v is not banned", e.Address)
 	}
 	for _, b := range e.Bans {
-		c.say("%s is banned for %v", shortPrefix(b.Prefix), b.Reason)
-		c.say("  since    %s", stamp(b.Since))
+		c.flow("%s is banned for %v", shortPrefix(b.Prefix), b.Reason)
+		c.flow("  since    %s", stamp(b.Since))
 		if b.Permanent {
-			c.say("  until    weir unban")
+			c.flow("  until    weir unban")
 		} else {
-			c.say("  until    %s (%s left)", stamp(b.Until), c.left(b))
+			c.flow("  until    %s (%s left)", stamp(b.Until), c.left(b))
 		}
 		if b.Step > 0 {
-			c.say("  repeat   %d before", b.Step)
+			c.flow("  repeat   %d before", b.Step)
 		}
 		if b.Why != "" {
-			c.say("  why      %s", printable(b.Why))
+			c.flow("  why      %s", printable(b.Why))
 		}
 		if b.Ref != 0 {
-			c.say("  ref      %v", b.Ref)
+			c.flow("  ref      %v", b.Ref)
 		}
-		c.say("  dropped  %s", droppedBy(b))
+		c.flow("  dropped  %s", droppedBy(b))
 	}
 	for _, a := range e.Allow {
-		c.say("%s is allowed by %s: %s", shortPrefix(a.Prefix), a.Author, printable(a.Why))
+		c.flow("%s is allowed by %s: %s", shortPrefix(a.Prefix), a.Author, printable(a.Why))
 	}
 	for _, g := range e.Guards {
-		c.say("%s may not be banned: it is %s", shortPrefix(g.Prefix), printable(g.Guard))
+		c.flow("%s may not be banned: it is %s", shortPrefix(g.Prefix), printable(g.Guard))
 	}
 }
 
@@ -152,15 +153,15 @@ func (c *cli) printConviction(v record.Conviction) {
 	if !v.Enforced {
 		verb = "would have been convicted"
 	}
-	c.say("%v was %s by the rule %s", v.Peer, verb, v.Rule)
-	c.say("  when     %s", stamp(v.Time.Time))
-	c.say("  counted  %d unknown and %d valid recipients within %s", v.Unknown, v.Valid, windowOf(v))
+	c.flow("%v was %s by the rule %s", v.Peer, verb, v.Rule)
+	c.flow("  when     %s", stamp(v.Time.Time))
+	c.flow("  counted  %d unknown and %d valid recipients within %s", v.Unknown, v.Valid, windowOf(v))
 	for i, g := range wrapped(v.Guesses, 80-11) {
 		label := ""
 		if i == 0 {
 			label = "guessed"
 		}
-		c.say("  %-8s %s", label, printable(g))
+		c.flow("  %-8s %s", label, printable(g))
 	}
 }
 
@@ -173,12 +174,16 @@ func windowOf(v record.Conviction) string {
 	return strings.TrimSuffix(strings.TrimSuffix(d.String(), "0s"), "0m")
 }
 
-// wrapped joins words to lines of at most width characters.
+// wrapped joins words to lines of at most width characters. A word that is
+// longer than that is broken.
 func wrapped(words []string, width int) (lines []string) {
 	line := ""
 	for _, w := range words {
-		if line != "" && len(line)+1+len(w) > width {
+		if line != "" && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(w) > width {
 			lines, line = append(lines, line), ""
+		}
+		for r := []rune(w); len(r) > max(1, width); r = []rune(w) {
+			lines, w = append(lines, string(r[:max(1, width)])), string(r[max(1, width):])
 		}
 		if line != "" {
 			line += " "
@@ -194,7 +199,8 @@ func wrapped(words []string, width int) (lines []string) {
 // printChecks shows the verdicts in their order; those that came out alike for
 // many recipients stand once.
 func (c *cli) printChecks(l record.Line) {
-	t := newTable(c.out)
+	var rows strings.Builder
+	t := newTable(&rows)
 	for i := 0; i < len(l.Checks); {
 		k, n, ms := l.Checks[i], 0, 0.0
 		for ; i < len(l.Checks) && l.Checks[i].Name == k.Name && l.Checks[i].Action == k.Action && l.Checks[i].Score == k.Score; i++ {
@@ -206,4 +212,7 @@ func (c *cli) printChecks(l record.Line) {
 		t.row("    check "+k.Name, string(k.Action), number(k.Score), number(ms)+" ms", k.Detail)
 	}
 	t.flush()
+	for row := range strings.Lines(rows.String()) {
+		c.flow("%s", strings.TrimSuffix(row, "\n"))
+	}
 }
