@@ -63,13 +63,13 @@ func TestTopOnAScreen(t *testing.T) {
 	s := &screen{columns: 80}
 	v := topView{
 		Time: screenTime, Open: 47, Attackers: guessers(), Bans: 1289,
-		Alarms: []string{"under_attack example.com: strangers name unknown recipients by the dozen; they are told nothing for now, see weir top"},
-		Dropped: map[string]uint64{
-			"xdp ban4": 1829331, "xdp ban6": 9233, "xdp geo": 77123, "xdp syn_limit": 4411, "nft ban4": 12, "nft geo": 3,
-		},
+		Alarms:  []string{"under_attack example.com: strangers name unknown recipients by the dozen; they are told nothing for now, see weir top"},
+		Dropped: map[string]uint64{},
 		Places:  map[string]firewall.Place{},
 		Sources: []smtp.Connected{{Source: netip.MustParsePrefix("203.0.113.7/32"), Open: 9}, {Source: netip.MustParsePrefix("2001:db8:1234:5678::/64"), Open: 1}},
 	}
+	dropped(v.Dropped, "xdp", map[string]uint64{"clean": 142, "unprotected": 280, "banned": 1829331, "geo": 9077123, "syn_limit": 4411, "flood": 77})
+	dropped(v.Dropped, "nft", map[string]uint64{"clean": 142, "local": 5, "banned": 12, "geo": 3, "syn_limit": 0})
 	for i, name := range []string{"NL", "DE", "US", "CN", "FR", "", "AS64500", "BR", "IN", "VN", "RU", "GB"} {
 		v.Places[name] = firewall.Place{Seen: uint64(90000 - 5000*i), Denied: uint64(i % 3 * 100)}
 	}
@@ -79,6 +79,9 @@ func TestTopOnAScreen(t *testing.T) {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q on the screen:\n%s", want, text)
 		}
+	}
+	if strings.Contains(text, "clean") || strings.Contains(text, "unprotected") {
+		t.Errorf("what was let pass is shown as dropped:\n%s", text)
 	}
 }
 

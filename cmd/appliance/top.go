@@ -115,14 +115,25 @@ func (c *cli) findTop(ctx context.Context, most int) (topView, error) {
 	}
 	v.Bans, v.Dropped = g.Bans, map[string]uint64{}
 	for _, e := range g.Engines {
-		for name, n := range e.Counters {
-			v.Dropped[e.Engine+" "+name] = n
-		}
+		dropped(v.Dropped, e.Engine, e.Counters)
 		if v.Places == nil {
 			v.Places = e.Places
 		}
 	}
 	return v, nil
+}
+
+// dropCounters are those of an engine that count what it dropped; the others
+// say what it let pass.
+var dropCounters = []string{"malformed", "banned", "geo", "syn_limit", "flood"}
+
+// dropped enters what an engine counted into what was dropped.
+func dropped(into map[string]uint64, engine string, counters map[string]uint64) {
+	for _, name := range dropCounters {
+		if n := counters[name]; n > 0 {
+			into[engine+" "+name] = n
+		}
+	}
 }
 
 // printTop writes the view into width and height; 0: without bounds.
