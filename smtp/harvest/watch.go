@@ -140,7 +140,9 @@ func (w *Watch) Tier(now time.Time, a netip.Addr, given smtp.Tier) smtp.Tier {
 	return given
 }
 
-// History implements smtp.Watcher. Mail of long ago makes nobody good.
+// History implements smtp.Watcher. Mail of long ago makes nobody good, and unknown
+// recipients of the last day make nobody bad: the rules count these. A guesser whom
+// they refused by a score would not be told of, and be banned later for it.
 func (w *Watch) History(now time.Time, a netip.Addr) *smtp.History {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -148,7 +150,9 @@ func (w *Watch) History(now time.Time, a netip.Addr) *smtp.History {
 	if s == nil {
 		return nil
 	}
-	return s.past.history(at(now))
+	p := s.past
+	p.bad -= min(p.bad, uint16(count(s.seen(), at(now)).day.unknown))
+	return p.history(at(now))
 }
 
 // Complaint takes in a complaint of a reporter about mail from a source, which

@@ -410,3 +410,19 @@ func TestUnderAttackTimeTellsNothing(t *testing.T) {
 		}
 	}
 }
+
+// What the rules still count is no history yet: held against a guesser, it would
+// have him refused before he is convicted.
+func TestHistoryIsOlderThanADay(t *testing.T) {
+	s := newScene(t, smtp.New)
+	if at, _ := s.guesses("g", 24, time.Second); at != 0 {
+		t.Fatalf("convicted at %d", at)
+	}
+	if h := s.w.History(s.now, s.src.Addr); h != nil {
+		t.Errorf("guesses of this hour are history: %+v", *h)
+	}
+	s.now = s.now.Add(25 * time.Hour)
+	if h := s.w.History(s.now, s.src.Addr); h == nil || h.Bad != 24 {
+		t.Errorf("the guesses of yesterday: %+v", h)
+	}
+}
