@@ -168,13 +168,20 @@ func (s *Outbound) opensmtpd(o OutboundOptions) error {
 	if err := s.write("/etc/mailname", s.helo+"\n"); err != nil {
 		return err
 	}
+	// 7.6 ends without roots, though it takes any certificate.
+	roots, err := os.ReadFile("/etc/ssl/certs/ca-certificates.crt")
+	if err != nil {
+		return err
+	}
+	if err := s.write("/etc/ssl/certs/ca-certificates.crt", string(roots)); err != nil {
+		return err
+	}
 	for dir, mode := range map[string]os.FileMode{"/var/lib/opensmtpd": 0o755, "/var/lib/opensmtpd/empty": 0o755, "/var/spool/smtpd": 0o711} {
 		if err := s.own(dir, "root", mode); err != nil {
 			return err
 		}
 	}
 	s.group = userID("opensmtpq")
-	var err error
 	if s.proc, err = s.host.Start("opensmtpd", s.Root.Command("/usr/sbin/smtpd", "-d", "-f", "/etc/smtpd.conf")); err != nil {
 		return err
 	}
