@@ -160,6 +160,7 @@ func (s *Outbound) opensmtpd(o OutboundOptions) error {
 		relay += ` host "smtp+notls://mx1.example.com"`
 	}
 	conf := strings.Join(append([]string{
+		"bounce warn-interval 4d", // no notice of a delay, which would stay in the queue
 		"listen on socket", `action "out" ` + relay + ` helo "` + s.helo + `"`, `match from any for any action "out"`,
 	}, o.Main...), "\n") + "\n"
 	if err := s.write("/etc/smtpd.conf", conf); err != nil {
