@@ -123,7 +123,7 @@ func TestSchedulesOfRealServers(t *testing.T) {
 		for n := range poolSize {
 			s.send(t, p, n+1)
 		}
-		s.Eventually(patience, p.domain+" is heard at once", func() bool { _, all := s.came(p); return all == heard+poolSize })
+		s.flushed(t, p, p.domain+" is heard at once", func() bool { _, all := s.came(p); return all == heard+poolSize })
 		if again, _ := s.came(p); again != off {
 			t.Errorf("%s: of %d further mails %d were put off", p.domain, poolSize, again-off)
 		}
@@ -140,19 +140,11 @@ func (s *site) send(t *testing.T, p pool, n int) {
 	}
 }
 
-// retry has a pool come again. It is told so more than once where need be:
-// OpenSMTPD leaves a server alone for a while that has ended a connection.
+// retry has a pool come again.
 func (s *site) retry(t *testing.T, p pool, minute int) {
 	t.Helper()
 	off, heard := s.came(p)
-	var told time.Time
-	s.Eventually(3*patience, fmt.Sprintf("%s comes again after %d min", p.domain, minute), func() bool {
-		if time.Since(told) > 3*time.Second {
-			told = time.Now()
-			if err := p.Flush(); err != nil {
-				t.Fatalf("%s: %v", p.domain, err)
-			}
-		}
+	s.flushed(t, p, fmt.Sprintf("%s comes again after %d min", p.domain, minute), func() bool {
 		again, all := s.came(p)
 		return again+all > off+heard
 	})
@@ -164,6 +156,23 @@ func (s *site) retry(t *testing.T, p pool, minute int) {
 	if minute >= delay {
 		s.Eventually(patience, p.domain+" keeps nothing", func() bool { return p.Queued() == 0 })
 	}
+}
+
+// flushed has a pool send what it keeps, until something is so. It is told so more
+// than once where need be: OpenSMTPD leaves a server alone for a while that has
+// ended a connection.
+func (s *site) flushed(t *testing.T, p pool, what string, so func() bool) {
+	t.Helper()
+	var told time.Time
+	s.Eventually(3*patience, what, func() bool {
+		if time.Since(told) > 3*time.Second {
+			told = time.Now()
+			if err := p.Flush(); err != nil {
+				t.Fatalf("%s: %v", p.domain, err)
+			}
+		}
+		return so()
+	})
 }
 
 // later makes all that the greylist has older by some minutes, as if they had
