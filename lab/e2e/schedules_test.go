@@ -154,7 +154,7 @@ func (s *site) retry(t *testing.T, p pool, minute int) {
 		t.Errorf("%s comes again after %d min, and passes: %v", p.domain, minute, passed)
 	}
 	if minute >= delay {
-		s.Eventually(patience, p.domain+" keeps nothing", func() bool { return p.Queued() == 0 })
+		s.flushed(t, p, p.domain+" keeps nothing", func() bool { return p.Queued() == 0 })
 	}
 }
 
