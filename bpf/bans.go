@@ -268,8 +268,18 @@ func (b *Bans) Capacity() int { return b.slots() << b.Log2 }
 func (b *Bans) Used() int { return b.used }
 
 // Room says whether n bans more leave a quarter free: fuller tables have full
-// pairs of buckets.
-func (b *Bans) Room(n int) bool { return b.used+n <= b.Capacity()/4*3 }
+// pairs of buckets. A table whose memory is little leaves three quarters free,
+// so that no ban has to wait until another was moved (see move).
+func (b *Bans) Room(n int) bool {
+	most := b.Capacity() / 4 * 3
+	if b.Log2 <= roomy {
+		most = b.Capacity() / 4
+	}
+	return b.used+n <= most
+}
+
+// roomy is the size up to which a table is kept nearly empty: 1.5 MiB of IPv4.
+const roomy = 14
 
 // home is where a ban belongs.
 type home struct {

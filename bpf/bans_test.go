@@ -321,3 +321,29 @@ func TestMovedBanIsNeverMissing(t *testing.T) { // R-BX-15
 		}
 	}
 }
+
+// A new ban waits for nothing while there are few: moving another out of its way
+// waits for packets, which takes tens of milliseconds.
+func TestFewBansAreNotMoved(t *testing.T) {
+	for _, v6 := range []bool{false, true} {
+		b, err := MakeBans(v6, MinBans, Hash{0x9e3779b97f4a7c15, 0xc2b2ae3d27d4eb4f})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer b.Close()
+		waits, n := 0, 0
+		b.Live = func() { waits++ }
+		for ; b.Room(1); n++ {
+			p := netip.PrefixFrom(netip.AddrFrom4([4]byte{198, 18, byte(n >> 8), byte(n)}), 32)
+			if v6 {
+				p = netip.PrefixFrom(netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 0, byte(n >> 8), byte(n)}), 64)
+			}
+			if _, ok := b.Put(KeyOf(p), 1<<20, 0); !ok {
+				t.Fatalf("no place for ban %d", n)
+			}
+		}
+		if n < 256 || waits > 0 {
+			t.Errorf("v6 %v: of %d bans %d waited", v6, n, waits)
+		}
+	}
+}
