@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -207,9 +208,9 @@ func (c *cache) room() {
 	delete(c.yes, oldest)
 }
 
-// good returns a recipient of domain that was taken lately, but for one: the
+// good returns a recipient of domain that was taken lately, but for some: the
 // latest of some, and one that was refused since only where there is no other.
-func (c *cache) good(domain string, but address.Mailbox) (to address.Mailbox, found bool) {
+func (c *cache) good(domain string, but ...address.Mailbox) (to address.Mailbox, found bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var best entry
@@ -217,7 +218,7 @@ func (c *cache) good(domain string, but address.Mailbox) (to address.Mailbox, fo
 	seen := 0
 	for k, e := range c.yes {
 		local, ok := strings.CutSuffix(k, suffix)
-		if !ok || e.yes == 0 || local == but.Local || found && !e.better(best) {
+		if !ok || e.yes == 0 || slices.ContainsFunc(but, func(b address.Mailbox) bool { return b.Local == local }) || found && !e.better(best) {
 			continue
 		}
 		best, found = e, true

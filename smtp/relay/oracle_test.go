@@ -363,6 +363,27 @@ func TestProbe(t *testing.T) {
 	})
 }
 
+// TestManyClosedMailboxesAreNoBrokenDirectory: four of five were removed on one day.
+func TestManyClosedMailboxesAreNoBrokenDirectory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &fake{answer: only("a", "b", "c", "d", "e")}
+		r := newRig(t, "backend", "", s)
+		defer r.stop()
+		for _, who := range []string{"a", "b", "c", "d", "e"} { // the latest is asked first
+			r.verify(who)
+			time.Sleep(time.Minute)
+		}
+		s.set(only("a"))
+		if c, _ := r.router.Probe(t.Context(), "example.com"); !c.Healthy() {
+			t.Errorf("four mailboxes are gone: %+v", c)
+		}
+		s.set(only())
+		if c, _ := r.router.Probe(t.Context(), "example.com"); !c.Broken() {
+			t.Errorf("all are: %+v", c)
+		}
+	})
+}
+
 // TestOneClosedMailboxIsNoBrokenDirectory: who owns a mailbox could have it
 // closed right after its mail, and guess for as long as the canary names it.
 func TestOneClosedMailboxIsNoBrokenDirectory(t *testing.T) {

@@ -149,23 +149,36 @@ func (d *directory) probe(ctx context.Context) Canary {
 
 // askKnown asks for a recipient that was good; false: none is known. One that is
 // refused for good may have been closed since, as somebody could do on purpose
-// who owns one: then the word of another stands, and the first is in doubt.
+// who owns one, and many may be on one day: the word of another who is taken
+// stands, and those before him are in doubt.
 func (d *directory) askKnown(ctx context.Context) (finding, bool) {
-	first, ok := d.cache.good(d.domain, address.Mailbox{})
-	if !ok {
+	const most = 5
+	var asked []address.Mailbox
+	var found []finding
+	for len(asked) < most {
+		to, ok := d.cache.good(d.domain, asked...)
+		if !ok {
+			break
+		}
+		f := d.askInOrder(ctx, to, true)
+		switch {
+		case f.meaning == UnknownUser || f.meaning == Disabled:
+		case len(asked) == 0:
+			return f, true
+		case f.meaning == Taken:
+			for i := range asked {
+				if found[i].meaning == UnknownUser || found[i].meaning == Disabled {
+					d.cache.refuse(asked[i], found[i])
+				}
+			}
+			return f, true
+		}
+		asked, found = append(asked, to), append(found, f)
+	}
+	if len(asked) == 0 {
 		return finding{}, false
 	}
-	f := d.askInOrder(ctx, first, true)
-	if f.meaning != UnknownUser && f.meaning != Disabled {
-		return f, true
-	}
-	if other, ok := d.cache.good(d.domain, first); ok {
-		if second := d.askInOrder(ctx, other, true); second.meaning == Taken {
-			d.cache.refuse(first, f)
-			return second, true
-		}
-	}
-	return f, true
+	return found[0], true
 }
 
 // canaried is the last canary that was sent to tell one answer from another.
