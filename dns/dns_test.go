@@ -55,6 +55,16 @@ func TestStates(t *testing.T) {
 	}
 }
 
+// A name with what zone files escape comes back escaped: SPF records may make
+// one of a sender (RFC 7208 section 7.2).
+func TestOddNames(t *testing.T) {
+	l := newLiar(t, `o\'brien.sender.example. 7200 A 192.0.2.7`, `two\ words.sender.example. 60 A 192.0.2.8`)
+	r, _ := resolver(t, newClock(), l)
+	l.expect(t, r, "o'brien.sender.example", dns.Found)
+	l.expect(t, r, "Two Words.sender.example", dns.Found)
+	l.expect(t, r, "o'hara.sender.example", dns.NoName)
+}
+
 func TestSickResolverKnowsNothing(t *testing.T) {
 	for _, mood := range []string{"silent", "servfail", "refused", "nxdomain", "wild"} {
 		t.Run(mood, func(t *testing.T) {

@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -138,7 +139,17 @@ func fits(a, m *dns.Msg) error {
 }
 
 func sameQuestion(a, b dns.Question) bool {
-	return a.Qtype == b.Qtype && a.Qclass == b.Qclass && strings.EqualFold(a.Name, b.Name)
+	return a.Qtype == b.Qtype && a.Qclass == b.Qclass && (strings.EqualFold(a.Name, b.Name) || bytes.Equal(wire(a.Name), wire(b.Name)))
+}
+
+// wire is a name as it travels: o'brien.example comes back as o\'brien.example.
+func wire(name string) []byte {
+	var b [255]byte
+	n, err := dns.PackDomainName(strings.ToLower(name), b[:], 0, nil, false)
+	if err != nil {
+		return []byte(name)
+	}
+	return b[:n]
 }
 
 var errFailure = errors.New("the resolver could not find out")

@@ -57,7 +57,12 @@ func spfCases() []spfCase {
 		{"two.example", "v=spf1 ip4:198.51.100.7 -all", "permerror", "550 5.7.24", []string{`two.example. TXT "v=spf1 -all"`}},
 		{"other.example", "v=spf1 ip4:198.51.100.7 -all", "pass", "250", []string{`other.example. TXT "v=spf10 -all"`, `other.example. TXT "verification=1"`}},
 		{"syntax.example", "v=spf1 ip4:300.1.1.1 ip4:198.51.100.7 -all", "permerror", "550 5.7.24", nil},
-		{"split.example", `v=spf1 ip4:198.51" ".100.7 -all`, "pass", "250", nil}, // 3.3
+		{"late.example", "v=spf1 ip4:198.51.100.7 ipv4:203.0.113.1 -all", "permerror", "550 5.7.24", nil}, // behind what matches
+		{"later.example", "v=spf1 ip4:198.51.100.7 -all redirect=a.example redirect=b.example", "permerror", "550 5.7.24", nil},
+		{"include-late.example", "v=spf1 include:late.example -all", "permerror", "550 5.7.24", nil},
+		{"redirect-late.example", "v=spf1 redirect=late.example", "permerror", "550 5.7.24", nil},
+		{"before-late.example", "v=spf1 ip4:198.51.100.7 include:late.example -all", "pass", "250", nil}, // nobody asks for it
+		{"split.example", `v=spf1 ip4:198.51" ".100.7 -all`, "pass", "250", nil},                         // 3.3
 		// 5: mechanisms that ask
 		{"mx.example", "v=spf1 mx -all", "pass", "250", []string{"mx.example. MX 5 mail.sender.example."}},
 		{"a.example", "v=spf1 a:mail.sender.example/24 -all", "pass", "250", nil},

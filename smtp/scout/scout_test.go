@@ -23,9 +23,10 @@ var peer = netip.MustParseAddr("198.51.100.7")
 type world struct {
 	mu    sync.Mutex
 	zone  map[string][]miekg.RR
-	fails string // names with this end fail, all when "."
-	sick  bool   // the canaries fail too
-	lame  bool   // no SOA with what is empty
+	fails string          // names with this end fail, all when "."
+	mute  map[string]bool // names fail where no record is
+	sick  bool            // the canaries fail too
+	lame  bool            // no SOA with what is empty
 	dns   *dns.Resolver
 	lists *scout.Lists
 	now   time.Time
@@ -89,9 +90,13 @@ func (w *world) ServeDNS(rw miekg.ResponseWriter, q *miekg.Msg) {
 	a := new(miekg.Msg).SetReply(q)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	a.Answer = w.zone[name+miekg.TypeToString[q.Question[0].Qtype]]
+	for _, rr := range w.zone[name+"CNAME"] {
+		a.Answer = append(a.Answer, rr)
+		name = strings.ToLower(rr.(*miekg.CNAME).Target)
+	}
+	a.Answer = append(a.Answer, w.zone[name+miekg.TypeToString[q.Question[0].Qtype]]...)
 	switch {
-	case w.sick && canary, !canary && w.fails != "" && strings.HasSuffix(name, w.fails):
+	case w.sick && canary, !canary && w.fails != "" && strings.HasSuffix(name, w.fails), len(a.Answer) == 0 && w.mute[name]:
 		a.Answer, a.Rcode = nil, miekg.RcodeServerFailure
 	case len(a.Answer) == 0:
 		a.Rcode = miekg.RcodeNameError

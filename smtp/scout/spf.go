@@ -33,7 +33,7 @@ func (s *Scout) spf(ctx context.Context, peer netip.Addr, helo, from string) smt
 
 // checkHost is the function of RFC 7208 section 4.
 func (s *Scout) checkHost(ctx context.Context, peer netip.Addr, helo, sender string) string {
-	r := &fullResolver{dns: s.dns}
+	r := &spfResolver{fullResolver{dns: s.dns}}
 	result, _ := spf.CheckHostWithSender(net.IP(peer.Unmap().AsSlice()), helo, sender, spf.WithContext(ctx), spf.WithResolver(r))
 	if r.unknown(ctx) {
 		return ""
@@ -53,6 +53,20 @@ func neighbour(peer netip.Addr) netip.Addr {
 	b[last] ^= 1
 	a, _ := netip.AddrFromSlice(b)
 	return a
+}
+
+// spfResolver gives the library records only that have no mistake anywhere, of
+// the domain and of what it includes or redirects to.
+type spfResolver struct{ fullResolver }
+
+func (r *spfResolver) LookupTXT(ctx context.Context, name string) ([]string, error) {
+	list, err := r.fullResolver.LookupTXT(ctx, name)
+	for _, text := range list {
+		if term := badTerm(text); spfVersion(text) && term != "" {
+			return nil, &net.DNSError{Err: "no term of SPF: " + term, Name: name} // neither temporary nor not found: permerror
+		}
+	}
+	return list, err
 }
 
 // fullResolver is our resolver as libraries want it. The limits of section 4.6.4,
