@@ -49,6 +49,10 @@ type Config struct {
 	Metrics  Metrics
 	Syslog   []Syslog
 	System   System
+
+	// Partial says that something was left out of the file, see Usable. A domain
+	// that is not here may be ours all the same.
+	Partial bool
 }
 
 // Users are the system users of the roles.

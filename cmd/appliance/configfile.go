@@ -47,7 +47,8 @@ func checkedConfig(path string) (config.Config, error) {
 const keptConfig = "weir.toml.good"
 
 // startConfig is the configuration to start a role with: the file, or where
-// that is bad the last one that was good, with an alarm. Each role keeps its
+// that is bad the last one that was good, with an alarm; on the image, where
+// nobody may be at hand, at the last what is understood. Each role keeps its
 // own in its own folder of state_dir. Whoever is root yet, such as a mail role
 // that has still to become its user, keeps it with guard: what lies in the mail
 // role's folder, one who took that role over may have written, and as root it
@@ -66,7 +67,11 @@ func startConfig(path, role string) (cfg config.Config, alarms []string, err err
 		err = problems.Err()
 	}
 	last, lastProblems, keptErr := readConfig(kept)
-	if keptErr != nil || lastProblems.Bad() {
+	switch bad := keptErr != nil || lastProblems.Bad(); {
+	case bad && onImage("/"):
+		cfg, alarm := understoodConfig(path)
+		return cfg, []string{alarm}, nil
+	case bad:
 		return cfg, nil, err
 	}
 	return last, []string{fmt.Sprintf("the configuration file is bad, the last good one runs: mend it and `weir reload`: %v", err)}, nil

@@ -41,11 +41,12 @@ func (c *cli) prepareSystem(ctx context.Context, file string) error {
 			return err
 		}
 	}
-	cfg, err := i.bootConfig()
+	cfg, alarm, err := i.bootConfig()
+	if alarm != "" {
+		fmt.Fprintf(c.err, "weir system: %s\n", printableLines(alarm))
+	}
 	if err != nil {
-		// A machine that answers by DHCP can be mended; one without network cannot.
-		fmt.Fprintf(c.err, "weir system: no configuration can be used, so addresses come from DHCP: %v\n", err)
-		cfg = config.Default()
+		fmt.Fprintf(c.err, "weir system: %v\n", err)
 	}
 	if cfg.Hostname != "" {
 		if err := unix.Sethostname([]byte(cfg.Hostname)); err != nil {
@@ -57,20 +58,24 @@ func (c *cli) prepareSystem(ctx context.Context, file string) error {
 }
 
 // bootConfig is the file, which counts as confirmed by the boot, or where it
-// is bad the last one that was.
-func (i *image) bootConfig() (config.Config, error) {
-	_, cfg, problems, err := config.Read(i.config)
+// is bad the last one that was, or what is understood of it; alarm says so.
+func (i *image) bootConfig() (cfg config.Config, alarm string, err error) {
+	f, cfg, problems, err := config.Read(i.config)
 	if err == nil {
 		err = problems.Err()
 	}
 	if err == nil {
-		return cfg, i.remember()
+		if more := machineProblems(f, cfg); more.Bad() { // the roles will find them, and nobody sees what they log
+			alarm = more.Err().Error()
+		}
+		return cfg, alarm, i.remember()
 	}
 	_, last, lastProblems, lastErr := config.Read(i.path(appliedFile))
-	if lastErr != nil || lastProblems.Bad() {
-		return cfg, err
+	if lastErr == nil && !lastProblems.Bad() {
+		return last, fmt.Sprintf("the configuration file is bad, this machine's addresses and operators are those of the last good one: %v", err), nil
 	}
-	return last, nil
+	cfg, alarm = understoodConfig(i.config)
+	return cfg, alarm, nil
 }
 
 // sshKey makes the key that the machine is known by, once.
@@ -93,10 +98,8 @@ func (c *cli) firstBoot(ctx context.Context, file string) error {
 		c.say("first boot: there is no seed, so a first configuration is written to %s", file)
 		return errors.Join(firstFile(file), giveToMail(filepath.Dir(file)))
 	}
-	if _, _, problems := config.Parse(from, text); problems.Bad() {
-		// It is kept all the same: the roles say what is wrong with it.
-		fmt.Fprintf(c.err, "weir system: the seed has mistakes: %v\n", problems.Err())
-	}
+	// One with mistakes is taken all the same: what is understood of it is more
+	// than what no seed says.
 	c.say("first boot: the configuration comes from %s", from)
 	return errors.Join(config.WriteFile(file, text, 0o640, nil), giveToMail(filepath.Dir(file)))
 }

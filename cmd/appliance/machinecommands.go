@@ -157,19 +157,10 @@ func (c *cli) loadConfig(from, file string) error {
 	if err := problems.Err(); err != nil {
 		return err
 	}
-	before, err := os.ReadFile(file)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return explainRead(file, err)
-	}
-	like, err := os.Stat(file)
-	if err == nil {
-		err = config.WriteFile(file+".before", before, 0o640, like)
-	} else if errors.Is(err, fs.ErrNotExist) {
-		err = nil
-	}
-	if err != nil {
+	if err := setBefore(file); err != nil {
 		return err
 	}
+	like, _ := os.Stat(file)
 	if err := config.WriteFile(file, text, 0o640, like); err != nil {
 		return err
 	}
@@ -178,6 +169,23 @@ func (c *cli) loadConfig(from, file string) error {
 	}
 	c.say("%s is in place; say weir reload, and weir system apply where [system] changed", file)
 	return nil
+}
+
+// setBefore keeps a configuration that is about to be replaced beside it. None
+// is no error.
+func setBefore(file string) error {
+	before, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return explainRead(file, err)
+	}
+	like, err := os.Stat(file)
+	if err != nil {
+		return explainRead(file, err)
+	}
+	return config.WriteFile(file+".before", before, 0o640, like)
 }
 
 // fileName is what a file beside the configuration may be called.

@@ -241,6 +241,9 @@ func (m *mail) makeServer(cfg config.Config) error {
 	if err != nil {
 		return err
 	}
+	if cfg.Partial {
+		front = unsure{front}
+	}
 	m.tls = &certificates{dir: m.dir, now: m.c.now}
 	certs, err := m.tls.load(cfg)
 	if err != nil {

@@ -27,12 +27,13 @@ var setupConfig string
 
 func (c *cli) setupCommand() *cobra.Command {
 	var file, seed string
+	var anew bool
 	cmd := &cobra.Command{
 		Use:   "setup",
 		Short: "ask what has to be known, and write the configuration file",
 		Long: `Ask for what the configuration file cannot do without: at most six questions, each with
 a default in brackets that return takes, each answer checked at once. A file that is there
-is kept but for the answers. With --seed nothing is asked: FILE is a whole configuration
+is kept but for the answers, or with --anew set aside as weir.toml.before. With --seed nothing is asked: FILE is a whole configuration
 file, is checked as weir check does, and takes the place of none: a file that is there and
 says something else is left alone, with exit status 1. "-" is standard input.`,
 		Args: args(cobra.NoArgs),
@@ -40,11 +41,13 @@ says something else is left alone, with exit status 1. "-" is standard input.`,
 			if seed != "" {
 				return c.seed(seed, file)
 			}
-			return c.setup(cmd.Context(), file)
+			return c.setup(cmd.Context(), file, anew)
 		},
 	}
 	configVar(cmd, &file)
 	cmd.Flags().StringVar(&seed, "seed", "", "take this configuration file in place of answers")
+	cmd.Flags().BoolVar(&anew, "anew", false, "ask everything, whatever the file says")
+	cmd.MarkFlagsMutuallyExclusive("seed", "anew")
 	return cmd
 }
 
@@ -156,11 +159,12 @@ type wizard struct {
 
 // newWizard begins with the file, or where there is none with the one of
 // setup.toml. Of a file with mistakes not all could be read, and what was not
-// read would be asked, and answered, as if it did not stand there.
-func newWizard(path string) (*wizard, error) {
+// read would be asked, and answered, as if it did not stand there. Anew begins
+// as if there were none.
+func newWizard(path string, anew bool) (*wizard, error) {
 	w := &wizard{}
 	text, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
+	if anew || errors.Is(err, os.ErrNotExist) {
 		w.file, w.cfg, _ = config.Parse(path, []byte(setupConfig)) // it lacks what is asked
 		return w, nil
 	}
@@ -170,13 +174,13 @@ func newWizard(path string) (*wizard, error) {
 	var problems config.Problems
 	w.file, w.cfg, problems = config.Parse(path, text)
 	if err := problems.Err(); err != nil {
-		return nil, fmt.Errorf("%s is there and has mistakes; it is left as it is: mend it by hand, or move it away to be asked everything: %w", path, err)
+		return nil, fmt.Errorf("%s is there and has mistakes; it is left as it is: mend it by hand, or say --anew to be asked everything: %w", path, err)
 	}
 	return w, nil
 }
 
-func (c *cli) setup(ctx context.Context, path string) error {
-	w, err := newWizard(path)
+func (c *cli) setup(ctx context.Context, path string, anew bool) error {
+	w, err := newWizard(path, anew)
 	if err != nil {
 		return err
 	}
@@ -196,6 +200,11 @@ func (c *cli) setup(ctx context.Context, path string) error {
 	}
 	for _, p := range problems {
 		c.say("note: %s", p)
+	}
+	if anew {
+		if err := setBefore(path); err != nil {
+			return err
+		}
 	}
 	if err := c.writeSetup(w.file); err != nil {
 		return err

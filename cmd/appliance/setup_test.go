@@ -104,6 +104,21 @@ func TestSetupOfABrokenFile(t *testing.T) {
 	}
 }
 
+// Asked anew, answers make a whole file in the place of one with mistakes, which
+// is kept.
+func TestSetupAnew(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "weir.toml")
+	const broken = "hostname = \"mx1.example.net\"\nobserv = true\n"
+	if err := os.WriteFile(path, []byte(broken), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	said, file, code := runSetup(t, path, "mx2.example.net\n\nexample.com\n127.0.0.1:1\n\n-\n-\nno\n", "--anew")
+	kept, _ := os.ReadFile(path + ".before")
+	if _, cfg, problems := config.Parse(path, []byte(file)); problems.Bad() || cfg.Hostname != "mx2.example.net" || string(kept) != broken || code != 0 {
+		t.Errorf("exit %d, said %s, the file is %q, kept is %q", code, said, file, kept)
+	}
+}
+
 // Who leaves before the end leaves everything as it was.
 func TestSetupIsLeft(t *testing.T) {
 	for name, input := range map[string]string{
