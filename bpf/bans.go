@@ -29,7 +29,12 @@ const (
 )
 
 // MinBans is the size of the smallest table, as the logarithm of its buckets.
-const MinBans = 8
+// FewBans is that of the first one: it takes 32,768 bans of IPv4 before a larger
+// one has to be made, which holds up new bans for a tenth of a second.
+const (
+	MinBans = 8
+	FewBans = roomy
+)
 
 // Tables is how many tables of a family can stand side by side: two of each
 // size. A table of 2^n buckets has place 2n or 2n+1.
@@ -90,15 +95,16 @@ func (h Hash) Sum(k Key, v6 bool) uint64 {
 // Bans writes a table of single bans; bans.h says how it is made. It is for one
 // writer; packets read meanwhile, once Live is set.
 type Bans struct {
-	Map  *ebpf.Map
-	V6   bool
-	Log2 int    // of the number of buckets
-	Live func() // returns when no packet is under way that came before; nil: none looks at the table
-	hash Hash
-	used int
-	mem  []byte
-	slot []uint64 // of IPv4 with the hits between
-	hint []piece  // 1<<hintLog bits for each bucket
+	Map    *ebpf.Map
+	V6     bool
+	Log2   int    // of the number of buckets
+	Live   func() // returns when no packet is under way that came before; nil: none looks at the table
+	Firsts Firsts // of the bans in it: cleared before a ban begins, since packets come at once
+	hash   Hash
+	used   int
+	mem    []byte
+	slot   []uint64 // of IPv4 with the hits between
+	hint   []piece  // 1<<hintLog bits for each bucket
 }
 
 // piece is a part of a hint: packets look it up in a map of its own.
@@ -392,6 +398,7 @@ func (b *Bans) Find(k Key) (n int, end uint32, ok bool) {
 func (b *Bans) Put(k Key, end, now uint32) (fresh, ok bool) {
 	if n, was, found := b.Find(k); found {
 		if fresh = was <= now; fresh {
+			b.Firsts.Clear(b.hash.Sum(k, b.V6))
 			atomic.StoreUint32(b.count(n), 0)
 		}
 		b.setEnd(n, end)
@@ -402,6 +409,7 @@ func (b *Bans) Put(k Key, end, now uint32) (fresh, ok bool) {
 	if !ok {
 		return false, false
 	}
+	b.Firsts.Clear(b.hash.Sum(k, b.V6))
 	word, bit := b.hinted(h)
 	atomic.StoreUint64(word, *word|bit)
 	b.write(n, k, end)

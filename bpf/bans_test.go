@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -318,6 +319,54 @@ func TestMovedBanIsNeverMissing(t *testing.T) { // R-BX-15
 		}
 		if k.counted(reasonBanned) == 0 {
 			t.Error("nobody looked")
+		}
+	}
+}
+
+// Who sees a ban sees no stamp of a former one: the packet that comes first must
+// not have its stamp cleared, however soon it comes.
+func TestStampIsClearedBeforeTheBan(t *testing.T) {
+	for _, v6 := range []bool{false, true} {
+		b := makeBans(t, v6, NewHash())
+		b.Firsts = Firsts{make([]uint64, 64)}
+		ban := Key{Hi: 7<<24 | 9, Bits: 32}
+		if v6 {
+			ban = Key{0x20 | 5<<32, 0, 64}
+		}
+		n, _ := b.freeIn(b.home(ban).first) // where it comes every time
+		end := b.word4(n)
+		if v6 {
+			end = &b.slot[4*n+meta]
+		}
+		sum := b.hash.Sum(ban, v6)
+		var done atomic.Bool
+		early := 0
+		var seen atomic.Int64
+		var watch sync.WaitGroup
+		watch.Go(func() {
+			for !done.Load() {
+				if w := atomic.LoadUint64(end); w>>32 != 0 {
+					stamped := b.Firsts.At(sum) != 0
+					if atomic.LoadUint64(end) != w {
+						continue // another round has begun
+					}
+					if seen.Add(1); stamped {
+						early++
+					}
+				}
+			}
+		})
+		for round := uint32(0); round < 200_000 || round < 20_000_000 && seen.Load() < 100; round++ {
+			p := b.Firsts.pair(sum)
+			atomic.StoreUint64(&p[1], 7)
+			atomic.StoreUint64(&p[0], 7^sum)
+			b.Put(ban, 1+round, 0)
+			b.Remove(ban)
+		}
+		done.Store(true)
+		watch.Wait()
+		if early > 0 || seen.Load() == 0 {
+			t.Errorf("IPv6 %v: of %d looks at the ban %d saw an old stamp", v6, seen.Load(), early)
 		}
 	}
 }

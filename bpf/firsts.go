@@ -7,6 +7,7 @@ import (
 
 // Firsts reads and clears the stamps of first drops: an array of pairs of words
 // by the low bits of a ban's hash. A later ban takes the place of an earlier.
+// The zero value has none.
 type Firsts struct{ mem []uint64 }
 
 // NewFirsts is over the mapped values of the map firsts.
@@ -25,6 +26,9 @@ func (f Firsts) pair(sum uint64) []uint64 {
 // At is when the ban with that hash dropped its first packet, in ns of
 // CLOCK_MONOTONIC; 0 when that is not known, or not any more.
 func (f Firsts) At(sum uint64) uint64 {
+	if f.mem == nil {
+		return 0
+	}
 	p := f.pair(sum)
 	check, at := atomic.LoadUint64(&p[0]), atomic.LoadUint64(&p[1])
 	if at == 0 || check^at != sum {

@@ -68,7 +68,7 @@ func (t *Table) collect(ctx context.Context, now moment, bans iter.Seq[firewall.
 
 // anew is a table of the size that s needs now, in which no packet looks yet.
 func (s *singles) anew() (*singles, error) {
-	log2 := bpf.MinBans
+	log2 := bpf.FewBans
 	for log2 < s.table.Log2 && s.table.Used() > s.table.Capacity()>>(s.table.Log2-log2)/2 {
 		log2++
 	}

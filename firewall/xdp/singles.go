@@ -97,11 +97,7 @@ func (s *singles) put(now uint64, entries []entry) error {
 
 func (s *singles) add(k bpf.Key, end, now uint32) error {
 	for {
-		fresh, ok := s.table.Put(k, end, now)
-		if ok {
-			if fresh {
-				s.firsts.Clear(s.hash.Sum(k, s.v6))
-			}
+		if _, ok := s.table.Put(k, end, now); ok {
 			return nil
 		}
 		if err := s.grow(s.table.Used() + 1); err != nil {
@@ -179,7 +175,7 @@ func (t *Table) turnTo(places uint64, now uint32, list ...succession) error {
 	var errs error
 	for _, c := range list {
 		f, old := t.family(c.s.v6), c.s.table
-		c.s.table, c.next.Live = c.next, bpf.WaitForPackets
+		c.s.table, c.next.Live, c.next.Firsts = c.next, bpf.WaitForPackets, c.s.firsts
 		if old != nil {
 			errs = errors.Join(errs, t.retire(f, f.place(was), c.s, old, now))
 		}
@@ -284,7 +280,7 @@ func (t *Table) prepareSingles(l *loaded, firsts bpf.Firsts) error {
 		s := &singles{v6: n == inBan6, max: t.opt.MaxBans, hash: c.Key, firsts: firsts, turn: t.succeed}
 		t.tables[n] = s
 		if fresh {
-			next, err := bpf.MakeBans(s.v6, bpf.MinBans, s.hash)
+			next, err := bpf.MakeBans(s.v6, bpf.FewBans, s.hash)
 			if err != nil {
 				return explain("make a table of bans", err)
 			}
@@ -301,7 +297,7 @@ func (t *Table) prepareSingles(l *loaded, firsts bpf.Firsts) error {
 		if err := s.table.HintIn(f.hints, uint32(place)); err != nil {
 			return err
 		}
-		s.table.Live = bpf.WaitForPackets
+		s.table.Live, s.table.Firsts = bpf.WaitForPackets, firsts
 	}
 	if !fresh {
 		return nil

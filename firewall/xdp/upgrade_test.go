@@ -84,7 +84,7 @@ func TestTableGrows(t *testing.T) { // R-BX-15
 	s := l.Send("192.0.2.7", enginetest.Mail, enginetest.Shape{})
 	for i := range 40 {
 		var more []firewall.Ban
-		for n := range 500 {
+		for n := range 1000 {
 			a := netip.AddrFrom4([4]byte{11, byte(i), byte(n >> 8), byte(n)})
 			more = append(more, firewall.Ban{Prefix: netip.PrefixFrom(a, 32), Until: time.Now().Add(time.Hour)})
 		}
@@ -99,7 +99,7 @@ func TestTableGrows(t *testing.T) { // R-BX-15
 	if err != nil || hits[p].Packets < uint64(s.Sent.Load()) {
 		t.Errorf("%d hits of %d SYNs (%v)", hits[p].Packets, s.Sent.Load(), err)
 	}
-	if n := l.status(table).Bans; n != 2+40*500 {
+	if n := l.status(table).Bans; n != 2+40*1000 {
 		t.Errorf("%d bans", n)
 	}
 	table.Close()
@@ -107,7 +107,7 @@ func TestTableGrows(t *testing.T) { // R-BX-15
 	l.configure(table)
 	l.Drops(table, "192.0.2.7", "192.0.2.7/32")
 	l.Drops(table, "2001:db8::7", "2001:db8::/64")
-	if n := l.status(table).Bans; n != 2+40*500 {
+	if n := l.status(table).Bans; n != 2+40*1000 {
 		t.Errorf("%d bans after adoption", n)
 	}
 }

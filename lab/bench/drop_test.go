@@ -42,6 +42,9 @@ func BenchmarkVerdictToDrop(b *testing.B) {
 	if d.busier.rounds > 0 {
 		b.Logf("busier rounds, not in the figure: %v", &d.busier)
 	}
+	if d.stamp.n > 1 {
+		b.Logf("where the time went:%s", where(append(counted.steps, d.busier.steps...)))
+	}
 	if counted.rounds == 0 {
 		counted, aim = &d.busier, "too busy for the aim"
 	}
@@ -74,6 +77,7 @@ type dropping struct {
 // delays are from verdict to drop, of some rounds.
 type delays struct {
 	took          []time.Duration // sorted
+	steps         []steps         // where it went, of those that were dropped
 	rounds        int
 	least, others float64 // processors busy, other sessions a second, in a round
 	busiest       float64
@@ -95,7 +99,7 @@ func (d *dropping) round(b *testing.B) {
 		defer close(done)
 		yield, failed = try(b.Context(), d.client, d.program, others)
 	}()
-	convicted := map[netip.Addr]time.Duration{}
+	convicted := map[netip.Addr]moments{}
 	for end := time.Now().Add(length - 300*time.Millisecond); time.Now().Before(end); d.next++ {
 		from := attackerAt(d.next)
 		at, err := d.fall(b, d.attacker, from, d.stamp)
@@ -113,7 +117,7 @@ func (d *dropping) round(b *testing.B) {
 	if busy > mostBusy {
 		to = &d.busier
 	}
-	to.add(d.delays(b, convicted), busy, float64(yield.Sessions)/yield.Elapsed.Seconds())
+	to.add(d.delays(b, convicted, &to.steps), busy, float64(yield.Sessions)/yield.Elapsed.Seconds())
 }
 
 // betweenAttackers leaves the processors room.
@@ -138,25 +142,25 @@ func (d *delays) String() string {
 
 // fall has an attacker write to a spamtrap, which convicts at once, and returns
 // when the verdict came.
-func (s *site) fall(b *testing.B, h *lab.Host, from netip.Addr, stamp *stamp) (time.Duration, error) {
+func (s *site) fall(b *testing.B, h *lab.Host, from netip.Addr, stamp *stamp) (moments, error) {
 	c, _, err := h.SMTP(patient(b), from, smtpPort(s.edge))
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	defer c.Close()
 	for _, line := range []string{"EHLO pool.isp.example", "MAIL FROM:<info@sender.example>"} {
 		if r, err := c.Cmd("%s", line); err != nil || r.Code != 250 {
-			return 0, fmt.Errorf("%s: %v %w", line, r, err)
+			return nil, fmt.Errorf("%s: %v %w", line, r, err)
 		}
 	}
 	p := startPacer(b, h, from, smtpPort(s.edge))
 	defer p.end()
 	// The session is reset behind the reply, which may overtake it.
 	if r, err := c.Cmd("RCPT TO:<trap@old.example.com>"); err == nil && r.Code != 550 {
-		return 0, fmt.Errorf("the trap was answered %v", r)
+		return nil, fmt.Errorf("the trap was answered %v", r)
 	}
 	if !p.more() { // the reply comes after the ban, so that one of these is dropped
-		return 0, errors.New("no packet can be sent")
+		return nil, errors.New("no packet can be sent")
 	}
 	return stamp.take()
 }
@@ -167,14 +171,17 @@ func (s *site) fall(b *testing.B, h *lab.Host, from netip.Addr, stamp *stamp) (t
 const tooLate = 50 * time.Millisecond
 
 // delays is how long after its verdict each attacker's first packet was dropped.
-func (s *site) delays(b *testing.B, convicted map[netip.Addr]time.Duration) []time.Duration {
+func (s *site) delays(b *testing.B, convicted map[netip.Addr]moments, parts *[]steps) []time.Duration {
 	b.Helper()
 	drops := s.firstDrops(b)
 	var all []time.Duration
 	for from, at := range convicted {
 		d := tooLate
 		if drop, ok := drops[from]; ok {
-			d = drop - at
+			d = drop - at[0]
+			*parts = append(*parts, at.steps(drop))
+		} else if len(at) > 1 {
+			b.Logf("%v was not dropped while its packets came; after %v", from, at.steps(at[0]))
 		}
 		if d <= 0 {
 			b.Fatalf("%v was dropped %v before the verdict", from, -d)
