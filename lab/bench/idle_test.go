@@ -168,8 +168,8 @@ func silent(idle []net.Conn) error {
 	return nil
 }
 
-// counted is the memory of processes, in bytes.
-type counted struct{ heap, stacks, resident int }
+// counted is the memory of processes, in bytes, and the connections open.
+type counted struct{ heap, stacks, resident, open int }
 
 func (s *site) memory(b *testing.B, h *lab.Host, pids []int) (c counted) {
 	b.Helper()
@@ -186,6 +186,7 @@ func (s *site) memory(b *testing.B, h *lab.Host, pids []int) (c counted) {
 	type status struct {
 		Mail struct {
 			Memory struct{ Heap, Stacks int } `json:"memory"`
+			Open   int                        `json:"open"`
 		} `json:"mail"`
 	}
 	var st status
@@ -193,7 +194,7 @@ func (s *site) memory(b *testing.B, h *lab.Host, pids []int) (c counted) {
 	if err := json.Unmarshal([]byte(out), &st); err != nil {
 		b.Fatal(err)
 	}
-	c.heap, c.stacks = st.Mail.Memory.Heap, st.Mail.Memory.Stacks
+	c.heap, c.stacks, c.open = st.Mail.Memory.Heap, st.Mail.Memory.Stacks, st.Mail.Open
 	return c
 }
 
