@@ -28,6 +28,11 @@ var pairs = map[string]func(w *wild, attacker bool){
 	"merger":                         pairMerger,
 	"earned-trust-or-earned-trust":   pairEarned,
 	"weekly-typos-or-weekly-guesses": pairWeekly,
+	"asks-or-writes":                 pairAsks,
+	"asks-many-or-writes":            pairAsksMany,
+	"junk-or-letters":                pairJunk,
+	"role-first-or-person-first":     pairFirst,
+	"three-dates-or-three-days":      pairDates,
 }
 
 // TestPairs holds each of them against its truth, as attacker and as innocent.

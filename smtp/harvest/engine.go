@@ -113,14 +113,14 @@ func (w *engine) recipient(t time.Time, src *smtp.Source, r *smtp.Recipient, nul
 // takes notes that the message under way has a recipient, should it have one.
 func (w *engine) takes(e *event) {
 	if e.rcpt.reason == "" && e.src.Tier != smtp.Protected {
-		w.visitOf(e).takes = true
+		w.visitOf(e).message.takes = true
 	}
 }
 
 // lenience is how the source of e is looked at.
 func (w *engine) lenience(e *event) lenience {
 	p := &e.source.past
-	l := lenience{tier: p.tier(e.now, e.src.Tier), proven: p.days > 1, fresh: e.src.Tier != smtp.Known && since(e.now, e.source.first) < hour, halved: e.domain.attacked(e.now) || w.all.attacked(e.now)}
+	l := lenience{tier: p.tier(e.now, e.src.Tier), proven: p.days > 1, fresh: e.src.Tier != smtp.Known && e.source.fresh(e.now), halved: e.domain.attacked(e.now) || w.all.attacked(e.now)}
 	l.halved = l.halved || l.stranger() && (w.inHotCrowd(e.now, &e.src) || e.nearGuessers())
 	return l
 }
@@ -144,8 +144,8 @@ func (w *engine) nothing(now instant, src *smtp.Source, r *smtp.Recipient) {
 		return
 	}
 	to := strings.ToLower(r.To)
-	if v := w.visit(now, src); r.Reason == "" && len(v.taken) < maxOfSession {
-		v.taken = append(v.taken, w.hash(to))
+	if m := &w.visit(now, src).message; r.Reason == "" && len(m.taken) < maxOfSession {
+		m.taken = append(m.taken, w.hash(to))
 	}
 	if r.Oracle != smtp.Any {
 		return
@@ -160,10 +160,9 @@ func (w *engine) nothing(now instant, src *smtp.Source, r *smtp.Recipient) {
 func (w *engine) validRecipient(e *event, k kind) smtp.Advice {
 	s := e.source
 	s.see(e.now, e.person, k)
-	s.past.recipient(true)
 	v := w.visitOf(e)
 	v.names(e.person, k)
-	v.domain = e.domain
+	v.message.domain = e.domain
 	if e.lenient.stranger() {
 		e.domain.good(e.now)
 		w.all.good(e.now)
@@ -173,6 +172,9 @@ func (w *engine) validRecipient(e *event, k kind) smtp.Advice {
 	fresh := since(e.now, s.first) < newFor
 	if e.lenient.halved && e.lenient.stranger() && fresh && !e.null && k == valid {
 		return smtp.Advice{Say: reply.UnderAttack}
+	}
+	if m := &v.message; k == valid && e.rcpt.reason == "" && len(m.persons) < maxPersons {
+		m.persons = append(m.persons, e.person)
 	}
 	return smtp.Advice{}
 }
@@ -248,7 +250,7 @@ func (w *engine) judge(e *event, k kind) (smtp.Conviction, bool) {
 	if e.lenient.stranger() && !e.null && w.inHotNetwork(e, t.week) {
 		return w.convict(e.now, e.source, e.lenient.tier, reply.Harvest, RulePrefix, week, t.week), true
 	}
-	if rule := w.rules.ever(e.lenient, &e.source.past); rule != "" && !e.null {
+	if rule := w.rules.ever(e.lenient, &e.source.past, &t); rule != "" && !e.null {
 		return w.convict(e.now, e.source, e.lenient.tier, reply.Harvest, rule, week, t.week), true
 	}
 	if c, ok := w.strike(e, t.day); ok {

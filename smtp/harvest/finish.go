@@ -39,16 +39,16 @@ func (w *engine) finished(now instant, src *smtp.Source, o smtp.Outcome, why rep
 	if src.Tier == smtp.Protected {
 		return
 	}
-	took := w.over(src)
+	m := w.over(src)
 	switch {
 	case o == smtp.Accepted || o == smtp.Spooled:
 		s := w.sources.get(w.keyOf(now, src.Addr), now)
-		s.past.accept(now)
+		s.accept(now)
 		w.sources.move(s, friends)
 		w.befriend(s)
 		w.welcome(now, src.Addr)
-		w.delivered(now, src, o)
-	case o == smtp.Rejected && src.Itself && persistent(why) && !took && w.rules.SessionsPerHour > 0:
+		w.delivered(now, s, &m, o)
+	case o == smtp.Rejected && src.Itself && persistent(why) && !m.takes && w.rules.SessionsPerHour > 0:
 		v := w.visit(now, src)
 		if v.refused {
 			return
@@ -64,18 +64,19 @@ func (w *engine) finished(now instant, src *smtp.Source, o smtp.Outcome, why rep
 	}
 }
 
-// delivered remembers the recipients of an accepted message that nobody could
-// say anything of before: should the directory deny one later, it was there.
+// delivered enters whom an accepted message was for. Those that nobody could say
+// anything of are remembered: should the directory deny one later, it was there.
 // And a backend that took the message knows its recipients: it works, though
 // nobody had asked it about them.
-func (w *engine) delivered(now instant, src *smtp.Source, o smtp.Outcome) {
-	v := w.visit(now, src)
-	if v.domain != nil && o == smtp.Accepted {
-		v.domain.takes(now)
+func (w *engine) delivered(now instant, s *source, m *message, o smtp.Outcome) {
+	if m.domain != nil && o == smtp.Accepted {
+		m.domain.takes(now)
 	}
-	v.domain = nil
-	for _, h := range v.taken {
+	for _, h := range m.persons {
+		s.wroteTo(h)
+	}
+	for _, h := range m.taken {
 		w.valid.put(h, now)
 	}
-	v.taken = nil
+	s.past.met = s.past.met || len(m.persons)+len(m.taken) > 0
 }

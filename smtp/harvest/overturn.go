@@ -83,6 +83,7 @@ func idOf(h uint64) uint64 { return h &^ kindBits }
 func (p past) with(since past, void int) past {
 	p.accepted = max(p.accepted, since.accepted)
 	p.days = max(p.days, since.days)
+	p.met = p.met || since.met
 	p.mails = uint16(min(1<<16-2, int(p.mails)+int(since.mails)))
 	p.good = uint16(min(1<<16-2, int(p.good)+int(since.good)))
 	p.bad = uint16(min(1<<16-2, max(0, int(p.bad)+int(since.bad)-void)))

@@ -1,8 +1,6 @@
 package harvest
 
 import (
-	"time"
-
 	"mailweir/smtp"
 )
 
@@ -16,28 +14,39 @@ const (
 	trustedBad   = 0.2 // share of unknown recipients below which a source may be trusted
 )
 
-// past is the history that trust is earned by.
+// past is the history that trust is earned by. Naming a recipient who exists
+// earns nothing, or a guesser would name one with each guess: a message has to
+// come. And mail to role addresses alone shows no acquaintance.
 type past struct {
 	accepted  instant // when mail of it was last accepted; 0: never
 	convicted instant // when it last was, 0: never; what it earned before is lost
 	mails     uint16
-	good, bad uint16 // recipients that were valid and unknown
-	days      uint8  // different days with accepted mail
+	good, bad uint16 // persons who got mail of it, each once an hour; recipients that were unknown
+	days      uint8  // spans of 24 hours with accepted mail
+	met       bool   // some of that was for a person
 }
 
-// accept takes in an accepted message.
-func (p *past) accept(now instant) {
-	if now/secondsADay != p.accepted/secondsADay {
+// accept takes in an accepted message. Days are spans of 24 hours from its first
+// one on: two minutes around midnight are not two days.
+func (s *source) accept(now instant) {
+	p := &s.past
+	if p.days == 0 {
+		s.phase = uint16(now % aDay / phaseStep)
+	}
+	phase := instant(s.phase) * phaseStep
+	if p.days == 0 || (now-phase)/aDay > (p.accepted-phase)/aDay { // both are behind the first day of 1970
 		p.days = min(p.days, 254) + 1
 	}
 	p.accepted = max(p.accepted, now)
 	p.mails = min(p.mails, 1<<16-2) + 1
 }
 
-const secondsADay = instant(day / time.Second)
+// phaseStep is how exactly the time of day is kept at which a span begins: so
+// that it fits into 16 bits.
+const phaseStep = 2
 
-// recipient takes in one that was valid or unknown. The numbers are halved when
-// they would overflow: what was lately weighs more.
+// recipient takes in a person who got mail, or one that was unknown. The numbers
+// are halved when they would overflow: what was lately weighs more.
 func (p *past) recipient(good bool) {
 	if p.good == 1<<16-1 || p.bad == 1<<16-1 {
 		p.good, p.bad = p.good/2, p.bad/2

@@ -110,8 +110,8 @@ type limit struct {
 
 // lenience is how a source is looked at: the tier, whether a known one has been
 // so since before today, whether one is known by nothing but what it sent within
-// the hour since it first came, and whether the domain that it names is under
-// attack.
+// the hour since it first came or to role addresses, and whether the domain that
+// it names is under attack.
 type lenience struct {
 	tier   smtp.Tier
 	proven bool
@@ -126,8 +126,8 @@ func (l lenience) stranger() bool { return l.tier == smtp.New || l.tier == smtp.
 // sources need a hundred, in an hour or a day, at 95 %, trusted ones four times
 // as many as new ones, suspects half (ten an hour), and strangers half of theirs
 // while the domain is under attack. The absolute number is raised only for who was good before
-// today, and the others not for who first came within the hour: good mail that is sent along with the
-// guesses buys nothing.
+// today, and the others not for who first came within the hour or wrote to role addresses alone: good
+// mail that is sent along with the guesses buys nothing.
 func (r Rules) limits(l lenience) [4]limit {
 	inHour, inDay, absolute, floor := 1.0, 1.0, 1.0, 0.0
 	switch l.tier {
@@ -156,14 +156,24 @@ func (r Rules) limits(l lenience) [4]limit {
 }
 
 // ever returns the rule that all a source ever named breaks, "" for none: who
-// guesses slower than any window sees is found out in the end (R-BX-13).
-func (r Rules) ever(l lenience, p *past) string {
-	bad, all := float64(p.bad), float64(p.bad)+float64(p.good)
-	inDay := r.limits(l)[1].count
+// guesses slower than any window sees is found out in the end (R-BX-13). Against
+// his guesses stands the mail that came of him, and not whom he named without.
+//
+// Today's guesses of who names others, too, are left to the rules of the day. And
+// who names so many different recipients that exist that the unknown ones may be
+// slips is left to the higher number: all of his mail may have been refused for
+// what it says.
+func (r Rules) ever(l lenience, p *past, t *tally) string {
+	bad, good := float64(p.bad), float64(p.good)
+	before := bad
+	if t.day.share() < r.SharePerDay {
+		before -= float64(t.day.unknown)
+	}
+	slips := float64(t.week.unknown) < typos*float64(t.week.valid)
 	switch {
-	case r.UnknownPerDay > 0 && bad >= perEver*inDay && bad >= max(longShare, r.SharePerDay)*all:
+	case r.UnknownPerDay > 0 && !slips && before >= perEver*r.limits(l)[1].count && bad >= max(longShare, r.SharePerDay)*(bad+good):
 		return RuleEver
-	case r.AbsolutePerDay > 0 && bad >= always && bad >= alwaysShare*all:
+	case r.AbsolutePerDay > 0 && bad >= always && bad >= alwaysShare*(bad+good):
 		return RuleAlways
 	}
 	return ""

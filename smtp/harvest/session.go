@@ -21,6 +21,8 @@ const (
 	closeUnknown = 10
 	closeAll     = 10
 
+	maxPersons = 100 // of a message that are remembered until it came
+
 	maxSessions   = 1 << 16
 	maxOfSession  = 40 // from there on a recipient that exists counts each time it is named
 	sessionsAfter = 24 * time.Hour
@@ -33,23 +35,29 @@ type visit struct {
 	all     int       // and how many there were
 	unknown int
 	last    instant
-	domain  *domain  // of the last recipient that exists, of the message under way
-	taken   []uint64 // recipients of the message under way whom nobody could say anything of
-	takes   bool     // of the message under way some recipient was taken
-	struck  bool     // was closed, and counts as one strike however long it goes on
-	refused bool     // counts as one refused session
+	struck  bool // was closed, and counts as one strike however long it goes on
+	refused bool // counts as one refused session
+	message message
+}
+
+// message is what a session named for the message under way.
+type message struct {
+	domain  *domain  // of the last recipient that exists
+	persons []uint64 // who exist, and are no role
+	taken   []uint64 // of whom nobody could say anything
+	takes   bool     // some recipient was taken
 }
 
 // sessionOf is the session of an event; without a name it is the transaction.
 func sessionOf(src *smtp.Source) ref.Ref { return cmp.Or(src.Session, src.Ref) }
 
-// over ends the message under way, and says whether some recipient of it was
-// taken.
-func (w *engine) over(src *smtp.Source) (took bool) {
+// over ends the message under way, and returns what its session named for it.
+func (w *engine) over(src *smtp.Source) (m message) {
 	if v, ok := w.visits.get(sessionOf(src)); ok {
-		took, v.takes = v.takes, false
+		m = v.message
+		v.message = message{persons: m.persons[:0], taken: m.taken[:0]}
 	}
-	return took
+	return m
 }
 
 // visit returns the session of an event.
@@ -92,7 +100,7 @@ func (w *engine) newVisit() *visit {
 
 // again keeps a session that is forgotten for one to come.
 func (w *engine) again(v *visit) {
-	*v = visit{more: v.more[:0], taken: v.taken[:0]}
+	*v = visit{more: v.more[:0], message: message{persons: v.message.persons[:0], taken: v.message.taken[:0]}}
 	w.fresh = append(w.fresh, v)
 }
 

@@ -19,7 +19,8 @@ import (
 //	magic version | (kind length bytes)… | end | CRC-32C
 const (
 	snapshotMagic   = "weir-harvest\n"
-	snapshotVersion = 3
+	snapshotVersion = 4
+	snapshotBefore  = 3 // is read, too: an upgrade forgets nobody
 )
 
 // Kinds of entries.
@@ -48,6 +49,12 @@ type savedSource struct {
 	Days, Ring  uint8
 	Seen        uint16 // entries that follow
 	Guesses     uint16 // bytes that follow them; what is left is offences, as JSON
+}
+
+// savedSince is what stands behind savedSource since version 4.
+type savedSince struct {
+	Phase uint16
+	Met   bool
 }
 
 type savedDomain struct {
@@ -198,6 +205,7 @@ func (s *source) append(b []byte) []byte {
 		s.key, s.first, s.last, s.past.accepted, s.past.convicted, s.past.mails, s.past.good, s.past.bad,
 		s.past.days, s.ring, uint16(len(list)), uint16(len(guesses)),
 	})
+	b = appendFixed(b, savedSince{s.phase, s.past.met})
 	b = appendSeen(b, list)
 	b = append(b, guesses...)
 	if s.offences != nil {
@@ -218,20 +226,21 @@ func (w *Watch) Load(in io.Reader) error {
 		crc32.Checksum(all[:body], castagnoli) != binary.LittleEndian.Uint32(all[body:]) {
 		return errDamaged
 	}
-	if v := all[len(snapshotMagic)]; v != snapshotVersion {
+	v := all[len(snapshotMagic)]
+	if v != snapshotVersion && v != snapshotBefore {
 		return fmt.Errorf("the snapshot of harvest has version %d, this release reads %d", v, snapshotVersion)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	e := newEngine(w.e.rules, w.e.opts)
-	if err := e.load(all[len(snapshotMagic)+1 : body]); err != nil {
+	if err := e.load(all[len(snapshotMagic)+1:body], v); err != nil {
 		return err
 	}
 	w.e = e
 	return nil
 }
 
-func (w *engine) load(b []byte) error {
+func (w *engine) load(b []byte, version byte) error {
 	var sources []*source
 	for len(b) > 0 && b[0] != entryEnd {
 		if len(b) < 5 {
@@ -247,7 +256,7 @@ func (w *engine) load(b []byte) error {
 		switch kind {
 		case entrySource:
 			var s *source
-			if s, err = loadSource(entry); err == nil {
+			if s, err = loadSource(entry, version); err == nil {
 				sources = append(sources, s)
 			}
 		case entryValid:
@@ -283,15 +292,21 @@ func fixed(b []byte, v any) ([]byte, error) {
 	return b[n:], nil
 }
 
-func loadSource(b []byte) (*source, error) {
+func loadSource(b []byte, version byte) (*source, error) {
 	var f savedSource
 	b, err := fixed(b, &f)
 	if err != nil || f.Ring > friends {
 		return nil, errDamaged
 	}
+	also := savedSince{Met: f.Accepted != 0} // before, mail to anybody made known
+	if version > snapshotBefore {
+		if b, err = fixed(b, &also); err != nil {
+			return nil, err
+		}
+	}
 	s := &source{
-		key: f.Key, first: f.First, last: f.Last, ring: f.Ring,
-		past: past{f.Accepted, f.Convicted, f.Mails, f.Good, f.Bad, f.Days},
+		key: f.Key, first: f.First, last: f.Last, ring: f.Ring, phase: also.Phase,
+		past: past{f.Accepted, f.Convicted, f.Mails, f.Good, f.Bad, f.Days, also.Met},
 	}
 	var list []seen
 	if list, b, err = loadSeen(b, int(f.Seen)); err != nil {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -44,7 +45,6 @@ func (c *crowd) play(w *Watch, events int) (said []string) {
 		switch c.rng.IntN(12) {
 		case 0, 1, 2:
 			r.Oracle, r.Reason, r.To = smtp.Valid, "", fmt.Sprintf("v%d@example.com", c.rng.IntN(500))
-			w.Finished(c.now, src, smtp.Accepted, "")
 		case 3:
 			r.Oracle, r.Reason = "", reply.Relaying
 			r.To = fmt.Sprintf("x@foreign%d.example", c.rng.IntN(9))
@@ -58,6 +58,9 @@ func (c *crowd) play(w *Watch, events int) (said []string) {
 		}
 		if a := w.Recipient(c.now, src, r, c.rng.IntN(9) == 0); a.Convicted || a.Say != "" {
 			said = append(said, fmt.Sprint(c.n, addr, a))
+		}
+		if r.Oracle == smtp.Valid {
+			w.Finished(c.now, src, smtp.Accepted, "")
 		}
 	}
 	return said
@@ -144,4 +147,37 @@ func FuzzLoad(f *testing.F) {
 			newCrowd().play(w, 50)
 		}
 	})
+}
+
+// An upgrade forgets nobody either: what the release before wrote is read, and
+// who was known by mail stays so.
+func TestSnapshotOfTheReleaseBefore(t *testing.T) {
+	s := newScene(t, smtp.New)
+	s.mails(s.src, "postmaster@example.com", smtp.Valid)
+	var now bytes.Buffer
+	if err := s.w.Save(&now); err != nil {
+		t.Fatal(err)
+	}
+	b := now.Bytes()
+	entry := len(snapshotMagic) + 1 // of the one source
+	length := binary.LittleEndian.Uint32(b[entry+1:])
+	since := entry + 5 + binary.Size(savedSource{})
+	before := slices.Concat(b[:since], b[since+binary.Size(savedSince{}):len(b)-4])
+	before[len(snapshotMagic)] = snapshotBefore
+	binary.LittleEndian.PutUint32(before[entry+1:], length-uint32(binary.Size(savedSince{})))
+	before = binary.LittleEndian.AppendUint32(before, crc32.Checksum(before, castagnoli))
+
+	for version, text := range map[byte][]byte{snapshotVersion: b, snapshotBefore: before} {
+		w := New(Default, Options{})
+		if err := w.Load(bytes.NewReader(text)); err != nil {
+			t.Fatalf("version %d: %v", version, err)
+		}
+		src := w.e.sources.find(sourceKey(s.src.Addr))
+		if src == nil || src.past.mails != 1 || src.past.met != (version == snapshotBefore) {
+			t.Errorf("version %d: %+v", version, src)
+		}
+		if was := s.w.e.sources.find(sourceKey(s.src.Addr)); version == snapshotVersion && (was.phase == 0 || src.phase != was.phase) {
+			t.Errorf("days begin at %d, want %d", src.phase, was.phase)
+		}
+	}
 }

@@ -25,10 +25,11 @@ const (
 	unknownNull
 	valid
 	validRole
-	spent // unknown, and convicted for or named on and on: not fresh, and counted no more
+	spent     // unknown, and convicted for or named on and on: not fresh, and counted no more
+	delivered // valid, and mail came to it in the hour in which it was last named
 )
 
-func (k kind) good() bool { return k == valid || k == validRole }
+func (k kind) good() bool { return k == valid || k == validRole || k == delivered }
 
 const (
 	// forget is how long the same unknown recipient does not count again after
@@ -91,6 +92,7 @@ type source struct {
 	past       past
 	ring       uint8
 	some       uint8     // how many of few there are
+	phase      uint16    // the time of day at which the days of past begin, in steps of phaseStep
 	offences   *offences // nil: none
 	guesses    *[]byte   // unknown recipients, a line each, the newest last; nil: none
 	more       *[]seen   // nil: few has all
@@ -129,6 +131,9 @@ func (s *source) see(now instant, h uint64, k kind) bool {
 		if !e.is(h) {
 			continue
 		}
+		if k == valid && e.kind() == delivered && now/anHour == e.at/anHour {
+			k = delivered
+		}
 		if e.again(now, k) {
 			if e.kind() == spent || since(now, e.at) >= refresh {
 				*e = newSeen(h, spent, now)
@@ -149,6 +154,25 @@ func (s *source) see(now instant, h uint64, k kind) bool {
 	s.remember(append(list, newSeen(h, k, now)))
 	return true
 }
+
+// wroteTo enters a person who got mail.
+func (s *source) wroteTo(h uint64) {
+	list := s.seen()
+	for i := range list {
+		if e := &list[i]; e.is(h) {
+			if e.kind() == valid {
+				e.low = e.low&^kindBits | uint32(delivered)
+				s.past.recipient(true)
+			}
+			return
+		}
+	}
+	s.past.recipient(true) // there was no room to remember him
+}
+
+// fresh says whether a source that is known is so by nothing yet that a guesser
+// would not do: by mail of the hour in which it first came, or to role addresses.
+func (s *source) fresh(now instant) bool { return since(now, s.first) < hour || !s.past.met }
 
 // again says whether a recipient is one that was unknown before and does not
 // count again. Named with a sender it weighs more than by the null sender.
@@ -231,7 +255,7 @@ func (c *counts) add(k kind) {
 		c.unknown++
 	case unknownNull:
 		c.null++
-	case valid:
+	case valid, delivered:
 		c.valid++
 	case validRole:
 		c.roles++

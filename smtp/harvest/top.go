@@ -64,7 +64,7 @@ func (w *engine) attacker(now instant, s *source) (Attacker, bool) {
 	if a.Is6() && hostOf(a) == 0 {
 		bits = 64
 	}
-	l := lenience{tier: s.past.tier(now, smtp.New), proven: s.past.days > 1, fresh: since(now, s.first) < hour}
+	l := lenience{tier: s.past.tier(now, smtp.New), proven: s.past.days > 1, fresh: s.fresh(now)}
 	k := Attacker{
 		Source: netip.PrefixFrom(a, bits), Tier: l.tier, Unknown: c.unknown + c.null, Valid: c.valid + c.roles,
 		Share: c.share(), Rate: rateOf(s.seen(), now), Last: time.Unix(int64(s.last), 0).UTC(),

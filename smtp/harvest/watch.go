@@ -12,7 +12,8 @@
 // (a stale list); what the oracle could not tell; everything of a protected
 // source. A recipient named by the null sender counts a quarter, for bounces
 // of forged mail and callouts. Each distinct valid recipient that is no role
-// address takes one unknown off, ten at the most (a typist's slips).
+// address takes one unknown off, ten at the most (a typist's slips). Beyond a
+// week only the mail that came of a source stands against what it guessed.
 //
 // Who spreads his guesses is looked at from further away:
 //
