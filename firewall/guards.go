@@ -138,9 +138,16 @@ func (g *Guards) Covering(p netip.Prefix) []Guarded {
 	return list
 }
 
+// covering is the narrowest of them.
 func (g *Guards) covering(p netip.Prefix) (Guarded, bool) {
-	if list := g.Covering(p); len(list) > 0 {
-		return list[0], true
+	for _, bits := range g.lengths[family(p.Addr())] {
+		if bits > p.Bits() {
+			continue
+		}
+		wide, _ := p.Addr().Prefix(bits)
+		if name := g.byPrefix[wide]; name != "" {
+			return Guarded{name, wide}, true
+		}
 	}
 	return Guarded{}, false
 }
@@ -148,6 +155,9 @@ func (g *Guards) covering(p netip.Prefix) (Guarded, bool) {
 // inside is what lies in p: the prefixes that start in it, since two prefixes
 // never overlap by halves.
 func (g *Guards) inside(p netip.Prefix) []netip.Prefix {
+	if len(g.starts) == 0 || p.IsSingleIP() && g.byPrefix[p] == "" {
+		return nil
+	}
 	from, _ := slices.BinarySearchFunc(g.starts, p, netip.Prefix.Compare)
 	to := from
 	for to < len(g.starts) && p.Contains(g.starts[to].Addr()) {

@@ -42,10 +42,27 @@ func (l *Ledger) Ban(orders []Order) ([]Ban, []OrderError) {
 	if wrong != nil {
 		return nil, wrong
 	}
+	l.makeRoom(bans)
+	frames := make([]byte, 0, len(bans)*frameSize)
 	for i, ban := range bans {
-		l.write(newRecord(ban, uint64(l.note(orders[i].Why))))
+		r := newRecord(ban, uint64(l.note(orders[i].Why)))
+		l.of(r.prefix).put(r)
+		frames = appendBan(frames, r)
 	}
+	l.store.append(frames)
 	return bans, nil
+}
+
+// makeRoom has the tables grow once for all of bans.
+func (l *Ledger) makeRoom(bans []Ban) {
+	four := 0
+	for i := range bans {
+		if bans[i].Prefix.Addr().Is4() {
+			four++
+		}
+	}
+	l.v4.reserve(l.v4.len() + four)
+	l.v6.reserve(l.v6.len() + len(bans) - four)
 }
 
 func (l *Ledger) sentence(o Order, now time.Time) (Ban, error) {

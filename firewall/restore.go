@@ -279,8 +279,17 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// Sync puts on the disk what is not there yet.
+// Sync puts on the disk what is not there yet, and rotates when it is time.
 func (l *Ledger) Sync() error { return l.store.flush(l.snapshotFrames()) }
+
+// Save is Sync for somebody who waits: where the log can be written on, a
+// snapshot that is due is left to Run.
+func (l *Ledger) Save() error {
+	if done, err := l.store.save(); done {
+		return err
+	}
+	return l.Sync()
+}
 
 // Problem is why the ledger is not on the disk as it should be; nil is well.
 func (l *Ledger) Problem() error {

@@ -108,6 +108,24 @@ func (s *store) flush(everything iter.Seq[[]byte]) error {
 	return err
 }
 
+// save writes and syncs what is pending. It is not done when that is not enough.
+func (s *store) save() (done bool, err error) {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if s.stale || s.isLost() {
+		return false, nil
+	}
+	err = s.writePending()
+	s.mu.Lock()
+	s.problem = err
+	s.mu.Unlock()
+	select {
+	case s.wake <- struct{}{}: // Run may have found nothing pending, and a snapshot be due
+	default:
+	}
+	return true, err
+}
+
 func (s *store) isLost() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,6 +42,9 @@ func readBanText(r io.Reader) (*banText, error) {
 			t.fault(line, err)
 		}
 		if ok {
+			if n := len(t.orders); n == cap(t.orders) { // twice as many: lists have a million lines
+				t.orders, t.lines = slices.Grow(t.orders, n+1), slices.Grow(t.lines, n+1)
+			}
 			t.orders, t.lines = append(t.orders, order), append(t.lines, line)
 		}
 	}
@@ -105,23 +109,25 @@ func cutWord(s string) (word, rest string, found bool) {
 // ParsePrefix reads an address or a prefix as operators write it. Bits behind
 // the prefix are an error: 203.0.113.7/24 may mean the one or the other.
 func ParsePrefix(s string) (netip.Prefix, error) {
-	bad := fmt.Errorf("%q is no address or prefix: write 203.0.113.7 or 2001:db8::/64", s)
+	bad := func() error {
+		return fmt.Errorf("%q is no address or prefix: write 203.0.113.7 or 2001:db8::/64", s)
+	}
 	var p netip.Prefix
 	if strings.Contains(s, "/") {
 		var err error
 		if p, err = netip.ParsePrefix(s); err != nil {
-			return netip.Prefix{}, bad
+			return netip.Prefix{}, bad()
 		}
 	} else {
 		a, err := netip.ParseAddr(s)
 		if err != nil || a.Zone() != "" {
-			return netip.Prefix{}, bad
+			return netip.Prefix{}, bad()
 		}
 		p = netip.PrefixFrom(a, a.BitLen())
 	}
 	c := firewall.Canonical(p)
 	if !c.IsValid() {
-		return netip.Prefix{}, bad
+		return netip.Prefix{}, bad()
 	}
 	if c.Addr() != p.Addr().Unmap() {
 		return netip.Prefix{}, fmt.Errorf("%q has bits behind its prefix: write %v for all of it, or %v alone", s, c, p.Addr())

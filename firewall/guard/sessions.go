@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"iter"
 	"log/slog"
 	"net/netip"
 	"sync"
@@ -28,20 +29,18 @@ type sessions struct {
 	log    *slog.Logger
 
 	mu      sync.Mutex
-	waiting map[netip.Prefix]bool
+	waiting []netip.Prefix
 	wake    chan struct{}
 }
 
 func newSessions(ports func() []uint16, spared func(netip.Addr) bool, log *slog.Logger) *sessions {
-	return &sessions{ports: ports, spared: spared, log: log, waiting: map[netip.Prefix]bool{}, wake: make(chan struct{}, 1)}
+	return &sessions{ports: ports, spared: spared, log: log, wake: make(chan struct{}, 1)}
 }
 
 // reset has the sessions of prefix reset soon. It does not wait.
 func (s *sessions) reset(prefixes ...netip.Prefix) {
 	s.mu.Lock()
-	for _, p := range prefixes {
-		s.waiting[p] = true
-	}
+	s.waiting = append(s.waiting, prefixes...)
 	s.mu.Unlock()
 	select {
 	case s.wake <- struct{}{}:
@@ -60,9 +59,9 @@ func (s *sessions) run(ctx context.Context) {
 		wait(ctx, graceForMail)
 		s.mu.Lock()
 		banned := s.waiting
-		s.waiting = map[netip.Prefix]bool{}
+		s.waiting = nil
 		s.mu.Unlock()
-		n, err := s.resetAll(newPrefixSet(banned))
+		n, err := s.resetAll(banned)
 		if err != nil {
 			s.log.Warn("sessions of banned sources could not be reset, they end by their time limits", "error", err)
 		}
@@ -72,22 +71,60 @@ func (s *sessions) run(ctx context.Context) {
 	}
 }
 
-func (s *sessions) resetAll(banned prefixSet) (n int, err error) {
+func (s *sessions) resetAll(banned []netip.Prefix) (n int, err error) {
+	open := map[netip.Addr][]session{}
 	for _, port := range s.ports() {
 		for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-			found, err := s.find(family, port, banned)
-			if err != nil {
+			if err := s.find(family, port, open); err != nil {
 				return n, err
-			}
-			for _, id := range found {
-				if err := destroy(family, id); err != nil {
-					return n, err
-				}
-				n++
 			}
 		}
 	}
+	for peer := range within(open, banned) {
+		if s.spared(peer) {
+			continue
+		}
+		for _, one := range open[peer] {
+			if err := destroy(one.family, one.id); err != nil {
+				return n, err
+			}
+			n++
+		}
+	}
 	return n, nil
+}
+
+// session is one connection, by the family of its socket.
+type session struct {
+	family uint8
+	id     socketID
+}
+
+// within yields those who lie in one of the prefixes. There may be a million of
+// these, and seldom more than thousands who have a session.
+func within(open map[netip.Addr][]session, prefixes []netip.Prefix) iter.Seq[netip.Addr] {
+	lengths := map[int]bool{}
+	for _, p := range prefixes {
+		lengths[p.Bits()] = true
+	}
+	peers := map[netip.Prefix][]netip.Addr{}
+	for peer := range open {
+		for bits := range lengths {
+			if p, err := peer.Prefix(bits); err == nil {
+				peers[p] = append(peers[p], peer)
+			}
+		}
+	}
+	return func(yield func(netip.Addr) bool) {
+		for _, p := range prefixes {
+			for _, peer := range peers[p] {
+				if !yield(peer) {
+					return
+				}
+			}
+			delete(peers, p) // who is named twice is reset once
+		}
+	}
 }
 
 // The messages of sock_diag(7), and where in them things are. The id of a
@@ -107,20 +144,20 @@ const liveStates = 1<<1 | 1<<2 | 1<<3 | 1<<4 | 1<<5 | 1<<8 | 1<<9 | 1<<11 | 1<<1
 
 type socketID [diagIDSize]byte
 
-func (s *sessions) find(family uint8, port uint16, banned prefixSet) (found []socketID, err error) {
+// find adds the sessions of one family at a port to open.
+func (s *sessions) find(family uint8, port uint16, open map[netip.Addr][]session) error {
 	b := make([]byte, diagRequestSize)
 	b[0], b[1] = family, unix.IPPROTO_TCP
 	binary.NativeEndian.PutUint32(b[4:], liveStates)
 	binary.BigEndian.PutUint16(b[diagSocketID:], port)
-	err = diagnose(b, func(id socketID) {
-		if peer := id.peer(family); banned.has(peer) && !s.spared(peer) {
-			found = append(found, id)
-		}
+	err := diagnose(b, func(id socketID) {
+		peer := id.peer(family)
+		open[peer] = append(open[peer], session{family, id})
 	})
 	if err != nil {
-		return nil, fmt.Errorf("list sessions: %w", err)
+		return fmt.Errorf("list sessions: %w", err)
 	}
-	return found, nil
+	return nil
 }
 
 func (id socketID) peer(family uint8) netip.Addr {
@@ -145,29 +182,6 @@ func destroy(family uint8, id socketID) error {
 		return fmt.Errorf("reset session: %w", err)
 	}
 	return nil
-}
-
-// prefixSet answers whether an address lies in one of many prefixes.
-type prefixSet struct {
-	prefixes map[netip.Prefix]bool
-	lengths  []int
-}
-
-func newPrefixSet(prefixes map[netip.Prefix]bool) prefixSet {
-	s := prefixSet{prefixes: prefixes}
-	for p := range prefixes {
-		s.lengths = appendNew(s.lengths, p.Bits())
-	}
-	return s
-}
-
-func (s prefixSet) has(a netip.Addr) bool {
-	for _, bits := range s.lengths {
-		if p, err := a.Prefix(bits); err == nil && s.prefixes[p] {
-			return true
-		}
-	}
-	return false
 }
 
 // spare says which addresses keep their sessions under a wider ban.

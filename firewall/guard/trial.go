@@ -350,8 +350,11 @@ func (s *Server) tried(orders []firewall.Order, terms TrialTerms) ([]firewall.Or
 	for i, o := range orders {
 		p := firewall.Canonical(o.Prefix)
 		length := terms.length(wide(p) && !s.standsFor(p))
+		if length == 0 || !p.IsValid() {
+			continue
+		}
 		end := s.ledger.Until(o)
-		if length == 0 || !end.After(now.Add(length)) || !p.IsValid() {
+		if !end.After(now.Add(length)) {
 			continue
 		}
 		if out == nil {

@@ -150,7 +150,7 @@ func (s *Server) banned(bans []firewall.Ban, why string) Change {
 // warnings say what a verb that was done does not yet mean, after a try to
 // put it on the disk.
 func (s *Server) warnings() (list []string) {
-	if err := s.ledger.Sync(); err != nil {
+	if err := s.ledger.Save(); err != nil {
 		list = append(list, fmt.Sprintf("it holds now, but is not on the disk: %v (make room; it is tried again)", err))
 	}
 	if state := s.firewall(); state != "on" {

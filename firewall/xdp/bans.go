@@ -65,6 +65,7 @@ type transaction struct {
 func (t *Table) plan(now moment, add, del []firewall.Ban) (*transaction, error) {
 	tx := &transaction{now: now.kernel}
 	stays := make(map[netip.Prefix]bool, min(len(add), len(add)*len(del)))
+	tx.makeRoom(add)
 	for _, b := range add {
 		p, err := canonical(b.Prefix)
 		if err != nil {
@@ -95,6 +96,21 @@ func (t *Table) plan(now moment, add, del []firewall.Ban) (*transaction, error) 
 		}
 	}
 	return tx, nil
+}
+
+// makeRoom spares long lists their growing.
+func (tx *transaction) makeRoom(add []firewall.Ban) {
+	var count [tableCount]int
+	for i := range add {
+		if p := add[i].Prefix; p.IsValid() {
+			n, _ := place(p)
+			count[n]++
+		}
+	}
+	for n, some := range count {
+		tx.table[n].put = make([]entry, 0, some)
+		tx.table[n].added = make([]netip.Prefix, 0, some)
+	}
 }
 
 func canonical(p netip.Prefix) (netip.Prefix, error) {
