@@ -81,15 +81,21 @@ func share(k, n int) string {
 // a part that breaks for many names shows, one that matters to few does not. The
 // rules were written with the names of the first two files in view, so that names
 // of other networks are judged worse; the third holds names that they were not.
+// Of the last two, rules were mended for what was wrong in one half, and the
+// floors are for the other. What all of them were judged by before that: recall
+// 97.2 % (1123/1155, 96.1–98.0), and of the senders 0.3 % misjudged (1/349, 0.1–1.6).
 func TestCorpora(t *testing.T) {
 	for _, file := range []struct {
 		path             string
-		least            int // of either kind
+		lines, hosts     int // at least so many of each kind
 		recall, misjudge float64
+		kept             bool // the floors are for the other half
 	}{
-		{"testdata/public.tsv", 200, 0.985, 0.005},
-		{"testdata/schemes.tsv", 200, 0.985, 0.005},
-		{"testdata/unseen.tsv", 35, 0.97, 0.005},
+		{"testdata/public.tsv", 200, 200, 0.985, 0.005, false},
+		{"testdata/schemes.tsv", 200, 200, 0.985, 0.005, false},
+		{"testdata/unseen.tsv", 35, 35, 0.97, 0.005, false},
+		{"testdata/conventions.tsv", 500, 0, 0.97, 0.005, true},
+		{"testdata/senders.tsv", 0, 150, 0.97, 0.005, true},
 	} {
 		var whole, bare tally
 		var half [2]tally
@@ -108,13 +114,16 @@ func TestCorpora(t *testing.T) {
 		t.Logf("  one half: %s", half[0])
 		t.Logf("  the other: %s", half[1])
 		t.Logf("  without the address: %s", bare)
-		if whole.lines < file.least || whole.hosts < file.least {
+		if file.kept {
+			whole = half[1]
+		}
+		if whole.lines < file.lines || whole.hosts < file.hosts {
 			t.Fatalf("%s holds %d and %d names: too few to say anything", file.path, whole.lines, whole.hosts)
 		}
-		if r := float64(whole.found) / float64(whole.lines); r < file.recall {
+		if r := float64(whole.found) / float64(whole.lines); file.lines > 0 && r < file.recall {
 			t.Errorf("%s: recall %.3f, want %.3f", file.path, r, file.recall)
 		}
-		if m := float64(whole.misjudged) / float64(whole.hosts); m > file.misjudge {
+		if m := float64(whole.misjudged) / float64(whole.hosts); file.hosts > 0 && m > file.misjudge {
 			t.Errorf("%s: %.3f of mail hosts are misjudged, want at most %.3f", file.path, m, file.misjudge)
 		}
 	}

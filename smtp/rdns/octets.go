@@ -137,13 +137,18 @@ func (n name) anyAddress() string {
 }
 
 // quad says whether four numbers are an address: octets with one character
-// between each two.
+// between each two, which is no letter unless it is the same each time: 1x2x3x4
+// is one, au3c9n1y3j is a word at random.
 func (n name) quad(four []run) bool {
+	first := n.full[four[0].at+len(four[0].text)]
 	for i, d := range four {
 		if octet(d.text) < 0 || i > 0 && d.at != four[i-1].at+len(four[i-1].text)+1 {
 			return false
 		}
+		if i > 0 && kind(n.full[d.at-1]) == 'a' && n.full[d.at-1] != first {
+			return false
+		}
 	}
-	first, last := octet(four[0].text), octet(four[3].text)
-	return first > 0 && first < 224 || last > 0 && last < 224
+	front, back := octet(four[0].text), octet(four[3].text)
+	return front > 0 && front < 224 || back > 0 && back < 224
 }

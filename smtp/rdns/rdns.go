@@ -93,11 +93,13 @@ func (n name) habit(addr netip.Addr, access run) string {
 	switch {
 	case access.text != "" && (access.label > 0 || digits > 0 || n.onlyAccess()):
 		return "word:" + access.text
-	case two && (line != "" || deep):
+	case deep && digits > 0 && n.lineCompany() != "":
+		return "word:" + n.lineCompany()
+	case two && (line != "" || deep || n.bare(0)):
 		return "octets-2"
 	case line != "" && (digits >= 4 || deep && n.lastOctet(addr)):
 		return "word:" + line
-	case deep && n.numbered(addr) || n.serial():
+	case deep && n.numbered(addr) || n.serial() || n.telephone():
 		return "numbers"
 	case !addr.IsValid() && n.hexed():
 		return "hex"
@@ -125,6 +127,17 @@ func (n name) numbered(addr netip.Addr) bool {
 func (n name) serial() bool {
 	letters := strings.TrimRight(n.labels[0], "0123456789")
 	return n.org() == 1 && len(letters) <= 3 && len(n.labels[0])-len(letters) >= 7
+}
+
+// bare says whether a label has no letters.
+func (n name) bare(label int) bool {
+	return !slices.ContainsFunc(n.words, func(w run) bool { return w.label == label })
+}
+
+// telephone says whether a label below the domain is one long number, such as
+// a subscriber's or a circuit's.
+func (n name) telephone() bool {
+	return slices.ContainsFunc(n.numbers, func(d run) bool { return d.label < n.org() && len(d.text) >= 10 && n.labels[d.label] == d.text })
 }
 
 // hexed says whether the host's label ends in eight hex digits, as an address

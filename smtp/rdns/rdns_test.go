@@ -50,6 +50,16 @@ func TestVerdicts(t *testing.T) {
 		{"149-72-34-12.emarsys.net.isp.example", "149.72.34.12", Verdict{Class: Generic, Pattern: "octets", Address: true}},
 		{"a8-31.smtp-out.amazonses.com", "54.240.8.31", Verdict{Class: Custom, Pattern: "mailhost:smtp"}},
 		{"mail-qk1-x62a.google.com", "2607:f8b0:4864:20::62a", Verdict{Class: Custom, Pattern: "mailhost:mail"}},
+		{"4938.au3c9n1y3j.net", "91.12.26.45", Verdict{Class: Custom}},
+		{"h1x2x3x4.isp.net", "91.12.26.45", Verdict{Class: Generic, Pattern: "quad", Address: true}},
+		{"o5.cm-shared.notices.net", "91.12.26.45", Verdict{Class: Custom}},
+		{"h5.cm-12.isp.net", "91.12.26.45", Verdict{Class: Generic, Pattern: "word:cm"}},
+		{"fritz.lan", "91.12.26.45", Verdict{Class: Generic, Pattern: "word:lan"}},
+		{"26-45.isp.net", "91.12.26.45", Verdict{Class: Generic, Pattern: "octets-2"}},
+		{"m26-45.isp.net", "91.12.26.45", Verdict{Class: Custom}},
+		{"bajb634.bai.pppool.net", "91.12.26.45", Verdict{Class: Generic, Pattern: "word:pppool"}},
+		{"mail.broadband.net", "91.12.26.45", Verdict{Class: Custom, Pattern: "mailhost:mail"}},
+		{"ws.23412494620175.clnt.isp.net", "91.12.26.45", Verdict{Class: Generic, Pattern: "numbers"}},
 		{"mx-ll-110.164.12-34.dynamic.3bb.co.th", "110.164.12.34", Verdict{Class: Dynamic, Pattern: "keyword:dynamic", Address: true, Country: true, Keyword: "dynamic"}},
 	}
 	for _, c := range tests {

@@ -37,6 +37,10 @@ var lineWords = set(`
 // placeholders stand where nobody gave a name.
 var placeholders = set(`reverse rdns norev noptr unknown unassigned unused unallocated unspecified undefined localhost localdomain`)
 
+// privateTops stand for domains in names that gear at home gives itself. They
+// are nobody's (RFC 6761, RFC 6762 appendix G).
+var privateTops = set(`lan home local internal intranet private corp domain invalid localhost localdomain router gateway`)
+
 // roleStems are parts of words that speak for a mail host.
 var roleStems = []string{
 	"mail", "smtp", "relay", "outbound", "outgoing", "postfix", "sendmail", "exchange", "listserv", "newsletter", "bounce",
@@ -67,11 +71,19 @@ func set(words string) map[string]bool {
 // access is the first word for an access line below the registered domain.
 func (n name) access() run {
 	for _, w := range n.words {
-		if w.label < n.org() && (isAccess(w.text) || w.label > 0 && belowWords[w.text]) {
+		if w.label < n.org() && (isAccess(w.text) || w.label > 0 && belowWords[w.text] && n.below(w.label)) {
 			return w
 		}
 	}
 	return run{}
+}
+
+// below says whether a label speaks of lines and nothing else: cm-shared is a
+// mailer's, cm-3 a cable modem's.
+func (n name) below(label int) bool {
+	return !slices.ContainsFunc(n.words, func(w run) bool {
+		return w.label == label && len(w.text) > 3 && !belowWords[w.text] && !lineWords[w.text] && !isAccess(w.text)
+	})
 }
 
 func isAccess(word string) bool {
@@ -99,6 +111,20 @@ func (n name) onlyAccess() bool {
 func (n name) placeholder() string {
 	for _, w := range n.words {
 		if placeholders[w.text] {
+			return w.text
+		}
+	}
+	if top := n.full[strings.LastIndexByte(n.full, '.')+1:]; privateTops[top] {
+		return top
+	}
+	return ""
+}
+
+// lineCompany is the word for access lines that the registered domain's own
+// label is: what is numbered below pppool.example is a line.
+func (n name) lineCompany() string {
+	for _, w := range n.words {
+		if w.label == n.org() && isAccess(w.text) && n.labels[n.org()] == w.text {
 			return w.text
 		}
 	}
