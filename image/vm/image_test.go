@@ -113,10 +113,12 @@ func sh(t *testing.T, m *Machine, command string) string {
 
 // TestFirstBoot boots a fresh disk on a machine with 512 MiB, no network, no
 // seed and a clock of long ago: it greets on port 25 all the same (R-MC-05), is
-// as closed as it is said to be, goes on when its disk is full, is set up over
-// its serial line by a script, and can be made as new.
+// as closed as it is said to be, has room for many bans, goes on when its disk is
+// full, is set up over its serial line by a script, and can be made as new, by a
+// seed with a mistake.
 func TestFirstBoot(t *testing.T) {
-	m := boot(t, Options{Disk: disk(t), Extra: []string{"-rtc", "base=2001-01-01T00:00:00"}})
+	disk, stick := disk(t), stick(t)
+	m := boot(t, Options{Disk: disk, Extra: []string{"-rtc", "base=2001-01-01T00:00:00", "-drive", "if=virtio,format=raw,file=/w/" + stick}})
 	up(t, m)
 	t.Logf("mail is up after %.1f s", m.Age().Seconds())
 	greets(t, m, "220 ")
@@ -155,9 +157,49 @@ func TestFirstBoot(t *testing.T) {
 		}
 	})
 	t.Logf("at rest\n%s", sh(t, m, "free -m; systemd-analyze; ps -eo user,rss,args --sort=-rss | grep -v ' \\['"))
+	t.Run("many bans", func(t *testing.T) { manyBans(t, m) })
 	t.Run("full disk", func(t *testing.T) { fullDisk(t, m) })
 	t.Run("serial line", func(t *testing.T) { setUp(t, m) })
 	t.Run("reset", func(t *testing.T) { reset(t, m) })
+}
+
+// stick is an empty volume of a few MiB.
+func stick(t *testing.T) string {
+	t.Helper()
+	name := fmt.Sprintf("stick-%d.raw", os.Getpid())
+	at := filepath.Join(tree(t), ".cache/image", name)
+	if err := os.WriteFile(at, make([]byte, 4<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Remove(at) })
+	return name
+}
+
+// memory is what tells how much of it is used, and whether it was ever short.
+const memory = `free -m; echo "cgroup $(cat /sys/fs/cgroup/mailweir.slice/memory.current) bytes"; tr '\n' ' ' </sys/fs/cgroup/mailweir.slice/memory.events; echo
+	ps -C weir -o rss,args; weir status | grep -e bans, -e ' bans' -e geo`
+
+// manyBans puts a hundred thousand bans beside the countries of the world, in
+// 512 MiB, and leaves the machine with room to work in.
+func manyBans(t *testing.T, m *Machine) {
+	t.Logf("before\n%s", sh(t, m, memory))
+	out, err := m.Shell(within(t, 10*time.Minute),
+		`seq 0 99999 | awk '{printf "11.%d.%d.%d\n", $1/65536, $1/256%256, $1%256}' >/run/root/many; time weir ban - --no-trial --for 30d --why many </run/root/many | tail -n 2`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%s", out)
+	after := sh(t, m, memory)
+	t.Logf("with 100,000 bans\n%s", after)
+	if !strings.Contains(after, "100000 bans") || !strings.Contains(after, "oom_kill 0 ") {
+		t.Errorf("not all bans stand, or memory was short")
+	}
+	var available int
+	if _, err := fmt.Sscan(sh(t, m, "awk '/MemAvailable/ {print int($2/1024)}' /proc/meminfo"), &available); err != nil || available < 64 {
+		t.Errorf("%d MiB are left of 512 (%v)", available, err)
+	}
+	greets(t, m, "220 ")
+	sh(t, m, "weir unban 11.0.0.0/8 >/dev/null")
 }
 
 // up waits until mail is.
@@ -221,15 +263,38 @@ func setUp(t *testing.T, m *Machine) {
 	if out := sh(t, m, "ip -color=never -br address show dev eth0"); !strings.Contains(out, "192.0.2.25/24") {
 		t.Errorf("the address is not in force: %s", out)
 	}
+	if out := sh(t, m, "weir status || true"); !strings.Contains(out, "eth0 native") {
+		t.Errorf("XDP is not in the driver: %s\n%s", out, sh(t, m, "dmesg | grep -i -e virtio -e xdp | tail"))
+	}
 }
 
-// reset makes the machine as new.
+// seedWithMistakes is one of which a domain and an address are understood.
+const seedWithMistakes = `hostname = "mx3.example.com"
+greeting = "hello"
+
+[backend.first]
+url = "maildir:/var/lib/mailweir/mail/maildir"
+
+[domain."example.com"]
+backends = ["first"]
+recipients = "any"
+
+[domain."example.org"]
+backends = ["frist"]
+
+[system.interfaces]
+eth0 = ["192.0.2.26/24"]
+`
+
+// reset makes the machine as new, with a seed that has mistakes: mail is there
+// for what is understood of it, other mail is put off, and the console tells.
 func reset(t *testing.T, m *Machine) {
 	const identity = "cat /etc/machine-id /var/lib/mailweir/system/ssh_host_ed25519_key.pub"
 	before := sh(t, m, identity)
 	if out, err := m.Shell(within(t, time.Minute), "weir system reset mx2.example.com"); err == nil {
 		t.Fatalf("a machine of another name is reset: %s", out)
 	}
+	sh(t, m, "mkfs.vfat -n WEIR_SEED /dev/vdb >/dev/null; mkdir /run/root/s; mount /dev/vdb /run/root/s; cat >/run/root/s/weir.toml <<'END'\n"+seedWithMistakes+"END\numount /run/root/s")
 	if _, err := fmt.Fprint(m.shell, "weir system reset mx1.example.com\n"); err != nil {
 		t.Fatal(err)
 	}
@@ -237,8 +302,29 @@ func reset(t *testing.T, m *Machine) {
 		t.Fatal(err)
 	}
 	m.Restarted()
+	if _, err := m.Console.Expect(within(t, 40*time.Minute), "configuration comes from the volume WEIR_SEED"); err != nil {
+		t.Fatal(err)
+	}
+	said, err := m.Console.Expect(within(t, 40*time.Minute), "weir setup> ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"weir.toml:2:1: unknown key greeting", `there is no backend "frist"`, "ALARM"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("the console does not say %q", want)
+		}
+	}
 	up(t, m)
-	greets(t, m, "220 set-hostname.invalid ")
+	greets(t, m, "220 mx3.example.com ")
+	if out := sh(t, m, session); !regexp.MustCompile(`(?m)^250 2\.[06]\.0`).MatchString(out) {
+		t.Errorf("mail for the domain that is understood is not taken: %s", out)
+	}
+	if out := sh(t, m, strings.Replace(session, "anna@example.com", "anna@example.org", 1)); !strings.Contains(out, "\n451 ") || strings.Contains(out, "\n55") {
+		t.Errorf("mail for the domain that is not understood is not put off: %s", out)
+	}
+	if out := sh(t, m, "ip -color=never -br address show dev eth0"); !strings.Contains(out, "192.0.2.26/24") {
+		t.Errorf("the address of the seed is not in force: %s", out)
+	}
 	after := sh(t, m, identity)
 	for line := range strings.Lines(before) {
 		if strings.Contains(after, line) {

@@ -44,7 +44,7 @@ type Options struct {
 	Memory    int      // MiB; 0 is 512
 	Processes int      // virtual processors; 0 is 2
 	Namespace string   // path of the network namespace that has Tap; "": ours
-	Tap       string   // "" is QEMU's own network, which reaches nobody
+	Tap       string   // "": the network card's cable leads nowhere, and DHCP has no answer
 	MAC       string
 	Seed      string    // content of the credential weir.config
 	Watch     io.Writer // gets what the console says, as it comes
@@ -156,7 +156,7 @@ func (o Options) qemu() []string {
 	if o.Tap != "" {
 		a = append(a, "-netdev", "tap,id=net,script=no,downscript=no,ifname="+o.Tap)
 	} else {
-		a = append(a, "-netdev", "user,id=net,restrict=on")
+		a = append(a, "-netdev", "hubport,id=net,hubid=0")
 	}
 	device := "virtio-net-pci,netdev=net"
 	if o.MAC != "" {
