@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"mailweir/feed"
 	"mailweir/firewall/guard"
 	"mailweir/record"
 	"mailweir/ref"
@@ -181,6 +182,34 @@ func (x exposition) mail(m mailStatus) {
 	for _, l := range m.Lists {
 		x.gauge("weir_dnsbl_up", "Whether a DNS list is asked.", truth(l.Why == ""), "list", l.Name)
 	}
+	for _, l := range []smtp.Load{smtp.HalfFull, smtp.Crowded, smtp.Full} {
+		x.gauge("weir_load", "What is done because of how many connections are open.", truth(m.Load == l), "load", string(l))
+	}
+	x.gauge("weir_greylist_waiting", "First contacts that are to come again; some under two keys.", float64(m.Greylist.Waiting))
+	x.gauge("weir_greylist_passed", "Contacts that came again.", float64(m.Greylist.Passed))
+	x.published(m.Feeds, m.Providers)
+}
+
+// published is what others publish and we fetch. What went wrong last weir
+// status tells.
+func (x exposition) published(feeds []feed.Status, providers []providerStatus) {
+	when := func(name, help string, at time.Time, label, of string) {
+		if !at.IsZero() {
+			x.gauge(name, help, float64(at.Unix()), label, of)
+		}
+	}
+	for _, f := range feeds {
+		x.gauge("weir_feed_up", "Whether the last fetch of a feed came to something.", truth(f.Why == ""), "feed", f.Name)
+		x.gauge("weir_feed_entries", "Entries in force.", float64(f.Entries), "feed", f.Name)
+		x.gauge("weir_feed_stale", "Whether what is in force is older than it should be.", truth(f.Stale), "feed", f.Name)
+		when("weir_feed_fetched_time_seconds", "When what is in force was fetched or seen unchanged.", f.Fetched, "feed", f.Name)
+		when("weir_feed_tried_time_seconds", "When a fetch was last tried.", f.Tried, "feed", f.Name)
+	}
+	for _, p := range providers {
+		x.gauge("weir_provider_up", "Whether the last look-up of a provider's networks came to something.", truth(p.Why == ""), "provider", p.Name)
+		x.gauge("weir_provider_networks", "Networks that are spared.", float64(p.Networks), "provider", p.Name)
+		when("weir_provider_looked_time_seconds", "When they were looked up.", p.Looked, "provider", p.Name)
+	}
 }
 
 func (x exposition) records(r record.Stats) {
@@ -200,6 +229,8 @@ func (x exposition) guard(f *guard.Figures) {
 	for _, e := range f.Engines {
 		x.gauge("weir_engine_up", "Whether an engine enforces.", truth(e.Working), "engine", e.Engine)
 		x.gauge("weir_engine_bans", "Bans in an engine's table.", float64(e.Bans), "engine", e.Engine)
+		x.gauge("weir_engine_bans_left_out", "Bans that an engine's table has no room for.", float64(e.LeftOut), "engine", e.Engine)
+		x.gauge("weir_engine_flood", "Whether an engine's flood guard is active.", truth(e.Flood), "engine", e.Engine)
 		for _, c := range slices.Sorted(maps.Keys(e.Counters)) {
 			x.counter("weir_engine_packets_total", "Packets by what became of them.", float64(e.Counters[c]), "engine", e.Engine, "counter", c)
 		}

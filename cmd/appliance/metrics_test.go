@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"mailweir/dns"
+	"mailweir/feed"
 	"mailweir/firewall"
 	"mailweir/firewall/guard"
 	"mailweir/record"
@@ -44,12 +45,17 @@ func wholeMetrics() *measures {
 				DNS:      dns.Status{Servers: []dns.ServerStatus{{Server: netip.MustParseAddrPort("192.0.2.53:53")}}},
 				Lists:    []scout.ListStatus{{Name: "zen", Why: "it lists everybody"}},
 				Syslog:   map[string]syslog.Stats{"siem": {Sent: 5, Waiting: 2}},
+				Load:     smtp.Crowded, Greylist: greyStatus{Waiting: 4, Passed: 11},
+				Feeds: []feed.Status{
+					{Name: "drop", Entries: 1400, Fetched: time.Unix(1e9, 0), Tried: time.Unix(1e9+60, 0), Why: "404", Stale: true}, {Name: "new"},
+				},
+				Providers: []providerStatus{{Name: "google", Networks: 40, Looked: time.Unix(1e9, 0)}, {Name: "yahoo", Why: "no answer"}},
 			}
 		},
 		func() []record.Alarm { return []record.Alarm{{Name: "syslog.siem"}} },
 		func(context.Context) *guard.Figures {
 			return &guard.Figures{Firewall: "on", Bans: 2, Offences: map[string]uint64{"banned": 2}, Engines: []guard.EngineStatus{{
-				Engine: "xdp", Working: true, Bans: 2, Counters: map[string]uint64{"banned": 9},
+				Engine: "xdp", Working: true, Bans: 2, LeftOut: 3, Flood: true, Counters: map[string]uint64{"banned": 9},
 				Interfaces: []guard.InterfaceStatus{{Name: "eth0", Mode: "native"}}, Places: map[string]firewall.Place{"NL": {Seen: 4, Denied: 1}},
 			}}}
 		},
@@ -92,6 +98,11 @@ func TestMetricsTellEverything(t *testing.T) {
 		`weir_backend_answers_total{backend="office",meaning="ok"} 2`, `weir_dns_server_up{server="192.0.2.53:53"} 1`, `weir_dnsbl_up{list="zen"} 0`,
 		`weir_syslog_waiting{collector="siem"} 2`, `weir_alarm{alarm="syslog.siem"} 1`, `weir_bans 2`, `weir_engine_bans{engine="xdp"} 2`,
 		`weir_engine_packets_total{counter="banned",engine="xdp"} 9`, `weir_engine_interface{engine="xdp",interface="eth0",mode="native"} 1`,
+		`weir_engine_bans_left_out{engine="xdp"} 3`, `weir_engine_flood{engine="xdp"} 1`,
+		`weir_load{load="crowded"} 1`, `weir_load{load="full"} 0`, `weir_load{load="half_full"} 0`, `weir_greylist_waiting 4`, `weir_greylist_passed 11`,
+		`weir_feed_up{feed="drop"} 0`, `weir_feed_entries{feed="drop"} 1400`, `weir_feed_stale{feed="drop"} 1`, `weir_feed_fetched_time_seconds{feed="drop"} 1e+09`,
+		`weir_feed_tried_time_seconds{feed="drop"} 1.00000006e+09`, `weir_feed_up{feed="new"} 1`,
+		`weir_provider_up{provider="google"} 1`, `weir_provider_up{provider="yahoo"} 0`, `weir_provider_networks{provider="google"} 40`, `weir_provider_looked_time_seconds{provider="google"} 1e+09`,
 		`weir_place_denied_total{engine="xdp",place="NL"} 1`, `weir_offences_total{outcome="banned"} 2`, `weir_guard_up 1`,
 	}
 	for _, r := range reply.Table() {
