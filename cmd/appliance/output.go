@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -60,6 +61,32 @@ func (c *cli) flow(format string, args ...any) {
 		c.say("%s", line)
 	}
 }
+
+// onScreen writes what print prints as far as it fits on a screen of height
+// lines, the prompt below it included. Of the rest it says where it is to be had.
+func (c *cli) onScreen(height int, all string, print func(*cli) error) error {
+	sheet := &sheet{columns: c.width()}
+	on := *c
+	on.out = sheet
+	if err := print(&on); err != nil {
+		return err
+	}
+	lines := slices.Collect(strings.Lines(sheet.String()))
+	if room := max(1, height-2); len(lines) > room+1 {
+		lines = append(lines[:room], flowed(fmt.Sprintf("… and %s: %s", plural(len(lines)-room, "more line"), printable(all)), c.width())[0]+"\n")
+	}
+	_, err := io.WriteString(c.out, strings.Join(lines, ""))
+	return err
+}
+
+// sheet is paper as wide as a screen.
+type sheet struct {
+	bytes.Buffer
+	columns int
+}
+
+// Columns is how wide it is.
+func (s *sheet) Columns() int { return s.columns }
 
 // flowed breaks a line into those of at most width characters. It goes on under
 // the text behind its label, if it has one. 0: there is no bound.

@@ -31,7 +31,8 @@ func (c *cli) whyCommand() *cobra.Command {
 		Short: "tell everything known of an address, a mailbox or a ref",
 		Long: `Tell everything known of an address, a mailbox or the ref of a refusal: whether it is
 banned, since when, until when, by what guesses, how many packets were dropped, what
-would veto a ban, and what became of its last transactions.`,
+would veto a ban, and what became of its last transactions. On a terminal it is as much
+as fits on the screen; with --limit, and where it is piped, it is all.`,
 		Example: `  weir why 203.0.113.7
   weir why K7QM-2V9D-4XTR
   weir why jane@example.com`,
@@ -43,6 +44,9 @@ would veto a ban, and what became of its last transactions.`,
 			}
 			if c.json {
 				return c.printJSON(w)
+			}
+			if _, height, live := c.terminal(); live && !cmd.Flags().Changed("limit") {
+				return c.onScreen(height, "weir why "+w.Subject+" | more", func(c *cli) error { return c.printWhy(w) })
 			}
 			return c.printWhy(w)
 		},

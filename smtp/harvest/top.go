@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"mailweir/smtp"
@@ -72,7 +73,8 @@ func (w *engine) attacker(now instant, s *source) (Attacker, bool) {
 	if g := s.evidence(); len(g) > 0 {
 		k.Guess = g[len(g)-1]
 	}
-	w.nearest(&k, &t, l)
+	l.halved = w.halves(now, s, k.Guess)
+	w.nearest(&k, &t, l, &s.past)
 	if s.offences != nil {
 		k.Strikes = momentsWithin(s.offences.Strikes, now, aDay)
 		if near := float64(k.Strikes) / float64(max(1, w.rules.strikes(l))); near > k.Nearby {
@@ -85,9 +87,20 @@ func (w *engine) attacker(now instant, s *source) (Attacker, bool) {
 	return k, true
 }
 
+// halves says whether the source needs half as much now as else: the domain of
+// its latest guess is under attack, or its network guesses.
+func (w *engine) halves(now instant, s *source, guess string) bool {
+	if d, ok := w.domains.get(guess[strings.LastIndexByte(guess, '@')+1:]); ok && d.attacked(now) || w.all.attacked(now) {
+		return true
+	}
+	e := event{now: now, source: s}
+	w.lookAround(&e)
+	return e.nearGuessers()
+}
+
 // nearest finds the rule that the source is nearest to. A rule whose share it
 // does not reach is as far away as the share is short of it.
-func (w *engine) nearest(k *Attacker, t *tally, l lenience) {
+func (w *engine) nearest(k *Attacker, t *tally, l lenience, p *past) {
 	for _, r := range w.rules.limits(l) {
 		c := t.of(r.window)
 		if r.count <= 0 {
@@ -97,9 +110,17 @@ func (w *engine) nearest(k *Attacker, t *tally, l lenience) {
 		if r.share > 0 {
 			near *= min(1, c.share()/r.share)
 		}
-		if near = min(near, 1); near > k.Nearby || k.Rule == "" {
-			k.Rule, k.Nearby = r.name, near
-		}
+		k.reaches(r.name, near)
+	}
+	if bad, all := float64(p.bad), float64(p.bad)+float64(p.good); all > 0 && w.rules.UnknownPerDay > 0 {
+		k.reaches(RuleEver, bad/(perEver*w.rules.limits(l)[1].count)*min(1, bad/all/longShare))
+	}
+}
+
+// reaches enters a rule if it is the nearest so far.
+func (k *Attacker) reaches(rule string, near float64) {
+	if near = min(near, 1); near > k.Nearby || k.Rule == "" {
+		k.Rule, k.Nearby = rule, near
 	}
 }
 
