@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"os/user"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -140,10 +139,8 @@ func forgeries(e access.Entry) []string {
 	case e.Forgeable:
 		return []string{fmt.Sprintf("whoever writes %s as the sender comes in past all checks, unless SPF says fail: an rdns: entry, or SPF of that domain, is safer", e.Subject.Name)}
 	}
-	return []string{fmt.Sprintf("it counts where SPF passes for %s; if that domain has no SPF, allow its host by rdns:, or add --forgeable", domainPart(e.Subject.Name))}
+	return []string{fmt.Sprintf("it counts where SPF passes for %s; if that domain has no SPF, allow its host by rdns:, or add --forgeable", access.DomainOf(e.Subject.Name))}
 }
-
-func domainPart(name string) string { return name[strings.LastIndexByte(name, '@')+1:] }
 
 func scopeOf(e access.Entry) string {
 	if e.To == "" {

@@ -22,7 +22,7 @@ func (m *mail) attackAlarm(a harvest.Alarm) {
 	m.events.Alarm(attackName(a), attackText(a))
 	if a.Name == "collateral" {
 		m.attacks.Lock()
-		m.spared = m.c.now()
+		m.spared = m.now()
 		m.attacks.Unlock()
 	}
 }
@@ -85,7 +85,7 @@ func (m *mail) clearAttacks(ctx context.Context, tick <-chan time.Time) {
 		case <-tick:
 		}
 		stand := map[string]bool{}
-		for _, a := range m.watch.Alarms(m.c.now()) {
+		for _, a := range m.watch.Alarms(m.now()) {
 			stand[attackName(a)] = true
 			m.events.Alarm(attackName(a), attackText(a)) // after a restart nobody else says so
 		}
@@ -96,7 +96,7 @@ func (m *mail) clearAttacks(ctx context.Context, tick <-chan time.Time) {
 		}
 		stood = stand
 		m.attacks.Lock()
-		if !m.spared.IsZero() && m.c.now().Sub(m.spared) > collateralFor {
+		if !m.spared.IsZero() && m.now().Sub(m.spared) > collateralFor {
 			m.spared = time.Time{}
 			m.events.Clear("collateral", "a day has passed")
 		}

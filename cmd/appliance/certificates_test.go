@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -88,7 +90,7 @@ func TestSelfSignedCertificateIsRenewedWhileRunning(t *testing.T) {
 	c.use(set)
 	now = set.list[0].Leaf.NotAfter
 	tick := make(chan time.Time)
-	ctx, cancel := contextOf(t)
+	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { defer close(done); c.run(ctx, alarmsSaid{}, tick) }()
 	tick <- now
@@ -136,7 +138,7 @@ func TestCertificatesAreReadAgain(t *testing.T) {
 	look := func() *x509.Certificate {
 		t.Helper()
 		tick := make(chan time.Time)
-		ctx, cancel := contextOf(t)
+		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { defer close(done); c.run(ctx, alarms, tick) }()
 		tick <- time.Now()
@@ -184,4 +186,22 @@ func TestCertificateIsPickedByName(t *testing.T) {
 			t.Errorf("a client of %q sees the certificate of %s, want %s", sni, got, want)
 		}
 	}
+}
+
+// tlsPipe is a connection with buffers, as TLS wants it for its last words.
+func tlsPipe(t *testing.T) (client, server net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if client, err = net.Dial("tcp4", l.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	if server, err = l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close(); server.Close() })
+	return client, server
 }

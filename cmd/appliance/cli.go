@@ -11,14 +11,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"mailweir/config"
 	"mailweir/control"
 )
 
-const (
-	defaultRunDir = "/run/mailweir"
-	defaultConfig = "/etc/mailweir/weir.toml"
-)
+const defaultRunDir = "/run/mailweir"
 
 // cli is what every command is made with: where it reads and writes, the clock,
 // and the flags that all share.
@@ -31,6 +27,13 @@ type cli struct {
 	runDirGiven bool // by the command line or the environment
 	json        bool
 	console     bool // this is a command of the console
+}
+
+// runLine runs a command line, the program's name first, and returns the exit
+// status.
+func runLine(ctx context.Context, argv []string) int {
+	c := &cli{in: os.Stdin, out: os.Stdout, err: os.Stderr, now: time.Now}
+	return c.execute(ctx, asShell(argv))
 }
 
 // root is the command tree. The order is that of the help and of the manual.
@@ -60,12 +63,15 @@ func (c *cli) root() *cobra.Command {
 	return group(root, c.commands()...)
 }
 
-// useRunDir takes run_dir of the file where neither the command line nor the
-// environment names one.
-func (c *cli) useRunDir(cfg config.Config) {
-	if !c.runDirGiven {
-		c.runDir = cfg.RunDir
+// start is what a role begins with that was started by this command line. Its
+// run_dir is that of the file where neither the command line nor the environment
+// names one.
+func (c *cli) start(file string) start {
+	s := start{file: file, log: c.err, now: c.now}
+	if c.runDirGiven {
+		s.runDir = c.runDir
 	}
+	return s
 }
 
 // envOr returns an environment variable, or fallback where it is empty.
@@ -125,4 +131,21 @@ func group(cmd *cobra.Command, subs ...*cobra.Command) *cobra.Command {
 	}
 	cmd.AddCommand(subs...)
 	return cmd
+}
+
+// commands are all the commands, in the order of the help.
+func (c *cli) commands() []*cobra.Command {
+	return []*cobra.Command{
+		c.runCommand(), c.guardCommand(), c.mailCommand(),
+		c.checkCommand(), c.reloadCommand(), c.statusCommand(),
+		c.bansCommand(), c.banCommand(), c.unbanCommand(), c.confirmCommand(), c.firewallCommand(),
+		c.maintenanceCommand(), c.allowCommand(), c.blockCommand(), c.listsCommand(),
+		c.whyCommand(), c.recordsCommand(), c.replayCommand(), c.topCommand(), c.complainCommand(), c.testCommand(), c.geoCommand(),
+		c.systemCommand(), c.upgradeCommand(), c.consoleCommand(), c.setupCommand(), c.versionCommand(), c.manualCommand(),
+	}
+}
+
+// configVar defines -c.
+func configVar(cmd *cobra.Command, file *string) {
+	cmd.Flags().StringVarP(file, "config", "c", defaultConfig, "the configuration file")
 }

@@ -2,45 +2,19 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"net/netip"
 	"os"
 	"regexp"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"mailweir/control"
-	"mailweir/record"
 	"mailweir/ref"
-	"mailweir/smtp"
 )
-
-// complaintRequest is a complaint that the operator passes on, with the ref
-// that our Received gave to the message. The ref says which message is meant,
-// and cannot be made up; that its recipient complains, the operator vouches
-// for, since the sender knows the ref too. By mail it takes a seal (reports).
-type complaintRequest struct {
-	Addr     netip.Addr `json:"addr"`
-	Refs     []ref.Ref  `json:"refs"`
-	Reporter string     `json:"reporter,omitempty"` // a recipient of the message; "" where it had but one
-	Retract  bool       `json:"retract,omitempty"`
-}
-
-// complained is what became of a complaint.
-type complained struct {
-	Addr     netip.Addr `json:"addr"`
-	Ref      ref.Ref    `json:"ref"` // of the message
-	Reporter string     `json:"reporter"`
-	Count    int        `json:"complaints"` // of different reporters within a week
-	Need     int        `json:"need"`
-	Marked   bool       `json:"marked"` // banned when it comes again
-}
 
 func (c *cli) complainCommand() *cobra.Command {
 	var message string
@@ -93,8 +67,8 @@ func (c *cli) complain(ctx context.Context, q complaintRequest, addrs []string) 
 			return control.Usagef("%q is no address", s)
 		}
 		q.Addr = a.Unmap()
-		var done complained
-		if err := newMailClient(c.runDir).c.Do(ctx, http.MethodPost, "/complain", q, &done); err != nil {
+		done, err := newMailClient(c.runDir).complain(ctx, q)
+		if err != nil {
 			return err
 		}
 		if c.json {
@@ -103,17 +77,9 @@ func (c *cli) complain(ctx context.Context, q complaintRequest, addrs []string) 
 			}
 			continue
 		}
-		c.say("%s", complaintLine(done))
+		c.say("%v", done)
 	}
 	return nil
-}
-
-func complaintLine(d complained) string {
-	line := fmt.Sprintf("%v: %d of %d complaints within a week", d.Addr, d.Count, d.Need)
-	if d.Marked {
-		line += ", banned when it comes again"
-	}
-	return line
 }
 
 // mostMessage bounds what of a message is looked at: headers, or a report with
@@ -144,68 +110,4 @@ func (c *cli) refsIn(name string) (refs []ref.Ref, err error) {
 		return nil, control.Usagef("%s has no Received header of this machine: a complaint needs the whole message with its headers", name)
 	}
 	return refs, nil
-}
-
-// complain counts a complaint whose proof holds.
-func (m *mailControl) complain(r *http.Request, q complaintRequest) (complained, error) {
-	why := "no such message was accepted here"
-	for _, id := range q.Refs {
-		story, err := m.store.Why(r.Context(), id.String(), 1)
-		if err != nil {
-			return complained{}, err
-		}
-		for _, raw := range story.Records {
-			var l record.Line
-			if err := json.Unmarshal(raw, &l); err != nil {
-				return complained{}, err
-			}
-			var reporter string
-			if reporter, why = proves(l, q); why == "" {
-				return m.counted(complained{Addr: q.Addr, Ref: id, Reporter: reporter}, q.Retract), nil
-			}
-		}
-	}
-	return complained{}, control.Refusef("the complaint is not proven and does not count: %s", why)
-}
-
-// proves says who complains, or why the record is no proof.
-func proves(l record.Line, q complaintRequest) (reporter, why string) {
-	if l.Outcome != smtp.Accepted && l.Outcome != smtp.Spooled {
-		return "", "the message was not accepted"
-	}
-	if l.Peer.Unmap() != q.Addr {
-		return "", fmt.Sprintf("the message came from %v", l.Peer)
-	}
-	got := took(l)
-	if q.Reporter == "" {
-		if len(got) == 1 {
-			return got[0], ""
-		}
-		return "", "the message had several recipients: say who complains with --reporter"
-	}
-	for _, to := range got {
-		if strings.EqualFold(to, q.Reporter) {
-			return to, ""
-		}
-	}
-	return "", "the message was not for " + q.Reporter
-}
-
-// took is who got the message, each once.
-func took(l record.Line) (list []string) {
-	for _, r := range l.Rcpts {
-		if r.Reason == "" && !slices.Contains(list, r.To) {
-			list = append(list, r.To)
-		}
-	}
-	return list
-}
-
-func (m *mailControl) counted(d complained, retract bool) complained {
-	if retract {
-		d.Count, d.Need = m.watch.Retract(m.now(), d.Addr, d.Reporter)
-		return d
-	}
-	d.Count, d.Need, d.Marked = m.watch.Complaint(m.now(), d.Addr, d.Reporter)
-	return d
 }

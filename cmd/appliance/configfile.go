@@ -6,9 +6,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"mailweir/config"
 )
+
+// defaultConfig is the configuration file where no other is named.
+const defaultConfig = "/etc/mailweir/weir.toml"
 
 // readConfig reads the file and adds what only this machine can tell: whether
 // users, certificates and files of recipients are there and may be read.
@@ -45,6 +49,9 @@ func checkedConfig(path string) (config.Config, error) {
 
 // keptConfig is the last good configuration, in a role's folder.
 const keptConfig = "weir.toml.good"
+
+// keptLoss is what is lost with it.
+const keptLoss = "had the configuration file been bad too, nothing would have started; the file that is good now is kept in its place"
 
 // startConfig is the configuration to start a role with: the file, or where
 // that is bad the last one that was good, with an alarm; on the image, where
@@ -112,4 +119,11 @@ func sound(path string) bool {
 func exists(path string) bool {
 	_, err := os.Lstat(path)
 	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// onImage says whether this machine is one. Elsewhere [system] is not ours to
+// put in force.
+func onImage(root string) bool {
+	b, err := os.ReadFile(filepath.Join(root, "usr/lib/os-release"))
+	return err == nil && strings.Contains("\n"+string(b), "\nIMAGE_ID=mailweir\n")
 }

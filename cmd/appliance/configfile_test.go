@@ -8,6 +8,15 @@ import (
 	"testing"
 )
 
+const aConfig = `hostname = "mx1.example.com"
+
+[backend.office]
+url = "smtp://192.0.2.10:25"
+
+[domain."example.com"]
+backends = ["office"]
+`
+
 // A kept file that is good for nothing is set aside and told of, and the good one
 // kept in its place; one that is merely older is not.
 func TestDamagedKeptConfiguration(t *testing.T) {
@@ -17,8 +26,8 @@ func TestDamagedKeptConfiguration(t *testing.T) {
 	for _, c := range []struct {
 		old     string
 		damaged bool
-	}{{"\x00\xffnoise", true}, {keyBase[:len(keyBase)/2] + "[", true}, {keyBase + "\n# an older one\n", false}, {keyBase, false}} {
-		for path, text := range map[string]string{file: keyBase, kept: c.old} {
+	}{{"\x00\xffnoise", true}, {aConfig[:len(aConfig)/2] + "[", true}, {aConfig + "\n# an older one\n", false}, {aConfig, false}} {
+		for path, text := range map[string]string{file: aConfig, kept: c.old} {
 			if err := errors.Join(os.MkdirAll(folder, 0o700), os.WriteFile(path, []byte(text), 0o600)); err != nil {
 				t.Fatal(err)
 			}
@@ -27,7 +36,7 @@ func TestDamagedKeptConfiguration(t *testing.T) {
 		now, _ := os.ReadFile(kept)
 		aside, _ := os.ReadFile(kept + setAside)
 		alarms := damagedConfig(state)
-		if string(now) != keyBase || len(alarms) == 1 != c.damaged || c.damaged && string(aside) != c.old {
+		if string(now) != aConfig || len(alarms) == 1 != c.damaged || c.damaged && string(aside) != c.old {
 			t.Errorf("%.20q: alarms %q, aside %.20q, kept %.20q", c.old, alarms, aside, now)
 		}
 		if c.damaged && !strings.Contains(alarms[0].Text, kept+setAside) {
@@ -44,7 +53,7 @@ func TestRootTakesNoConfigurationFromTheMailFolder(t *testing.T) {
 		t.Skip("needs root: another user has no more to lose than the mail role")
 	}
 	state := t.TempDir()
-	good := "users.mail = \"nobody\"\nstate_dir = \"" + state + "\"\n" + strings.ReplaceAll(keyBase, "mx1.example.com", "kept.example.com")
+	good := "users.mail = \"nobody\"\nstate_dir = \"" + state + "\"\n" + strings.ReplaceAll(aConfig, "mx1.example.com", "kept.example.com")
 	write := func(name, text string) string {
 		path := filepath.Join(state, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {

@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -14,12 +13,11 @@ import (
 	"time"
 
 	"github.com/creack/pty"
-	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 )
 
 // The tests of the console start this very program on a terminal of their own;
-// see the init function of supervise_test.go.
+// it must come before the flags are read.
 func init() {
 	if os.Getenv("WEIR_TEST_CONSOLE") == "" {
 		return
@@ -312,20 +310,7 @@ func TestConsoleOfAScript(t *testing.T) {
 	cmd.Env = append(os.Environ(), "WEIR_TEST_CONSOLE=weir", "WEIR_RUN_DIR="+t.TempDir())
 	cmd.Stdin = strings.NewReader("version\n" + strings.Repeat("y", 9000) + "\nbans --nonsense\n")
 	out, err := cmd.CombinedOutput()
-	if cmd.ProcessState.ExitCode() != 2 || !strings.Contains(string(out), "built with go") || !strings.Contains(string(out), "unknown flag") || strings.Contains(string(out), prompt) {
+	if cmd.ProcessState.ExitCode() != 2 || !strings.Contains(string(out), "built with go") || !strings.Contains(string(out), "unknown flag") || strings.Contains(string(out), "weir> ") {
 		t.Errorf("got %v, %s", err, out)
-	}
-}
-
-// Every command is on the console, or named as one that is not.
-func TestConsoleHasTheCommands(t *testing.T) {
-	c := (&cli{}).onConsole(&bytes.Buffer{})
-	root := c.root()
-	forConsole(root)
-	for _, cmd := range (&cli{}).root().Commands() {
-		i := slices.IndexFunc(root.Commands(), func(have *cobra.Command) bool { return have.Name() == cmd.Name() })
-		if (i >= 0) == slices.Contains(offConsole, cmd.Name()) {
-			t.Errorf("%s: on the console: %v", cmd.Name(), i >= 0)
-		}
 	}
 }

@@ -1,67 +1,13 @@
 package main
 
 import (
-	"context"
-	"encoding/json"
-	"net/http"
 	"net/netip"
-	"net/url"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"mailweir/control"
 	"mailweir/feed"
 )
-
-// fetchRequest asks for a feed to be looked at now.
-type fetchRequest struct {
-	Name   string `json:"name"`
-	Accept bool   `json:"accept,omitempty"` // though it is not what it was
-}
-
-// networks streams the networks of a feed or a provider.
-func (m *mailControl) networks(r *http.Request, _ control.None, emit func(any) error) error {
-	name := r.URL.Query().Get("name")
-	list, ok := m.providers.networks(name)
-	if f, is := m.feeds.find(name); is {
-		list, ok = f.Set().List(), true
-	}
-	if !ok {
-		return control.Refusef("there is no feed and no provider %q: see weir lists feeds", name)
-	}
-	for _, p := range list {
-		if err := emit(p); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (m *mailControl) fetch(r *http.Request, q fetchRequest) (feed.Status, error) {
-	f, ok := m.feeds.find(q.Name)
-	if !ok {
-		return feed.Status{}, control.Refusef("there is no feed %q: see weir lists feeds", q.Name)
-	}
-	if err := f.Fetch(r.Context(), q.Accept); err != nil {
-		return f.Status(), control.Refusef("feed.%s: %v", q.Name, err)
-	}
-	return f.Status(), nil
-}
-
-func (m mailClient) networks(ctx context.Context, name string, each func(netip.Prefix) error) error {
-	return m.c.Stream(ctx, http.MethodGet, "/networks?name="+url.QueryEscape(name), nil, func(raw json.RawMessage) error {
-		var p netip.Prefix
-		if err := json.Unmarshal(raw, &p); err != nil {
-			return err
-		}
-		return each(p)
-	})
-}
-
-func (m mailClient) fetch(ctx context.Context, q fetchRequest) (s feed.Status, err error) {
-	return s, m.c.Do(ctx, http.MethodPost, "/fetch", q, &s)
-}
 
 func (c *cli) feedsCommand() *cobra.Command {
 	return &cobra.Command{

@@ -11,8 +11,6 @@ import (
 	"mailweir/config"
 	"mailweir/control"
 	"mailweir/firewall/guard"
-	"mailweir/firewall/nft"
-	"mailweir/firewall/xdp"
 )
 
 func (c *cli) firewallCommand() *cobra.Command {
@@ -86,12 +84,6 @@ func (c *cli) switchAlone(ctx context.Context, stateDir string, on bool) error {
 		return guard.SwitchOn(stateDir)
 	}
 	return errors.Join(guard.SwitchOff(stateDir, c.now()), removeEngines(ctx))
-}
-
-// removeEngines takes every engine out of the kernel, whichever the file names
-// and whatever state it is in.
-func removeEngines(ctx context.Context) error {
-	return errors.Join(xdp.Remove(ctx, xdp.DefaultPinDir), nft.Remove(ctx))
 }
 
 // stateDirOf is the state_dir of a file that may be bad or not there at all.

@@ -24,36 +24,35 @@ const (
 	seedFile       = "weir.toml"   // on that volume
 )
 
-// prepareSystem is what happens at each boot before any service.
-func (c *cli) prepareSystem(ctx context.Context, file string) error {
+// prepare is what happens at each boot before any service.
+func (i *image) prepare(ctx context.Context) error {
 	if !onImage("/") {
 		return errNotImage
 	}
-	i := c.image(file)
-	if !exists(file) {
-		if err := c.firstBoot(ctx, file); err != nil {
+	if !exists(i.config) {
+		if err := i.firstBoot(ctx); err != nil {
 			return err
 		}
 	}
 	if exists(i.path(pendingFile)) {
-		c.say("a change of [system] was not confirmed before this boot: it is taken back")
+		i.say("a change of [system] was not confirmed before this boot: it is taken back")
 		if err := i.restoreFile(); err != nil {
 			return err
 		}
 	}
 	cfg, alarm, err := i.bootConfig()
 	if alarm != "" {
-		fmt.Fprintf(c.err, "weir system: %s\n", printableLines(alarm))
+		i.warn("%s", alarm)
 	}
 	if err != nil {
-		fmt.Fprintf(c.err, "weir system: %v\n", err)
+		i.warn("%v", err)
 	}
 	if cfg.Hostname != "" {
 		if err := unix.Sethostname([]byte(cfg.Hostname)); err != nil {
-			fmt.Fprintf(c.err, "weir system: set the host name: %v\n", err)
+			i.warn("set the host name: %v", err)
 		}
 	}
-	_, err = osfiles.Write(i.root, osfiles.Render(machineSettings(cfg)))
+	_, err = osfiles.Write(i.root, rendered(cfg))
 	return errors.Join(err, i.sshKey(ctx), i.run(ctx, "systemctl", "daemon-reload"))
 }
 
@@ -89,19 +88,19 @@ func (i *image) sshKey(ctx context.Context) error {
 
 // firstBoot writes the configuration: a seed, or one to try the machine out
 // with until somebody sets it up.
-func (c *cli) firstBoot(ctx context.Context, file string) error {
+func (i *image) firstBoot(ctx context.Context) error {
 	text, from, err := seed(ctx)
 	if err != nil {
-		fmt.Fprintf(c.err, "weir system: %v\n", err)
+		i.warn("%v", err)
 	}
 	if text == nil {
-		c.say("first boot: there is no seed, so a first configuration is written to %s", file)
-		return errors.Join(firstFile(file), giveToMail(filepath.Dir(file)))
+		i.say("first boot: there is no seed, so a first configuration is written to %s", i.config)
+		return errors.Join(firstFile(i.config), giveToMail(filepath.Dir(i.config)))
 	}
 	// One with mistakes is taken all the same: what is understood of it is more
 	// than what no seed says.
-	c.say("first boot: the configuration comes from %s", from)
-	return errors.Join(config.WriteFile(file, text, 0o640, nil), giveToMail(filepath.Dir(file)))
+	i.say("first boot: the configuration comes from %s", from)
+	return errors.Join(config.WriteFile(i.config, text, 0o640, nil), giveToMail(filepath.Dir(i.config)))
 }
 
 // giveToMail lets the mail role's group read the folder and what is in it.

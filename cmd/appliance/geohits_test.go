@@ -2,7 +2,7 @@ package main
 
 import (
 	"net/netip"
-	"strings"
+	"reflect"
 	"testing"
 	"time"
 
@@ -18,10 +18,10 @@ func TestRulesThatHitKnownSenders(t *testing.T) {
 	now := time.Date(2026, 11, 20, 9, 0, 0, 0, time.UTC)
 	w := harvest.New(harvest.Default, harvest.Options{})
 	for i, a := range []string{"203.0.113.1", "203.0.113.2", "198.51.100.1"} {
-		src := smtp.Source{Addr: addrOf(a), Tier: smtp.New}
+		src := smtp.Source{Addr: netip.MustParseAddr(a), Tier: smtp.New}
 		w.Finished(now.Add(time.Duration(i)*time.Second), src, smtp.Accepted, "")
 	}
-	w.Recipient(now, smtp.Source{Addr: addrOf("203.0.113.3"), Tier: smtp.New},
+	w.Recipient(now, smtp.Source{Addr: netip.MustParseAddr("203.0.113.3"), Tier: smtp.New},
 		smtp.Recipient{To: "nobody@example.com", Oracle: smtp.Unknown, Reason: "unknown_user"}, false)
 	known := w.WellKnown(now)
 	if len(known) != 3 {
@@ -37,14 +37,12 @@ func TestRulesThatHitKnownSenders(t *testing.T) {
 		}
 		return geo.Origin{Country: "NL"}
 	})
-	var said []string
-	for _, h := range hits {
-		said = append(said, h.String())
+	want := []geoHit{
+		{Key: "geo.drop", Rule: "NL", Senders: 2, Some: []netip.Addr{netip.MustParseAddr("203.0.113.2"), netip.MustParseAddr("203.0.113.1")}},
+		{Key: "geo.ban", Rule: "AS64500", Senders: 1, Some: []netip.Addr{netip.MustParseAddr("198.51.100.1")}},
+		{Key: "geo.reject", Rule: "FR", Senders: 1, Some: []netip.Addr{netip.MustParseAddr("198.51.100.1")}},
 	}
-	want := "geo.drop NL hits 2 senders whose mail was taken before (203.0.113.2, 203.0.113.1)|" +
-		"geo.ban AS64500 hits 1 sender whose mail was taken before (198.51.100.1)|" +
-		"geo.reject FR hits 1 sender whose mail was taken before (198.51.100.1)"
-	if got := strings.Join(said, "|"); got != want {
-		t.Errorf("got\n%s\nwant\n%s", got, want)
+	if !reflect.DeepEqual(hits, want) {
+		t.Errorf("got\n%+v\nwant\n%+v", hits, want)
 	}
 }

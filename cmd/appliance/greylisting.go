@@ -13,6 +13,7 @@ import (
 	"mailweir/config"
 	"mailweir/disk"
 	"mailweir/record"
+	"mailweir/smtp/access"
 	"mailweir/smtp/greylist"
 )
 
@@ -86,7 +87,7 @@ func (g *greylisting) Meet(ctx context.Context, now time.Time, t greylist.Terms,
 		g.alarms.Alarm(alarmGreylistFull, "so many strangers wait that the greylist has no room, and no new one is put off: "+
 			"that is a flood of first contacts, see weir top, or set greylist.mode = \"suspicious\"")
 	}
-	if err == nil && !p.observe && !p.domains[domainPart(strings.ToLower(c.Recipient))] {
+	if err == nil && !p.observe && !p.domains[access.DomainOf(strings.ToLower(c.Recipient))] {
 		g.returns.Note(now, t.Window, c, a)
 	}
 	return a, err
@@ -133,26 +134,9 @@ func (g *greylisting) report() greylist.Report {
 	return g.returns.Report(g.now(), g.policy.Load().longest.Window)
 }
 
-// greyStatus is what weir status shows of the greylist.
-type greyStatus struct {
-	Mode    string  `json:"mode"`
-	Waiting int     `json:"waiting"` // contacts, some under two keys
-	Passed  int     `json:"passed"`
-	Never   float64 `json:"never_per_10000"` // mail servers that never come back
-	Pools   int     `json:"pools"`           // that this was seen of
-}
-
 func (g *greylisting) status() greyStatus {
 	s, r := greyStatus{Mode: g.policy.Load().mode}, g.report()
 	s.Waiting, s.Passed = g.store.Len()
 	s.Never, s.Pools = r.PerTenThou, r.Pools
 	return s
-}
-
-func (s greyStatus) String() string {
-	line := fmt.Sprintf("%s, %d waiting, %d passed", s.Mode, s.Waiting, s.Passed)
-	if s.Pools > 0 {
-		line += fmt.Sprintf("; of 10,000 mail servers %.0f never come back (weir lists returns)", s.Never)
-	}
-	return line
 }

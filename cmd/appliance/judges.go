@@ -4,8 +4,10 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"time"
 
 	"mailweir/config"
+	"mailweir/geo"
 	"mailweir/smtp"
 	"mailweir/smtp/check"
 	"mailweir/smtp/greylist"
@@ -22,7 +24,7 @@ func checkPolicy(cfg config.Config) check.Policy {
 	}
 	p := check.Policy{
 		MaxRecipients: cfg.SMTP.MaxRecipients, Hostname: cfg.Hostname, Served: func(d string) bool { return served[d] },
-		Strict: cfg.Checks.Profile == "strict", RejectScore: cfg.Checks.RejectScore, Set: settings(nil, cfg.Checks.Set),
+		Strict: cfg.Checks.Profile == "strict", RejectScore: cfg.Checks.RejectScore, Set: setOf(nil, cfg.Checks.Set),
 		GeoReject: cfg.Geo.Reject, GeoScore: cfg.Geo.Score, Greylist: greylistOf(cfg.Greylist),
 	}
 	for _, r := range rulesOf(cfg.Geo.Ban) {
@@ -46,7 +48,7 @@ func domainPolicy(p check.Policy, d config.Domain) (check.Policy, bool) {
 	if d.Checks.RejectScore != 0 {
 		p.RejectScore = d.Checks.RejectScore
 	}
-	p.Set = settings(p.Set, d.Checks.Set)
+	p.Set = setOf(p.Set, d.Checks.Set)
 	if d.Geo.Reject != nil {
 		p.GeoReject = d.Geo.Reject
 	}
@@ -64,8 +66,8 @@ func greylistOf(g config.Greylist) check.Greylist {
 	}
 }
 
-// settings are those of all with those of one over them.
-func settings(all map[string]reply.Setting, one map[string]string) map[string]reply.Setting {
+// setOf are those of all with those of one over them.
+func setOf(all map[string]reply.Setting, one map[string]string) map[string]reply.Setting {
 	set := maps.Clone(all)
 	if set == nil {
 		set = map[string]reply.Setting{}
@@ -122,3 +124,16 @@ func scoutLists(cfg config.Config) (lists []scout.List) {
 	}
 	return lists
 }
+
+// rulesOf are the rules of a list that the configuration has checked.
+func rulesOf(list []string) (rules []geo.Rule) {
+	for _, s := range list {
+		if r, err := geo.ParseRule(s); err == nil {
+			rules = append(rules, r)
+		}
+	}
+	return rules
+}
+
+// geoInterval is how often the files are looked at: they change monthly.
+const geoInterval = time.Minute

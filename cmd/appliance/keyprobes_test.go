@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"mailweir/firewall"
+	"mailweir/firewall/guard"
 	"mailweir/ref"
 	"mailweir/smtp"
 	"mailweir/smtp/harvest"
@@ -313,7 +314,14 @@ func (b *keyBench) startTLS(conf *tls.Config) (tls.ConnectionState, error) {
 	return conn.ConnectionState(), err
 }
 
-func (b *keyBench) status() (s wholeStatus) {
+// edgeStatus is what weir status says of the edge.
+type edgeStatus struct {
+	Guard    *guard.Status
+	Mail     *mailStatus
+	Problems []string
+}
+
+func (b *keyBench) status() (s edgeStatus) {
 	b.t.Helper()
 	out, _ := b.weir.Cmd(b.t.Context(), "status", "--json", "--run-dir", b.cfg.RunDir) // exit status 1 when there is an alarm
 	if err := json.Unmarshal([]byte(out), &s); err != nil || s.Mail == nil || s.Guard == nil {
@@ -360,7 +368,7 @@ func (b *keyBench) nft() bool {
 // bannedFor is how long the ban of an address is.
 func (b *keyBench) bannedFor(a netip.Addr) time.Duration {
 	b.t.Helper()
-	var ban banned
+	var ban guard.BanInfo
 	out := b.cmd("bans", a.String(), "--json")
 	if err := json.Unmarshal([]byte(out), &ban); err != nil {
 		b.t.Fatalf("weir bans says %q: %v", out, err)

@@ -144,7 +144,7 @@ func newKeyBench(t *testing.T) *keyBench {
 
 func makeKeyBench(t *testing.T) *keyBench {
 	t.Helper()
-	b := &keyBench{t: t, cert: testCertificate(t)}
+	b := &keyBench{t: t, cert: lab.Certificate(t)}
 	b.Lab = lab.New(owner{t, b})
 	b.ns = b.Host("ns", "192.0.2.53").DNS("mx1.example.com. A 192.0.2.25", "office.example.net. A 192.0.2.10",
 		`pool.example. TXT "v=spf1 ip4:203.0.113.0/24 -all"`,
@@ -154,11 +154,11 @@ func makeKeyBench(t *testing.T) *keyBench {
 	b.nameServers()
 	b.out = b.Host("out", "203.0.113.1", "198.18.0.0/16")
 	b.edge = b.Host("mx1", keyEdge.Addr().String())
-	b.put("mx.pem", certificatePEM(t, b.cert))
+	b.put("mx.pem", lab.CertificatePEM(t, b.cert))
 	b.put("feed", []byte("198.18.0.0/16 ; SBL1\n2001:db8:bad::/48\n"))
 	b.put("recipients", []byte("nobody-else\n"))
-	b.put("country.mmdb", mmdb(t, "GeoLite2-Country", mmdbtype.Map{"country": mmdbtype.Map{"iso_code": mmdbtype.String("NL")}}))
-	b.put("asn.mmdb", mmdb(t, "GeoLite2-ASN", mmdbtype.Map{"autonomous_system_number": mmdbtype.Uint32(64500)}))
+	b.put("country.mmdb", lab.GeoFile(t, "GeoLite2-Country", mmdbtype.Map{"country": mmdbtype.Map{"iso_code": mmdbtype.String("NL")}}))
+	b.put("asn.mmdb", lab.GeoFile(t, "GeoLite2-ASN", mmdbtype.Map{"autonomous_system_number": mmdbtype.Uint32(64500)}))
 	b.edit(nil)
 	b.weir = b.edge.Weir(string(b.file.Text))
 	return b

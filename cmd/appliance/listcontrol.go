@@ -1,8 +1,6 @@
 package main
 
 import (
-	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -10,11 +8,6 @@ import (
 	"mailweir/control"
 	"mailweir/smtp/access"
 )
-
-// imported is what came of a change of the lists.
-type imported struct {
-	Added int `json:"added"`
-}
 
 // entries streams the lists of the mail role.
 func (m *mailControl) entries(_ *http.Request, _ control.None, emit func(any) error) error {
@@ -49,25 +42,4 @@ func (m *mailControl) removeEntry(_ *http.Request, e access.Entry) (control.None
 		err = control.Refusef("%s: %v", e.Told(), err)
 	}
 	return control.None{}, err
-}
-
-func (m mailClient) entries(ctx context.Context) (all []access.Entry, err error) {
-	return all, m.c.Stream(ctx, http.MethodGet, "/lists", nil, func(raw json.RawMessage) error {
-		var e access.Entry
-		if err := json.Unmarshal(raw, &e); err != nil {
-			return err
-		}
-		all = append(all, e)
-		return nil
-	})
-}
-
-func (m mailClient) addEntries(ctx context.Context, entries []access.Entry) (l imported, err error) {
-	text, write := io.Pipe()
-	go func() { write.CloseWithError(access.Write(write, entries)) }()
-	return l, m.c.Do(ctx, http.MethodPost, "/lists/add", text, &l)
-}
-
-func (m mailClient) removeEntry(ctx context.Context, e access.Entry) error {
-	return m.c.Do(ctx, http.MethodPost, "/lists/remove", e, nil)
 }

@@ -6,15 +6,18 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"mailweir/config"
 	"mailweir/control"
+	"mailweir/firewall/guard"
 )
 
 func (c *cli) systemCommand() *cobra.Command {
@@ -100,7 +103,7 @@ files of [system], and at the first boot the configuration file and the key of S
 first file is a seed, where there is one: the credential weir.config (SMBIOS type 11,
 systemd.system-credentials(7)), or weir.toml on a volume labelled WEIR_SEED.`,
 		Args: args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error { return c.prepareSystem(cmd.Context(), *file) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return c.image(*file).prepare(cmd.Context()) },
 	}
 	return []*cobra.Command{apply, confirm, undo, reset, prepare}
 }
@@ -220,3 +223,62 @@ func (c *cli) putFile(name, file string) error {
 // maxFile is how long a file may be: a list of a hundred thousand recipients
 // fits.
 const maxFile = 8 << 20
+
+func (c *cli) image(file string) *image {
+	return newImage(file, c.now, c.say, func(format string, args ...any) {
+		fmt.Fprintf(c.err, "weir system: %s\n", printableLines(fmt.Sprintf(format, args...)))
+	})
+}
+
+func (c *cli) showSystem(file string) error {
+	_, cfg, problems, err := config.Read(file)
+	if err != nil {
+		return explainRead(file, err)
+	}
+	if err := problems.Err(); err != nil {
+		return err
+	}
+	files := rendered(cfg)
+	if c.json {
+		return c.printJSON(files)
+	}
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if f := files[name]; f.Text != "" {
+			fmt.Fprintf(c.out, "==> /%s\n%s\n", name, printableLines(f.Text))
+		}
+	}
+	return nil
+}
+
+func (c *cli) applySystem(ctx context.Context, file string, within time.Duration) error {
+	if !onImage("/") {
+		return errNotImage
+	}
+	if within < 10*time.Second || within > time.Hour {
+		return control.Usagef("--confirm %v is too short or too long: write 10s to 1h", within)
+	}
+	cfg, err := checkedConfig(file)
+	if err != nil {
+		return err
+	}
+	if err := c.image(file).apply(ctx, cfg, within); err != nil {
+		return err
+	}
+	c.say("in force for %v: say weir system confirm to keep it", within)
+	return nil
+}
+
+func (c *cli) undoSystem(ctx context.Context, file string) error {
+	undone, err := c.image(file).undo(ctx)
+	if err != nil {
+		return err
+	}
+	if !undone {
+		return errors.New("there is nothing to take back: the last change was confirmed, or there was none")
+	}
+	if _, err := c.reload(ctx, guard.TrialTerms{NoTrial: true}); err != nil {
+		return fmt.Errorf("[system] is as it was, and so is the file, but the roles do not take it: %w", err)
+	}
+	c.say("[system] and the file are as they were before; the change is in %s.undone", file)
+	return nil
+}

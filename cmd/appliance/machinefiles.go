@@ -15,9 +15,7 @@ import (
 	"time"
 
 	"mailweir/config"
-	"mailweir/control"
 	"mailweir/disk"
-	"mailweir/firewall/guard"
 	"mailweir/image/osfiles"
 )
 
@@ -30,17 +28,13 @@ type image struct {
 	dir    string // what is kept: applied.toml, pending.json, the keys of SSH
 	now    func() time.Time
 	run    func(ctx context.Context, command ...string) error
+	say    func(format string, args ...any) // to whoever reads along
+	warn   func(format string, args ...any)
 }
 
-// onImage says whether this machine is one. Elsewhere [system] is not ours to
-// put in force.
-func onImage(root string) bool {
-	b, err := os.ReadFile(filepath.Join(root, "usr/lib/os-release"))
-	return err == nil && strings.Contains("\n"+string(b), "\nIMAGE_ID=mailweir\n")
-}
-
-func (c *cli) image(file string) *image {
-	return &image{root: "/", config: file, dir: "/var/lib/mailweir/system", now: c.now, run: runCommand}
+// newImage is the one that this process runs on.
+func newImage(config string, now func() time.Time, say, warn func(format string, args ...any)) *image {
+	return &image{root: "/", config: config, dir: "/var/lib/mailweir/system", now: now, run: runCommand, say: say, warn: warn}
 }
 
 func runCommand(ctx context.Context, command ...string) error {
@@ -52,6 +46,10 @@ func runCommand(ctx context.Context, command ...string) error {
 }
 
 var errNotImage = errors.New("this machine is not the appliance image: its own operating system has addresses, users and time, and [system] has no effect")
+
+// rendered are the files of the operating system that [system] of cfg means, by
+// their paths.
+func rendered(cfg config.Config) map[string]osfiles.File { return osfiles.Render(machineSettings(cfg)) }
 
 // machineSettings are what of the configuration the operating system is told.
 func machineSettings(cfg config.Config) osfiles.Settings {
@@ -71,59 +69,6 @@ func machineSettings(cfg config.Config) osfiles.Settings {
 		s.Operators = append(s.Operators, o)
 	}
 	return s
-}
-
-func (c *cli) showSystem(file string) error {
-	_, cfg, problems, err := config.Read(file)
-	if err != nil {
-		return explainRead(file, err)
-	}
-	if err := problems.Err(); err != nil {
-		return err
-	}
-	files := osfiles.Render(machineSettings(cfg))
-	if c.json {
-		return c.printJSON(files)
-	}
-	for _, name := range slices.Sorted(maps.Keys(files)) {
-		if f := files[name]; f.Text != "" {
-			fmt.Fprintf(c.out, "==> /%s\n%s\n", name, printableLines(f.Text))
-		}
-	}
-	return nil
-}
-
-func (c *cli) applySystem(ctx context.Context, file string, within time.Duration) error {
-	if !onImage("/") {
-		return errNotImage
-	}
-	if within < 10*time.Second || within > time.Hour {
-		return control.Usagef("--confirm %v is too short or too long: write 10s to 1h", within)
-	}
-	cfg, err := checkedConfig(file)
-	if err != nil {
-		return err
-	}
-	if err := c.image(file).apply(ctx, cfg, within); err != nil {
-		return err
-	}
-	c.say("in force for %v: say weir system confirm to keep it", within)
-	return nil
-}
-
-func (c *cli) undoSystem(ctx context.Context, file string) error {
-	undone, err := c.image(file).undo(ctx)
-	if err != nil {
-		return err
-	}
-	if !undone {
-		return errors.New("there is nothing to take back: the last change was confirmed, or there was none")
-	}
-	if _, err := c.reload(ctx, guard.TrialTerms{NoTrial: true}); err != nil {
-		return fmt.Errorf("[system] is as it was, and so is the file, but the roles do not take it: %w", err)
-	}
-	c.say("[system] and the file are as they were before; the change is in %s.undone", file)
-	return nil
 }
 
 // Names of what the image keeps in its folder.
@@ -167,7 +112,7 @@ func (i *image) apply(ctx context.Context, cfg config.Config, within time.Durati
 
 // write renders cfg and has the services look.
 func (i *image) write(ctx context.Context, cfg config.Config) error {
-	changed, err := osfiles.Write(i.root, osfiles.Render(machineSettings(cfg)))
+	changed, err := osfiles.Write(i.root, rendered(cfg))
 	if err != nil {
 		return err
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -149,40 +148,29 @@ func TestSystemApplyThatFails(t *testing.T) {
 	}
 }
 
-// A file that the configuration names comes in by its name alone, and never over
-// the configuration itself.
-func TestSystemPut(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "weir.toml")
-	if err := os.WriteFile(path, []byte(before), 0o640); err != nil {
-		t.Fatal(err)
-	}
-	put := func(name, text string) (string, error) {
-		cmd := exec.Command(os.Args[0], "system", "put", "-c", path, "--", name)
-		cmd.Env = append(os.Environ(), "WEIR_TEST_CONSOLE=weir")
-		cmd.Stdin = strings.NewReader(text)
-		out, err := cmd.CombinedOutput()
-		return string(out), err
-	}
-	for range 2 {
-		if out, err := put("ca.pem", "a certificate\n"); err != nil {
-			t.Errorf("%v: %s", err, out)
-		}
-	}
-	if text, _ := os.ReadFile(filepath.Join(dir, "ca.pem")); string(text) != "a certificate\n" {
-		t.Errorf("the file holds %q", text)
-	}
-	for _, bad := range []string{"../x", "weir.toml", "weir.toml.before", ".x", "a/b", "", "Ä"} {
-		if out, err := put(bad, "x"); err == nil {
-			t.Errorf("%q is taken: %s", bad, out)
-		}
-	}
-	for _, text := range []string{"", strings.Repeat("x", maxFile+1)} {
-		if out, err := put("list", text); err == nil {
-			t.Errorf("%d bytes are taken: %s", len(text), out)
-		}
-	}
-	if now, _ := os.ReadFile(path); string(now) != before {
-		t.Errorf("the configuration is %q", now)
+// At boot the machine has the addresses of the file, of the last good one, or
+// what is understood of the file, in this order, and says which.
+func TestBootConfig(t *testing.T) {
+	m := newMachine(t)
+	bad := strings.Replace(after, "[backend.b]", "[backend.b]\nx = 1", 1)
+	for _, c := range []struct {
+		name, text, applied, alarm string
+		interfaces                 int
+	}{
+		{"good", after, before, "", 2},
+		{"bad, and a good one before", bad, before, "those of the last good one", 1},
+		{"bad from the first", bad, "", "mail runs by the rest of it", 2},
+		{"names a file that is not there", "tls.certificates = [{ cert = \"/no\", key = \"/no\" }]\n" + after, before, "/no cannot be used", 2},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m.put(c.text)
+			if err := os.WriteFile(m.path(appliedFile), []byte(c.applied), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			cfg, alarm, err := m.bootConfig()
+			if err != nil || len(cfg.System.Interfaces) != c.interfaces || !strings.Contains(alarm, c.alarm) || alarm == "" != (c.alarm == "") {
+				t.Errorf("%d interfaces, alarm %q, %v", len(cfg.System.Interfaces), alarm, err)
+			}
+		})
 	}
 }

@@ -2,25 +2,19 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"time"
 
 	"mailweir/control"
 	"mailweir/record"
-	"mailweir/ref"
 	"mailweir/smtp"
 	"mailweir/smtp/access"
 	"mailweir/smtp/greylist"
 	"mailweir/smtp/harvest"
 )
-
-// mailSocket is where the mail role takes the operator's questions.
-func mailSocket(runDir string) string { return filepath.Join(runDir, "mail", "control.sock") }
 
 // mailControl answers the operator's questions to the mail role.
 type mailControl struct {
@@ -38,51 +32,6 @@ type mailControl struct {
 	feeds     *feeds
 	providers *providers
 	closed    *maintenance
-}
-
-// recordsRequest is record.Query as it goes over the socket.
-type recordsRequest struct {
-	Since  time.Time    `json:"since,omitzero"`
-	Reason string       `json:"reason,omitempty"`
-	Sender string       `json:"sender,omitempty"`
-	Rcpt   string       `json:"rcpt,omitempty"`
-	Addr   netip.Prefix `json:"addr,omitzero"`
-	Limit  int          `json:"limit,omitempty"`
-}
-
-// whyRequest asks for the story of a ref, an address or a mailbox.
-type whyRequest struct {
-	Subject string `json:"subject"`
-	Limit   int    `json:"limit,omitempty"`
-}
-
-// testRequest is smtp.Probe as it goes over the socket.
-type testRequest struct {
-	From netip.Addr `json:"from"`
-	HELO string     `json:"helo,omitempty"`
-	Mail *string    `json:"mail,omitempty"`
-	Rcpt string     `json:"rcpt,omitempty"`
-}
-
-// decision is the answer: the record that such a connection would leave.
-type decision struct {
-	record.Line
-}
-
-// origin is what is known of where an address is.
-type origin struct {
-	Address netip.Addr `json:"address"`
-	Country string     `json:"country,omitempty"`
-	ASN     uint32     `json:"asn,omitempty"`
-	Network string     `json:"network,omitempty"`
-	Sources []string   `json:"sources"`         // the databases that were asked, with their dates
-	Rules   []string   `json:"rules,omitempty"` // that name it
-}
-
-// reloaded is what a role says of a reload that went well.
-type reloaded struct {
-	Changed []string `json:"changed,omitempty"`
-	Later   []string `json:"later,omitempty"` // keys that take effect at the next start
 }
 
 func (m *mailControl) handler() http.Handler {
@@ -138,21 +87,12 @@ func (m *mailControl) records(r *http.Request, q recordsRequest, emit func(any) 
 	return nil
 }
 
-func (q recordsRequest) query() record.Query {
-	return record.Query{Since: q.Since, Reason: q.Reason, Sender: q.Sender, Rcpt: q.Rcpt, Addr: q.Addr, Limit: q.Limit}
-}
-
 func (m *mailControl) why(r *http.Request, q whyRequest) (record.Story, error) {
 	story, err := m.store.Why(r.Context(), q.Subject, q.Limit)
 	if errors.Is(err, record.ErrSubject) {
 		return story, control.Usagef("%v", err)
 	}
 	return story, err
-}
-
-// evidenceRequest asks for the evidence that is kept under refs of bans.
-type evidenceRequest struct {
-	Refs []ref.Ref `json:"refs"`
 }
 
 func (m *mailControl) evidence(r *http.Request, q evidenceRequest, emit func(any) error) error {
@@ -179,52 +119,14 @@ func (m *mailControl) test(r *http.Request, q testRequest) (decision, error) {
 	}, node)}, nil
 }
 
-// mailClient asks the mail role.
-type mailClient struct{ c *control.Client }
-
-func newMailClient(runDir string) mailClient {
-	return mailClient{control.NewClient(mailSocket(runDir), "mail")}
-}
-
-func (m mailClient) records(ctx context.Context, q recordsRequest, each func(json.RawMessage) error) error {
-	return m.c.Stream(ctx, http.MethodPost, "/records", q, each)
-}
-
-func (m mailClient) why(ctx context.Context, subject string, limit int) (s record.Story, err error) {
-	return s, m.c.Do(ctx, http.MethodPost, "/why", whyRequest{subject, limit}, &s)
-}
-
-// evidence calls each for the evidence of those refs that have some.
-func (m mailClient) evidence(ctx context.Context, refs []ref.Ref, each func(record.Conviction) error) error {
-	return m.c.Stream(ctx, http.MethodPost, "/evidence", evidenceRequest{refs}, func(raw json.RawMessage) error {
-		var c record.Conviction
-		if err := json.Unmarshal(raw, &c); err != nil {
-			return err
-		}
-		return each(c)
-	})
-}
-
-func (m mailClient) test(ctx context.Context, q testRequest) (d decision, err error) {
-	return d, m.c.Do(ctx, http.MethodPost, "/test", q, &d)
-}
-
-func (m mailClient) origin(ctx context.Context, a netip.Addr) (o origin, err error) {
-	return o, m.c.Do(ctx, http.MethodGet, "/geo?addr="+a.String(), nil, &o)
-}
-
-func (m mailClient) status(ctx context.Context) (s mailStatus, err error) {
-	return s, m.c.Do(ctx, http.MethodGet, "/status", nil, &s)
-}
-
-func (m mailClient) returns(ctx context.Context) (r greylist.Report, err error) {
-	return r, m.c.Do(ctx, http.MethodGet, "/returns", nil, &r)
-}
-
-func (m mailClient) check(ctx context.Context) error {
-	return m.c.Do(ctx, http.MethodPost, "/check", nil, nil)
-}
-
-func (m mailClient) reload(ctx context.Context) (r reloaded, err error) {
-	return r, m.c.Do(ctx, http.MethodPost, "/reload", nil, &r)
+// top is the mail role's part of the view.
+func (m *mailControl) top(r *http.Request, q topRequest) (topView, error) {
+	if q.Most < 1 {
+		return topView{}, control.Usagef("nothing was asked for")
+	}
+	s := m.status(r.Context())
+	return topView{
+		Time: m.now(), Open: s.Open, Reasons: s.Reasons, Attackers: m.watch.Top(m.now(), q.Most),
+		Sources: m.server.Connected(min(q.Most, 5)), Alarms: s.Alarms,
+	}, nil
 }

@@ -9,12 +9,11 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime/metrics"
 	"slices"
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/spf13/cobra"
 
 	"mailweir/config"
 	"mailweir/control"
@@ -26,52 +25,36 @@ import (
 	"mailweir/smtp/relay"
 )
 
-func (c *cli) mailCommand() *cobra.Command {
-	var file string
-	cmd := &cobra.Command{
-		Use:   "mail",
-		Short: "the role that talks to strangers, for service managers",
-		Long: `Run the role that talks SMTP. It takes its listening sockets by LISTEN_FDS, else binds
-smtp.listen itself. Started as root it becomes users.mail at once: it needs no
-capability. SIGHUP and WatchdogSec= are as with weir guard. weir run starts it by itself.`,
-		Args: args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error { return c.runMail(cmd.Context(), file) },
-	}
-	configVar(cmd, &file)
-	return cmd
-}
-
 // runMail is the life of the mail role.
-func (c *cli) runMail(ctx context.Context, file string) error {
+func runMail(ctx context.Context, s start) error {
 	nameProcess("weir-mail")
 	given, err := passedListeners()
 	if err != nil {
 		return err
 	}
 	ls := given.listeners
-	cfg, alarms, err := startConfig(file, "mail")
+	cfg, alarms, err := s.load("mail")
 	if err != nil {
 		return err
 	}
-	c.useRunDir(cfg)
 	if ls == nil {
 		if ls, err = listen(ctx, cfg.SMTP.Listen); err != nil {
 			return err
 		}
 	}
 	defer closeAll(ls)
-	if err := becomeMailUser(cfg, c.runDir); err != nil {
+	if err := becomeMailUser(cfg, s.runDir); err != nil {
 		return err
 	}
 	if err := harden(); err != nil {
 		return err
 	}
-	m, err := newMail(c, cfg, file, alarms, ls)
+	m, err := newMail(s, cfg, alarms, ls)
 	if err != nil {
 		return err
 	}
 	defer serviced{log: m.log, alive: m.alive, reload: func(ctx context.Context) error {
-		_, err := newMailClient(c.runDir).reload(ctx)
+		_, err := newMailClient(s.runDir).reload(ctx)
 		return err
 	}}.begin(ctx)()
 	m.journal = given.journal
@@ -89,8 +72,9 @@ func (m *mail) alive() {
 
 // mail is the running mail role.
 type mail struct {
-	c       *cli
-	file    string
+	file    string // the configuration
+	runDir  string
+	now     func() time.Time
 	log     *slog.Logger
 	started time.Time
 	dir     string // its own folder of state_dir
@@ -134,10 +118,10 @@ type mail struct {
 }
 
 // newMail makes everything that the role needs; run starts and ends it.
-func newMail(c *cli, cfg config.Config, file string, alarms []string, ls []*net.TCPListener) (*mail, error) {
-	m := &mail{c: c, file: file, started: c.now(), dir: filepath.Join(cfg.StateDir, "mail"), cfg: cfg}
-	m.log = slog.New(slog.NewTextHandler(c.err, nil)).With("role", "mail")
-	m.events = newEvents(cfg.Hostname, filepath.Join(m.dir, "syslog"), c.now, m.log)
+func newMail(s start, cfg config.Config, alarms []string, ls []*net.TCPListener) (*mail, error) {
+	m := &mail{file: s.file, runDir: s.runDir, now: s.now, started: s.now(), dir: filepath.Join(cfg.StateDir, "mail"), cfg: cfg}
+	m.log = slog.New(slog.NewTextHandler(s.log, nil)).With("role", "mail")
+	m.events = newEvents(cfg.Hostname, filepath.Join(m.dir, "syslog"), m.now, m.log)
 	for _, a := range alarms {
 		m.log.Error(a)
 		m.events.Alarm(alarmConfig, a)
@@ -159,25 +143,25 @@ func newMail(c *cli, cfg config.Config, file string, alarms []string, ls []*net.
 		return nil, err
 	}
 	records := recordOptions(cfg)
-	records.Alarms, records.Clock = m.events, c.now
+	records.Alarms, records.Clock = m.events, m.now
 	m.store = record.Open(records)
 	m.makeWatch(cfg, key)
-	m.guard = guard.NewClient(c.runDir)
-	m.offender = newOffender(m.guard, func(a netip.Addr) int { return m.watch.Widest(c.now(), a) }, c.now, m.events)
+	m.guard = guard.NewClient(m.runDir)
+	m.offender = newOffender(m.guard, func(a netip.Addr) int { return m.watch.Widest(m.now(), a) }, m.now, m.events)
 	m.offender.lane.Store(cfg.Firewall.ExplainPerHour > 0)
-	if m.closed, err = openMaintenance(filepath.Join(m.dir, "maintenance.json"), c.now); err != nil {
+	if m.closed, err = openMaintenance(filepath.Join(m.dir, "maintenance.json"), m.now); err != nil {
 		m.log.Error("maintenance", "error", err)
 	}
 	var alarm error
-	if m.lists, alarm = access.Open(filepath.Join(m.dir, "lists.json"), c.now); alarm != nil {
+	if m.lists, alarm = access.Open(filepath.Join(m.dir, "lists.json"), m.now); alarm != nil {
 		m.events.Alarm("lists_lost", fmt.Sprintf("the lists cannot be read, nobody is on them: %v", alarm))
 	}
 	m.tiers = newTiers(cfg, m.lists)
-	m.reports = &reports{store: m.store, watch: m.watch, tier: m.tiers.Tier, now: c.now, log: m.log}
+	m.reports = &reports{store: m.store, watch: m.watch, tier: m.tiers.Tier, now: m.now, log: m.log}
 	if m.reports.key, err = sealKey(m.dir); err != nil {
 		return nil, err
 	}
-	if m.grey, err = newGreylisting(cfg, m.dir, c.now, m.events); err != nil {
+	if m.grey, err = newGreylisting(cfg, m.dir, m.now, m.events); err != nil {
 		return nil, err
 	}
 	m.places = openPlaces(cfg.Geo, m.log)
@@ -192,8 +176,8 @@ func newMail(c *cli, cfg config.Config, file string, alarms []string, ls []*net.
 	m.figures = &metricsServer{from: m.metrics.registry, alarms: m.events, log: m.log}
 	m.names = newResolver(cfg.DNS)
 	m.lookups = newLookups(cfg, m.events, m.knownGood)
-	m.feeds = newFeeds(m.dir, m.lists, m.names, m.events, c.now, m.log)
-	m.providers = newProviders(cfg, m.dir, m.lookups.dns, m.events, c.now)
+	m.feeds = newFeeds(m.dir, m.lists, m.names, m.events, m.now, m.log)
+	m.providers = newProviders(cfg, m.dir, m.lookups.dns, m.events, m.now)
 	m.tiers.providers, m.lookups.well = m.providers, m.providers.nudge
 	if err := m.makeServer(cfg); err != nil {
 		return nil, err
@@ -205,7 +189,7 @@ func newMail(c *cli, cfg config.Config, file string, alarms []string, ls []*net.
 
 // makeWatch makes the engine, with what it knew before the restart.
 func (m *mail) makeWatch(cfg config.Config, key [2]uint64) {
-	m.canaries = newCanaries(m.c.now, m.log)
+	m.canaries = newCanaries(m.now, m.log)
 	m.watch = harvest.New(harvestRules(cfg.Harvest), harvest.Options{Key: key, Doubt: m.canaries.doubt, Alarm: m.attackAlarm})
 	m.canaries.watch = m.watch
 	m.canaries.probe = func(ctx context.Context, domain string) (relay.Canary, bool) {
@@ -225,7 +209,7 @@ func (m *mail) makeWatch(cfg config.Config, key [2]uint64) {
 
 // knownGood says whether a source is known to be good by its history.
 func (m *mail) knownGood(a netip.Addr) bool {
-	t := m.watch.Tier(m.c.now(), a, smtp.New)
+	t := m.watch.Tier(m.now(), a, smtp.New)
 	return t == smtp.Known || t == smtp.Trusted
 }
 
@@ -242,9 +226,9 @@ func (m *mail) makeServer(cfg config.Config) error {
 		return err
 	}
 	if cfg.Partial {
-		front = unsure{front}
+		front = unsure{Router: front}
 	}
-	m.tls = &certificates{dir: m.dir, now: m.c.now}
+	m.tls = &certificates{dir: m.dir, now: m.now}
 	certs, err := m.tls.load(cfg)
 	if err != nil {
 		return err
@@ -253,16 +237,18 @@ func (m *mail) makeServer(cfg config.Config) error {
 	m.router = router
 	m.server, err = smtp.NewServer(smtp.Options{
 		Hostname: cfg.Hostname, TempDir: filepath.Join(m.dir, "tmp"),
-		Policy: smtpPolicy(cfg, front, m.tls, nil), Recorder: m.metrics.before(m.events.Before(m.store)), Seal: m.reports.key.Seal,
+		Policy: smtpPolicy(cfg, front, m.tls.config(cfg.TLS.MinVersion), nil), Recorder: m.metrics.before(m.events.Before(m.store)), Seal: m.reports.key.Seal,
 		Watcher: m.watch, Canary: m.canaries, Offender: m.offender, Gate: m.offender, Origins: m.places, Tiers: m.tiers, Provider: m.tiers.Provider,
 		Maintenance: m.closed.text, Greylist: m.grey, Access: m.lists,
-		Log: m.log, Clock: m.c.now,
+		Log: m.log, Clock: m.now,
 	})
 	if err != nil {
 		return err
 	}
-	m.begin = func(sc smtp.Scout) error { return m.server.SetPolicy(smtpPolicy(cfg, front, m.tls, sc)) }
-	m.socket, err = control.Socket{Path: mailSocket(m.c.runDir), Mode: 0o600, UID: -1, GID: -1}.Listen()
+	m.begin = func(sc smtp.Scout) error {
+		return m.server.SetPolicy(smtpPolicy(cfg, front, m.tls.config(cfg.TLS.MinVersion), sc))
+	}
+	m.socket, err = control.Socket{Path: mailSocket(m.runDir), Mode: 0o600, UID: -1, GID: -1}.Listen()
 	return err
 }
 
@@ -279,7 +265,7 @@ func (m *mail) run(ctx context.Context, ls []*net.TCPListener) error {
 	}
 	m.events.use(life, &background, m.cfg.Syslog, collectors)
 	if m.journal != nil {
-		background.Go(func() { machineLog{m.journal, m.events.pass, m.c.now, m.log}.run(life) })
+		background.Go(func() { machineLog{m.journal, m.events.pass, m.now, m.log}.run(life) })
 	}
 	background.Go(func() {
 		if err := m.store.Run(life); err != nil {
@@ -331,7 +317,7 @@ func (m *mail) startRouter(life context.Context, background *sync.WaitGroup) {
 
 func (m *mail) control(life context.Context, background *sync.WaitGroup) http.Handler {
 	mc := &mailControl{
-		store: m.store, server: m.server, watch: m.watch, now: m.c.now, status: m.status, origin: m.places.origin, hits: m.geoHits, returns: m.grey.report, lists: m.lists, feeds: m.feeds, providers: m.providers, closed: m.closed,
+		store: m.store, server: m.server, watch: m.watch, now: m.now, status: m.status, origin: m.places.origin, hits: m.geoHits, returns: m.grey.report, lists: m.lists, feeds: m.feeds, providers: m.providers, closed: m.closed,
 		check:  func() error { _, err := m.prepare(); return err },
 		reload: func() (reloaded, error) { return m.reload(life, background) },
 	}
@@ -382,7 +368,7 @@ func (m *mail) reload(life context.Context, background *sync.WaitGroup) (reloade
 	if err != nil {
 		return reloaded{}, err
 	}
-	if err := m.server.SetPolicy(smtpPolicy(c.cfg, c.front, m.tls, m.lookups.use(life, background, c.cfg))); err != nil {
+	if err := m.server.SetPolicy(smtpPolicy(c.cfg, c.front, m.tls.config(c.cfg.TLS.MinVersion), m.lookups.use(life, background, c.cfg))); err != nil {
 		return reloaded{}, err
 	}
 	m.tls.use(c.certs)
@@ -444,4 +430,10 @@ func named[K ~string](m map[K]uint64) map[string]uint64 {
 		out[string(k)] = v
 	}
 	return out
+}
+
+func memoryNow() memory {
+	s := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/stacks:bytes"}}
+	metrics.Read(s)
+	return memory{s[0].Value.Uint64(), s[1].Value.Uint64()}
 }

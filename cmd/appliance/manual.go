@@ -14,8 +14,6 @@ import (
 	"mailweir/smtp/reply"
 )
 
-//go:generate go run . manual ../../docs
-
 // manualCommand writes the chapters of the manual that are made from the code
 // that they describe. CI fails when they are not fresh.
 func (c *cli) manualCommand() *cobra.Command {

@@ -26,9 +26,9 @@ func TestManualIsFresh(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := os.ReadFile(filepath.Join("../../docs", chapter.Name()))
+		got, err := os.ReadFile(filepath.Join("../../../docs", chapter.Name()))
 		if err != nil || string(got) != string(want) {
-			t.Errorf("docs/%s is not what the program says (%v): run go generate ./cmd/appliance", chapter.Name(), err)
+			t.Errorf("docs/%s is not what the program says (%v): run make generate", chapter.Name(), err)
 		}
 	}
 }

@@ -131,7 +131,7 @@ func TestPeerPrefix(t *testing.T) {
 // The gate asks guard where the kernel lets banned sources in, and only there;
 // it explains where there is a lane, and lets in whom guard says nothing of.
 func TestGateAsksWhereTheKernelLetsIn(t *testing.T) {
-	peer := addrOf("203.0.113.7")
+	peer := netip.MustParseAddr("203.0.113.7")
 	until := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
 	g := &answering{result: guard.Result{Outcome: guard.Already, Ban: firewall.Ban{Prefix: netip.PrefixFrom(peer, 32), Until: until, Ref: 7}}}
 	o := newOffender(g, func(netip.Addr) int { return 0 }, time.Now, record.NewLog("mx1", time.Now))

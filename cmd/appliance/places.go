@@ -24,9 +24,6 @@ type places struct {
 	next chan struct{} // closed when db was replaced
 }
 
-// geoInterval is how often the files are looked at: they change monthly.
-const geoInterval = time.Minute
-
 func openPlaces(from config.Geo, log *slog.Logger) *places {
 	p := &places{log: log, next: make(chan struct{})}
 	p.load(from)

@@ -197,14 +197,6 @@ func (p *providers) save() error {
 	return disk.Replace(p.file, 0o600, func(w io.Writer) error { return json.NewEncoder(w).Encode(p.kept) })
 }
 
-// providerStatus is what weir status shows of one.
-type providerStatus struct {
-	Name     string    `json:"name"`
-	Networks int       `json:"networks"`
-	Looked   time.Time `json:"looked,omitzero"`
-	Why      string    `json:"why,omitempty"`
-}
-
 func (p *providers) status() []providerStatus {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -85,7 +85,7 @@ func (c *reports) proven(ctx context.Context, env smtp.Envelope, r complaint.Rep
 	}
 	d := complained{Addr: q.Addr, Ref: id, Reporter: reporter}
 	d.Count, d.Need, d.Marked = c.watch.Complaint(c.now(), d.Addr, d.Reporter)
-	return fmt.Sprintf("counts: %s about %v, %s", reporter, id, complaintLine(d)), nil
+	return fmt.Sprintf("counts: %s about %v, %v", reporter, id, d), nil
 }
 
 func (c *reports) message(ctx context.Context, id ref.Ref) (l record.Line, found bool, err error) {

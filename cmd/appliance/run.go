@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -44,12 +46,13 @@ func (c *cli) runAll(ctx context.Context, file string, first bool) error {
 			return err
 		}
 	}
-	cfg, alarms, err := startConfig(file, "guard") // guard keeps the last good one for us both
+	begin := c.start(file)
+	cfg, alarms, err := begin.load("guard") // guard keeps the last good one for us both
 	if err != nil {
 		return err
 	}
 	c.warn(alarms)
-	c.useRunDir(cfg)
+	c.runDir = begin.runDir
 	user, err := lookupUser(cfg.Users.Mail)
 	if err != nil {
 		return err
@@ -79,4 +82,41 @@ func (c *cli) reloadSaid(ctx context.Context) error {
 		fmt.Fprintln(c.err, "weir run: reloaded")
 	}
 	return err
+}
+
+// firstSteps is what a stranger reads when weir run is up with the first configuration.
+func firstSteps(path string, cfg config.Config) string {
+	maildir := strings.TrimPrefix(cfg.Backends[0].URL, "maildir:")
+	port := cfg.SMTP.Listen[0].Port()
+	return fmt.Sprintf(`
+weir is up, with a first configuration: %s
+Send a mail to anna@example.com, in another terminal:
+
+  swaks --server 127.0.0.1:%[2]d --to anna@example.com
+
+or by hand, with nc -C 127.0.0.1 %[2]d, line by line:
+
+  EHLO me.example
+  MAIL FROM:<me@me.example>
+  RCPT TO:<anna@example.com>
+  DATA
+  hello
+  .
+
+and look at it:
+
+  cat %[3]s/new/*
+  weir records; weir status
+
+See a ban: guess addresses from another machine (this one's own addresses are
+never banned). The third round hangs, since its packets are dropped; ask here why:
+
+  for i in a b c; do
+    swaks --server THIS-MACHINE:%[2]d --to $(seq -s, -f $i%%g@example.com 12)
+  done
+
+  weir bans; weir why THE-OTHER-MACHINE
+
+Ctrl-C stops it and takes the firewall out of the kernel.
+`, path, port, maildir)
 }

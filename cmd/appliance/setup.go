@@ -145,7 +145,7 @@ var questions = []asked{
 	},
 	{
 		ask:     "Observe first: judge and record, refuse and drop nothing (yes or no)",
-		initial: func(w *wizard) string { return yesNo(w.cfg.Observe) },
+		initial: func(w *wizard) string { return map[bool]string{true: "yes", false: "no"}[w.cfg.Observe] },
 		set:     func(w *wizard, a string) error { return w.setObserve(a) },
 	},
 }

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"path/filepath"
-	"runtime/metrics"
 	"slices"
 	"strings"
 	"time"
@@ -15,60 +13,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"mailweir/control"
-	"mailweir/dns"
-	"mailweir/feed"
 	"mailweir/firewall"
 	"mailweir/firewall/guard"
-	"mailweir/record"
 	"mailweir/record/syslog"
 	"mailweir/smtp"
 	"mailweir/smtp/relay"
-	"mailweir/smtp/scout"
 )
-
-// runSocket is where weir run tells how its roles stand.
-func runSocket(runDir string) string { return filepath.Join(runDir, "run", "control.sock") }
-
-// mailStatus is everything the mail role can say of itself.
-type mailStatus struct {
-	Started     time.Time               `json:"started"`
-	Hostname    string                  `json:"hostname"`
-	Observe     bool                    `json:"observe"`
-	Closed      bool                    `json:"closed"` // for maintenance
-	Listeners   []string                `json:"listeners"`
-	Open        int                     `json:"open"`           // connections
-	Load        smtp.Load               `json:"load,omitempty"` // what is done because of how many are open
-	Connections uint64                  `json:"connections"`
-	Outcomes    map[string]uint64       `json:"outcomes"`
-	Reasons     map[string]uint64       `json:"reasons"` // of refusals
-	Sources     int                     `json:"sources"` // that harvest remembers
-	Backends    []relay.BackendStatus   `json:"backends"`
-	Domains     []relay.DomainStatus    `json:"domains"`
-	Records     record.Stats            `json:"records"`
-	Geo         []string                `json:"geo"`
-	DNS         dns.Status              `json:"dns"`
-	Lists       []scout.ListStatus      `json:"lists"` // DNS lists
-	Feeds       []feed.Status           `json:"feeds"`
-	Providers   []providerStatus        `json:"providers"`
-	TLS         string                  `json:"tls"`
-	Syslog      map[string]syslog.Stats `json:"syslog"` // by collector
-	Memory      memory                  `json:"memory"`
-	Greylist    greyStatus              `json:"greylist"`
-	Alarms      []string                `json:"alarms"` // each ends with what to do
-}
-
-// memory is what the mail role holds, in bytes. What the kernel shows as
-// resident has also what is garbage and what was not given back yet.
-type memory struct {
-	Heap   uint64 `json:"heap"`   // live when the collector last looked
-	Stacks uint64 `json:"stacks"` // of sessions
-}
-
-func memoryNow() memory {
-	s := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/heap/stacks:bytes"}}
-	metrics.Read(s)
-	return memory{s[0].Value.Uint64(), s[1].Value.Uint64()}
-}
 
 // wholeStatus is what weir status prints. A part that does not answer is nil,
 // and Problems says so.
@@ -148,7 +98,7 @@ func (c *cli) printStatus(s wholeStatus) {
 		c.printMailStatus(*s.Mail)
 	}
 	for _, h := range s.GeoHits {
-		c.say("geo       %s: %s", h, h.instead())
+		c.say("geo       %s: %s", hitText(h), insteadOf(h))
 	}
 }
 

@@ -146,3 +146,6 @@ func (s *system) states() []roleState {
 	}
 	return states
 }
+
+// runSocket is where weir run tells how its roles stand.
+func runSocket(runDir string) string { return filepath.Join(runDir, "run", "control.sock") }

@@ -15,7 +15,12 @@ import (
 type tiers struct {
 	protected atomic.Pointer[[]netip.Prefix]
 	lists     smtp.Access // nil: nobody is on any
-	providers *providers  // nil: none is spared
+	providers finder      // nil: none is spared
+}
+
+// finder says whose network an address is in, and which.
+type finder interface {
+	Find(a netip.Addr) (name string, in netip.Prefix, ok bool)
 }
 
 func newTiers(cfg config.Config, lists smtp.Access) *tiers {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -15,28 +14,9 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"mailweir/control"
 	"mailweir/firewall"
 	"mailweir/firewall/guard"
-	"mailweir/smtp"
-	"mailweir/smtp/harvest"
 )
-
-// topView is what weir top shows: who is connected, who attacks, what is
-// dropped.
-type topView struct {
-	Time      time.Time          `json:"time"`
-	Open      int                `json:"open"` // connections
-	Reasons   map[string]uint64  `json:"reasons"`
-	Attackers []harvest.Attacker `json:"attackers"`
-	Sources   []smtp.Connected   `json:"sources"` // with the most open connections
-	Alarms    []string           `json:"alarms"`
-
-	Bans    int               `json:"bans"`
-	Dropped map[string]uint64 `json:"dropped,omitempty"` // packets, by engine
-	// New connections by country and by the networks that rules name; "" is nowhere.
-	Places map[string]firewall.Place `json:"places,omitempty"`
-}
 
 func (c *cli) topCommand() *cobra.Command {
 	var every time.Duration
@@ -104,8 +84,8 @@ func (c *cli) watchTop(ctx context.Context, every time.Duration, width, height i
 
 // findTop asks both roles; guard away leaves its part out.
 func (c *cli) findTop(ctx context.Context, most int) (topView, error) {
-	var v topView
-	if err := newMailClient(c.runDir).c.Do(ctx, http.MethodPost, "/top", topRequest{most}, &v); err != nil {
+	v, err := newMailClient(c.runDir).top(ctx, most)
+	if err != nil {
 		return v, err
 	}
 	g, err := guard.NewOperator(c.runDir).Status(ctx)
@@ -234,21 +214,4 @@ func (p *page) flow(format string, args ...any) {
 	for _, l := range lines {
 		p.line("%s", l)
 	}
-}
-
-// topRequest asks for so many lines of each kind.
-type topRequest struct {
-	Most int `json:"most"`
-}
-
-// top is the mail role's part of the view.
-func (m *mailControl) top(r *http.Request, q topRequest) (topView, error) {
-	if q.Most < 1 {
-		return topView{}, control.Usagef("nothing was asked for")
-	}
-	s := m.status(r.Context())
-	return topView{
-		Time: m.now(), Open: s.Open, Reasons: s.Reasons, Attackers: m.watch.Top(m.now(), q.Most),
-		Sources: m.server.Connected(min(q.Most, 5)), Alarms: s.Alarms,
-	}, nil
 }

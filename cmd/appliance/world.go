@@ -37,16 +37,6 @@ type world struct {
 // comes first.
 const worldDelay = 10 * time.Second
 
-// rulesOf are the rules of a list that the configuration has checked.
-func rulesOf(list []string) (rules []geo.Rule) {
-	for _, s := range list {
-		if r, err := geo.ParseRule(s); err == nil {
-			rules = append(rules, r)
-		}
-	}
-	return rules
-}
-
 // use is the world for a configuration, and the rules for the kernel: whose
 // new connections are dropped, and whose earn a ban. Without rules the world is
 // nil until it was loaded by watch.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,13 +12,14 @@ import (
 	"github.com/maxmind/mmdbwriter/mmdbtype"
 
 	"mailweir/config"
+	"mailweir/lab"
 )
 
 // What is wrong with a database is told once, however often it is looked at,
 // and not any more when it is mended; meanwhile the last good one stands.
 func TestWorldGoesOnWithDamagedData(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "country.mmdb")
-	good := mmdb(t, "GeoLite2-Country", mmdbtype.Map{"country": mmdbtype.Map{"iso_code": mmdbtype.String("NL")}})
+	good := lab.GeoFile(t, "GeoLite2-Country", mmdbtype.Map{"country": mmdbtype.Map{"iso_code": mmdbtype.String("NL")}})
 	at := time.Now()
 	write := func(b []byte) {
 		t.Helper()
@@ -30,7 +32,7 @@ func TestWorldGoesOnWithDamagedData(t *testing.T) {
 		}
 	}
 	write(good)
-	w := &world{log: discardLog()}
+	w := &world{log: slog.New(slog.DiscardHandler)}
 	from := config.Geo{Database: path, Drop: []string{"NL"}, Ban: []string{"AS64500"}}
 	first, drop, ban := w.use(from)
 	if first == nil || len(drop) != 1 || len(ban) != 1 {

@@ -2,33 +2,13 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"net/http"
 	"strconv"
 	"time"
 
 	"mailweir/firewall/guard"
 	"mailweir/record"
 )
-
-// wouldRequest asks who would have been banned since a moment.
-type wouldRequest struct {
-	Since time.Time `json:"since"`
-}
-
-func (m *mailControl) would(r *http.Request, q wouldRequest, emit func(any) error) error {
-	list, err := m.store.Would(r.Context(), q.Since)
-	if err != nil {
-		return err
-	}
-	for _, w := range list {
-		if err := emit(w); err != nil {
-			return err
-		}
-	}
-	return nil
-}
 
 // wouldList prints the report, leaving out whom guard would have spared.
 type wouldList struct {
@@ -43,14 +23,7 @@ type wouldList struct {
 
 func (c *cli) listWould(ctx context.Context, since time.Time) error {
 	l := &wouldList{cli: c, ctx: ctx, guard: guard.NewOperator(c.runDir), table: newTable(c.out)}
-	err := newMailClient(c.runDir).c.Stream(ctx, http.MethodPost, "/would", wouldRequest{since}, func(raw json.RawMessage) error {
-		var w record.WouldBan
-		if err := json.Unmarshal(raw, &w); err != nil {
-			return err
-		}
-		return l.print(w)
-	})
-	if err != nil {
+	if err := newMailClient(c.runDir).would(ctx, since, l.print); err != nil {
 		return err
 	}
 	if err := l.table.flush(); err != nil {

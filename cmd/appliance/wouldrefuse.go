@@ -1,8 +1,6 @@
 package main
 
 import (
-	"encoding/json"
-	"net/http"
 	"strconv"
 	"time"
 
@@ -11,28 +9,10 @@ import (
 	"mailweir/record"
 )
 
-// wouldRefuse streams the report of what checks only told.
-func (m *mailControl) wouldRefuse(r *http.Request, q wouldRequest, emit func(any) error) error {
-	list, err := m.store.WouldRefuse(r.Context(), q.Since)
-	if err != nil {
-		return err
-	}
-	for _, w := range list {
-		if err := emit(w); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // listWouldRefuse prints it.
 func (c *cli) listWouldRefuse(cmd *cobra.Command, since time.Time) error {
 	t, n, good := newTable(c.out), 0, 0
-	err := newMailClient(c.runDir).c.Stream(cmd.Context(), http.MethodPost, "/would-refuse", wouldRequest{since}, func(raw json.RawMessage) error {
-		var w record.WouldRefuse
-		if err := json.Unmarshal(raw, &w); err != nil {
-			return err
-		}
+	err := newMailClient(c.runDir).wouldRefuse(cmd.Context(), since, func(w record.WouldRefuse) error {
 		n, good = n+1, good+w.Good
 		if c.json {
 			return c.printJSON(w)

@@ -186,10 +186,11 @@ func (e *Entry) holds(q *Query, now time.Time) bool {
 	case e.Action == Allow && (e.Subject.Kind == HELO && !q.HELOTrue || e.Subject.Kind == From && (q.Forged || q.Unproven && !e.Forgeable)):
 		return false
 	}
-	return e.To == "" || e.To == q.To || e.To == domainOf(q.To)
+	return e.To == "" || e.To == q.To || e.To == DomainOf(q.To)
 }
 
-func domainOf(mailbox string) string { return mailbox[strings.LastIndexByte(mailbox, '@')+1:] }
+// DomainOf is the domain of a mailbox, or a domain itself.
+func DomainOf(mailbox string) string { return mailbox[strings.LastIndexByte(mailbox, '@')+1:] }
 
 // scope is for how few recipients an entry is.
 func (e *Entry) scope() int {
@@ -207,7 +208,7 @@ func (s *Subject) width() int {
 	if s.Kind == Address {
 		return s.Prefix.Bits()
 	}
-	labels := strings.Count(domainOf(s.Name), ".")
+	labels := strings.Count(DomainOf(s.Name), ".")
 	if strings.Contains(s.Name, "@") {
 		labels += 1000
 	}

@@ -155,7 +155,7 @@ func (s Subject) names() iter.Seq[string] {
 			if !yield(name) {
 				return
 			}
-			name = domainOf(name)
+			name = DomainOf(name)
 		}
 		for more := name != ""; more; _, name, more = strings.Cut(name, ".") {
 			if !yield(name) {
