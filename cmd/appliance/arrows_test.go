@@ -14,45 +14,52 @@ import (
 // process that parses strangers' bytes and the one that holds the kernel stay
 // apart because their code does.
 var arrows = map[string]string{
-	"bpf":                 "",
-	"ref":                 "",
-	"geo":                 "",
-	"disk":                "",
-	"dns":                 "",
-	"prefix":              "",
-	"feed":                "disk prefix",
-	"control":             "",
-	"config":              "disk ref",
-	"lab":                 "",
-	"smtp/address":        "",
-	"smtp/reply":          "ref",
-	"smtp/wire":           "smtp/address smtp/reply ref",
-	"smtp":                "smtp/access smtp/greylist smtp/wire smtp/address smtp/reply ref",
-	"smtp/check":          "smtp smtp/access smtp/greylist smtp/reply smtp/address smtp/wire",
-	"smtp/scout":          "dns smtp smtp/address smtp/check",
-	"smtp/relay":          "disk smtp smtp/address smtp/reply ref",
-	"smtp/harvest":        "disk smtp smtp/reply ref",
-	"smtp/complaint":      "smtp smtp/address smtp/reply ref",
-	"smtp/rdns":           "",
-	"smtp/provider":       "prefix",
-	"smtp/access":         "disk prefix",
-	"smtp/greylist":       "",
-	"record":              "disk record/syslog smtp smtp/access smtp/greylist smtp/reply ref",
-	"record/syslog":       "disk",
-	"record/replay":       "record smtp smtp/access smtp/greylist smtp/harvest smtp/reply ref",
-	"firewall":            "disk geo ref",
-	"firewall/xdp":        "firewall bpf geo",
-	"firewall/nft":        "firewall geo",
-	"firewall/guard":      "disk firewall control geo ref",
-	"console":             "",
-	"cmd/appliance":       "bpf config console control disk dns feed firewall firewall/guard firewall/nft firewall/xdp geo image/osfiles image/slot prefix record record/replay record/syslog ref smtp smtp/access smtp/address smtp/check smtp/complaint smtp/greylist smtp/harvest smtp/provider smtp/rdns smtp/relay smtp/reply smtp/scout",
-	"lab/demo":            "lab",
-	"lab/bench":           "lab",
-	"firewall/enginetest": "firewall geo",
-	"image/osfiles":       "",
-	"image/slot":          "disk",
-	"image/pack":          "image/slot",
-	"image/vm":            "",
+	"bpf":                     "",
+	"ref":                     "",
+	"geo":                     "",
+	"disk":                    "",
+	"dns":                     "",
+	"prefix":                  "",
+	"feed":                    "disk prefix",
+	"control":                 "",
+	"config":                  "disk ref",
+	"lab":                     "",
+	"smtp/address":            "",
+	"smtp/reply":              "ref",
+	"smtp/wire":               "smtp/address smtp/reply ref",
+	"smtp":                    "smtp/access smtp/greylist smtp/wire smtp/address smtp/reply ref",
+	"smtp/check":              "smtp smtp/access smtp/greylist smtp/reply smtp/address smtp/wire",
+	"smtp/scout":              "dns smtp smtp/address smtp/check",
+	"smtp/relay":              "disk smtp smtp/address smtp/reply ref",
+	"smtp/harvest":            "disk smtp smtp/reply ref",
+	"smtp/complaint":          "smtp smtp/address smtp/reply ref",
+	"smtp/rdns":               "",
+	"smtp/provider":           "prefix",
+	"smtp/access":             "disk prefix",
+	"smtp/greylist":           "",
+	"record":                  "disk record/syslog smtp smtp/access smtp/greylist smtp/reply ref",
+	"record/syslog":           "disk",
+	"record/replay":           "record smtp smtp/access smtp/greylist smtp/harvest smtp/reply ref",
+	"firewall":                "disk geo ref",
+	"firewall/xdp":            "firewall bpf geo",
+	"firewall/nft":            "firewall geo",
+	"firewall/guard":          "disk firewall control geo ref",
+	"console":                 "",
+	"cmd/appliance":           "cmd/appliance/command",
+	"cmd/appliance/command":   "cmd/appliance/guardrole cmd/appliance/machine cmd/appliance/mailapi cmd/appliance/mailrole cmd/appliance/process cmd/appliance/settings config console control feed firewall firewall/guard record record/replay record/syslog ref smtp smtp/access smtp/greylist smtp/harvest smtp/relay smtp/reply",
+	"cmd/appliance/guardrole": "cmd/appliance/process cmd/appliance/settings config firewall/guard firewall/nft firewall/xdp geo",
+	"cmd/appliance/machine":   "cmd/appliance/settings config disk image/osfiles image/slot",
+	"cmd/appliance/mailapi":   "config control dns feed firewall record record/syslog ref smtp smtp/access smtp/greylist smtp/harvest smtp/relay smtp/scout",
+	"cmd/appliance/mailrole":  "cmd/appliance/mailapi cmd/appliance/process cmd/appliance/settings config control disk dns feed firewall firewall/guard geo prefix record record/syslog ref smtp smtp/access smtp/address smtp/complaint smtp/greylist smtp/harvest smtp/provider smtp/relay smtp/reply smtp/scout",
+	"cmd/appliance/process":   "control firewall/guard",
+	"cmd/appliance/settings":  "config dns firewall firewall/guard geo record record/syslog smtp smtp/access smtp/address smtp/check smtp/greylist smtp/harvest smtp/rdns smtp/relay smtp/reply smtp/scout",
+	"lab/demo":                "lab",
+	"lab/bench":               "lab",
+	"firewall/enginetest":     "firewall geo",
+	"image/osfiles":           "",
+	"image/slot":              "disk",
+	"image/pack":              "image/slot",
+	"image/vm":                "",
 }
 
 // owners is which package of ours alone imports a library directly, tests
@@ -69,9 +76,9 @@ var owners = map[string]string{
 	"github.com/pelletier/go-toml/v2":         "config",
 	"github.com/oschwald/geoip2-golang/v2":    "geo",
 	"github.com/oschwald/maxminddb-golang/v2": "geo",
-	"github.com/spf13/cobra":                  "cmd/appliance",
+	"github.com/spf13/cobra":                  "cmd/appliance/command",
 	"modernc.org/sqlite":                      "record",
-	"github.com/prometheus/client_golang":     "cmd/appliance",
+	"github.com/prometheus/client_golang":     "cmd/appliance/mailrole",
 }
 
 // module is the path that our packages begin with.
@@ -148,9 +155,28 @@ func TestArrowsAreOneWay(t *testing.T) {
 		}
 		return false
 	}
-	for _, apart := range [][2]string{{"firewall/guard", "smtp"}, {"smtp", "firewall"}, {"smtp", "record"}, {"smtp/relay", "smtp/harvest"}, {"config", "smtp"}} {
+	for _, apart := range [][2]string{
+		{"firewall/guard", "smtp"}, {"smtp", "firewall"}, {"smtp", "record"}, {"smtp/relay", "smtp/harvest"}, {"config", "smtp"},
+		{"cmd/appliance/guardrole", "cmd/appliance/mailrole"}, {"cmd/appliance/mailrole", "cmd/appliance/guardrole"},
+		{"cmd/appliance/machine", "cmd/appliance/mailapi"}, {"cmd/appliance/process", "smtp"}, {"cmd/appliance/mailapi", "cmd/appliance/settings"},
+	} {
 		if reaches(apart[0], apart[1]) {
 			t.Errorf("the map lets %s reach %s", apart[0], apart[1])
+		}
+	}
+}
+
+// TestArrowsOfFirewallAndSMTPMeetInOnePlace holds the map to its first rule: only what
+// is below cmd/appliance knows both.
+func TestArrowsOfFirewallAndSMTPMeetInOnePlace(t *testing.T) {
+	for name, may := range arrows {
+		both := map[string]bool{}
+		for _, to := range strings.Fields(may + " " + name) {
+			part, _, _ := strings.Cut(to, "/")
+			both[part] = true
+		}
+		if both["firewall"] && both["smtp"] && !strings.HasPrefix(name, "cmd/appliance") {
+			t.Errorf("the map lets %s know firewall and smtp", name)
 		}
 	}
 }

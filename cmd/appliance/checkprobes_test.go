@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"mailweir/cmd/appliance/settings"
 	"mailweir/config"
 	"mailweir/record"
 	"mailweir/smtp/greylist"
@@ -57,7 +58,7 @@ func waits20(b *keyBench) bool {
 
 // ofDomain is the greylist of example.com.
 func ofDomain(b *keyBench) greylist.Terms {
-	p, _ := domainPolicy(checkPolicy(b.cfg), b.cfg.Domains[0])
+	p, _ := settings.DomainChecks(settings.Checks(b.cfg), b.cfg.Domains[0])
 	return p.Greylist.Terms
 }
 
@@ -68,7 +69,7 @@ var checkProbes = map[string]probe{
 	"checks.profile":      {set: `"strict"`, seen: literal},
 	"checks.reject_score": {set: `3`, seen: literal},
 	"checks.rdns_keywords": {set: `["cust"]`, seen: func(b *keyBench) bool { // smtp/rdns's tests have names of all kinds
-		class, _ := classifier(b.cfg.Checks.RDNSKeywords)("cust-7.isp.example", netip.MustParseAddr("198.18.200.1"))
+		class, _ := settings.Classifier(b.cfg.Checks.RDNSKeywords)("cust-7.isp.example", netip.MustParseAddr("198.18.200.1"))
 		return class == string(rdns.Dynamic)
 	}},
 	"checks.set": {set: `{ rdns_missing = "off", sender_nxdomain = "off", helo_unresolvable = "off", helo_address = "reject" }`,
@@ -102,8 +103,8 @@ var checkProbes = map[string]probe{
 		seen: func(b *keyBench) bool { return b.judged("198.18.200.1", "out.example").Reason == "" }},
 	"greylist.mode":               {set: `"all"`, seen: func(b *keyBench) bool { return b.judged("198.18.200.1", "out.example").Reason == reply.Greylisted }},
 	"greylist.delay":              {set: `"20m"`, with: greyAll, seen: waits20},
-	"greylist.window":             {set: `"3h"`, seen: func(b *keyBench) bool { return checkPolicy(b.cfg).Greylist.Terms.Window == 3*time.Hour }}, // smtp/greylist's tests have both under their own clock
-	"greylist.pass":               {set: `"3d"`, seen: func(b *keyBench) bool { return checkPolicy(b.cfg).Greylist.Terms.Pass == 72*time.Hour }},
+	"greylist.window":             {set: `"3h"`, seen: func(b *keyBench) bool { return settings.Checks(b.cfg).Greylist.Terms.Window == 3*time.Hour }}, // smtp/greylist's tests have both under their own clock
+	"greylist.pass":               {set: `"3d"`, seen: func(b *keyBench) bool { return settings.Checks(b.cfg).Greylist.Terms.Pass == 72*time.Hour }},
 	"domain.NAME.greylist.mode":   {set: `"off"`, with: greyAll, seen: func(b *keyBench) bool { return b.judged("198.18.200.1", "out.example").Reason != reply.Greylisted }},
 	"domain.NAME.greylist.delay":  {set: `"20m"`, with: greyAll, seen: waits20},
 	"domain.NAME.greylist.window": {set: `"3h"`, seen: func(b *keyBench) bool { return ofDomain(b).Window == 3*time.Hour }},

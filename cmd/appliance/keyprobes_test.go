@@ -15,6 +15,8 @@ import (
 	"strings"
 	"time"
 
+	"mailweir/cmd/appliance/mailapi"
+	"mailweir/cmd/appliance/settings"
 	"mailweir/firewall"
 	"mailweir/firewall/guard"
 	"mailweir/ref"
@@ -129,7 +131,7 @@ var keyProbes = map[string]probe{
 	"firewall.ban_max": {set: `"48h"`, with: map[string]string{"firewall.ban_ttl": `"2d"`}, seen: func(b *keyBench) bool {
 		// A repeat takes a ban's whole time to come about: firewall's tests have
 		// it under their own clock. What guard was given is what is seen here.
-		return guardPolicy(b.cfg).BanMax == 48*time.Hour
+		return settings.Guard(b.cfg).BanMax == 48*time.Hour
 	}},
 	"firewall.never_ban": {set: `["198.18.0.0/16"]`, seen: func(b *keyBench) bool {
 		return strings.Contains(b.cmd("why", b.source().String(), "--json"), `"`+firewall.GuardNeverBan+`"`) && b.guesses(b.source()) == mostGuesses
@@ -227,7 +229,7 @@ var keyProbes = map[string]probe{
 		return say(b.mustCall(), "EHLO out.example", "MAIL FROM:<a@out.example> SIZE=70000", "RCPT TO:<"+b.rcpt()+">").Code == 552
 	}},
 
-	"records.keep":     {set: `"1h"`, seen: func(b *keyBench) bool { return recordOptions(b.cfg).Keep == time.Hour }}, // record's tests have it under their own clock
+	"records.keep":     {set: `"1h"`, seen: func(b *keyBench) bool { return settings.Records(b.cfg).Keep == time.Hour }}, // record's tests have it under their own clock
 	"records.max_size": {set: `"16MiB"`, seen: func(b *keyBench) bool { return b.status().Mail.Records.MaxBytes == 16<<20 }},
 
 	"metrics.listen": {set: `"127.0.0.1:9126"`, seen: func(b *keyBench) bool {
@@ -317,7 +319,7 @@ func (b *keyBench) startTLS(conf *tls.Config) (tls.ConnectionState, error) {
 // edgeStatus is what weir status says of the edge.
 type edgeStatus struct {
 	Guard    *guard.Status
-	Mail     *mailStatus
+	Mail     *mailapi.Status
 	Problems []string
 }
 
@@ -429,7 +431,7 @@ func hearEvent(conn net.Conn, want *regexp.Regexp, heard chan<- string) {
 }
 
 func (b *keyBench) convictedBy(unknown, known int) string {
-	w := harvest.New(harvestRules(b.cfg.Harvest), harvest.Options{})
+	w := harvest.New(settings.Harvest(b.cfg.Harvest), harvest.Options{})
 	now := time.Now()
 	src := smtp.Source{Addr: b.source(), Tier: smtp.New}
 	for i := range known + unknown {

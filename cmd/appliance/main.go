@@ -8,13 +8,15 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"mailweir/cmd/appliance/command"
 )
 
 //go:generate go run . manual ../../docs
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := runLine(ctx, os.Args)
+	code := command.Run(ctx, os.Args)
 	stop()
 	os.Exit(code)
 }

@@ -1,0 +1,111 @@
+package command
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"mailweir/cmd/appliance/mailapi"
+	"mailweir/control"
+	"mailweir/record"
+	"mailweir/smtp"
+	"mailweir/smtp/harvest"
+)
+
+// A mail role that was taken over answers what it likes. Whatever that is, the
+// terminal of root gets printable text.
+func TestLyingMailRoleDrivesNoTerminal(t *testing.T) {
+	const evil = "\x1b]0;owned\x07\u009b31m\r\nweir: all is well\u202e"
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "mail"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: mailapi.Socket(dir), Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := record.Line{
+		Ref: evil, Time: record.Time{Time: time.Unix(1, 0)}, Peer: netip.MustParseAddr("203.0.113.7"),
+		Outcome: evil, Backend: evil, BackendReply: evil, Rcpts: []record.Rcpt{{To: evil}},
+		Checks: []smtp.Check{{Name: evil, Detail: evil}},
+	}
+	raw, err := json.Marshal(line)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("POST /records", control.Stream(func(_ *http.Request, _ mailapi.RecordsRequest, emit func(any) error) error {
+		return emit(json.RawMessage(raw))
+	}))
+	mux.Handle("POST /why", control.Handle(func(*http.Request, mailapi.WhyRequest) (record.Story, error) {
+		return record.Story{
+			Records: []json.RawMessage{raw}, Convictions: []record.Conviction{{Time: line.Time, Rule: evil, Window: evil, Guesses: []string{evil}}},
+		}, nil
+	}))
+	mux.Handle("POST /top", control.Handle(func(*http.Request, mailapi.TopRequest) (mailapi.Top, error) {
+		return mailapi.Top{Alarms: []string{evil}, Attackers: []harvest.Attacker{{Rule: evil, Marked: evil, Guess: evil}}}, nil
+	}))
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, evil, http.StatusTeapot) })
+	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(cancel)
+	go control.Serve(ctx, l, []uint32{uint32(os.Getuid())}, mux)
+
+	for _, command := range []string{"records", "why 203.0.113.7", "top", "status", "test --from 203.0.113.7", "geo lookup 203.0.113.7",
+		"records --json", "why 203.0.113.7 --json", "top --json"} {
+		var out, said bytes.Buffer
+		c := &cli{in: strings.NewReader(""), out: &out, err: &said, now: time.Now}
+		c.execute(t.Context(), append([]string{"--run-dir", dir}, strings.Fields(command)...))
+		all := out.String() + said.String()
+		if strings.ContainsAny(all, "\x1b\x07\u009b\r\u202e") || strings.Contains(out.String(), "\nweir: all") {
+			t.Errorf("weir %s writes %q", command, all)
+		}
+		if !strings.Contains(all, "owned") {
+			t.Errorf("weir %s shows nothing of the answer: %q", command, all)
+		}
+	}
+}
+
+// What is escaped for terminals reads as the same value.
+func TestJSONForTerminalsIsTheSameJSON(t *testing.T) {
+	const evil = "\x1b\u009b31m\u202e\u2028\u2066\x7f \xff ü☺\U0001f600"
+	var out bytes.Buffer
+	c := &cli{out: &out}
+	if err := c.printJSON(evil); err != nil {
+		t.Fatal(err)
+	}
+	if strings.ContainsFunc(strings.TrimSuffix(out.String(), "\n"), drives) {
+		t.Errorf("written as %q", out.String())
+	}
+	var back string
+	if err := json.Unmarshal(out.Bytes(), &back); err != nil || back != strings.ToValidUTF8(evil, "\ufffd") {
+		t.Errorf("%q reads as %q, %v", out.String(), back, err)
+	}
+}
+
+// A ban of two days reads as two days in its first half minute, and an entry of thirty days as thirty.
+func TestSpan(t *testing.T) {
+	t.Parallel()
+	for of, want := range map[time.Duration]string{
+		-time.Second:                     "0s",
+		59400 * time.Millisecond:         "59s",
+		59600 * time.Millisecond:         "1m0s",
+		time.Hour - time.Second:          "59m59s",
+		time.Hour + 29*time.Second:       "1h0m",
+		48*time.Hour - 29*time.Second:    "2d0h",
+		48*time.Hour - 31*time.Second:    "47h59m",
+		30*24*time.Hour - 2*time.Second:  "30d0h",
+		30*24*time.Hour - 31*time.Minute: "29d23h",
+	} {
+		if got := span(of); got != want {
+			t.Errorf("%v reads %q, not %q", of, got, want)
+		}
+	}
+}
