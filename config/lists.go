@@ -13,7 +13,7 @@ import (
 var CheckNames = []string{
 	"history", "early_talk", "pipelining", "bare_line_ends", "command_order", "geo",
 	"rdns_missing", "rdns_error", "rdns_mismatch", "rdns_generic", "rdns_generic_cc", "rdns_dynamic", "dnsbl", "rhsbl",
-	"helo_ours", "helo_address", "helo_literal", "helo_unresolvable",
+	"helo_ours", "helo_address", "helo_literal", "helo_unresolvable", "tls_required",
 	"sender_nxdomain", "sender_null_mx", "sender_no_mx", "sender_domain_error", "sender_is_recipient", "sender_local",
 	"spf_fail", "spf_softfail", "spf_temperror", "spf_permerror",
 	"dkim_fail", "dmarc_reject", "dmarc_quarantine", "dmarc_temperror", "no_author",

@@ -74,6 +74,8 @@ func (w *world) policy(key, value string) {
 	case "dmarc":
 		k.said.DMARC, k.said.DMARCPolicy, _ = strings.Cut(value, ":")
 		k.said.Author = "client.example"
+	case "author": // the From field has none
+		k.said.DMARC, k.said.Author = "permerror", ""
 	case "greylist":
 		w.checks.Greylist = check.Greylist{Mode: check.GreylistMode(value), Terms: greylist.Default}
 		w.opts.Greylist = greylist.New(greylist.NewLocal(0), [16]byte{1})

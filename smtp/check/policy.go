@@ -94,6 +94,7 @@ func (p Policy) Chain() smtp.Chain {
 	c.HELO = []smtp.Link{
 		{Name: "history", Judge: History{p}},
 		{Name: "helo", Judge: HELO{p}},
+		{Name: "tls", Judge: TLS{p}},
 		{Name: "pipelining", Judge: Slips{p, reply.Pipelining}},
 		{Name: "bare_line_ends", Judge: Slips{p, reply.BareLineEnds}},
 		{Name: "command_order", Judge: Slips{p, reply.CommandOrder}},
