@@ -32,6 +32,8 @@ type engine struct {
 	log  *slog.Logger
 	full func() choice // the whole truth, as far as there is room
 
+	standing banSeq // all bans of the ledger
+
 	call sync.Mutex  // held across calls that change the kernel
 	long atomic.Bool // it is held by one that may take seconds
 
@@ -106,7 +108,7 @@ func (e *engine) fits(add, del []firewall.Ban) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.room.lifted(del)
-	if e.room.takes(add) {
+	if e.room.takes(add, e.standing) {
 		return true
 	}
 	e.replace = true

@@ -58,6 +58,7 @@ func newEngines(list []Engine, ledger *firewall.Ledger, now func() time.Time, lo
 	es := &engines{ledger: ledger, now: now, log: log}
 	for _, one := range list {
 		e := newEngine(one, log, nil)
+		e.standing = ledger.Active()
 		e.full = func() choice {
 			return e.room.choose(ledger.Active(), func(bans []firewall.Ban) map[netip.Prefix]firewall.Hits { return es.hitsOfOthers(e, bans) })
 		}

@@ -22,10 +22,13 @@ type fakeEngine struct {
 	present bool
 	closed  bool
 	removed int
+	filled  int   // by Replace
 	fail    error // of every change
 	gone    bool  // Intact says so, until Replace
 	hold    chan struct{}
-	packets func(netip.Prefix) uint64 // nil: 7 of each
+
+	applying func()                    // called by Apply first; may be nil
+	packets  func(netip.Prefix) uint64 // nil: 7 of each
 }
 
 func newFake() *fakeEngine { return &fakeEngine{bans: map[netip.Prefix]firewall.Ban{}} }
@@ -44,10 +47,14 @@ func (f *fakeEngine) Replace(_ context.Context, bans iter.Seq[firewall.Ban]) err
 		return f.fail
 	}
 	f.bans, f.gone, f.present = next, false, true
+	f.filled++
 	return nil
 }
 
 func (f *fakeEngine) Apply(_ context.Context, add, del []firewall.Ban) error {
+	if f.applying != nil {
+		f.applying()
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.fail != nil {

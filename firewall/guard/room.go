@@ -47,8 +47,10 @@ func newRoom(enf firewall.Enforcer) *room {
 }
 
 // takes counts bans that are to be added, and says whether there is room for
-// them. Bans that are renewed count twice: the next choice finds out.
-func (r *room) takes(add []firewall.Ban) bool {
+// them. Bans that are renewed are counted twice, until there seems to be no room:
+// then those of the table are counted, which standing yields with those to be
+// added among them.
+func (r *room) takes(add []firewall.Ban, standing banSeq) bool {
 	if r == nil {
 		return true
 	}
@@ -60,15 +62,34 @@ func (r *room) takes(add []firewall.Ban) bool {
 			r.table(name, most)
 		}
 	}
+	counted := map[string]bool{}
 	for name, n := range more {
-		if h := r.tables[name]; h.bans+n > h.most {
+		h := r.tables[name]
+		if h.bans+n <= h.most {
+			continue
+		}
+		total := r.count(name, standing)
+		if h.left > 0 || total > h.most {
 			return false
 		}
+		h.bans, counted[name] = total, true
 	}
 	for name, n := range more {
-		r.tables[name].bans += n
+		if !counted[name] {
+			r.tables[name].bans += n
+		}
 	}
 	return true
+}
+
+// count is how many of bans are of a table.
+func (r *room) count(table string, bans banSeq) (n int) {
+	for b := range bans {
+		if name, most := r.of.Room(b.Prefix); most > 0 && name == table {
+			n++
+		}
+	}
+	return n
 }
 
 func (r *room) table(name string, most int) *held {

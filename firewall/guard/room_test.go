@@ -93,6 +93,28 @@ func TestFullEngineHasTheHottest(t *testing.T) {
 	eventually(t, "no alarm", func() bool { return len(g.status().Alarms) == 0 })
 }
 
+// A ban that is renewed takes no room of another, and has nothing written anew.
+func TestRenewalsTakeNoRoom(t *testing.T) {
+	needRoot(t)
+	f := newFake()
+	g := newRig(t, []Engine{{Name: "nft", Enforcer: boundedFake{f}}}, nil)
+	filled := func() (n int) { f.with(func() { n = f.filled }); return n }
+	before := filled()
+	for range 5 {
+		if _, wrong := g.s.ban(ctx, orders(0, 60)); wrong != nil {
+			t.Fatal(wrong)
+		}
+	}
+	g.s.engines.settle(ctx)
+	if n := filled() - before; n != 0 || len(f.all()) != 60 {
+		t.Errorf("60 bans renewed: written anew %d times, %d bans", n, len(f.all()))
+	}
+	if _, wrong := g.s.ban(ctx, orders(60, 100)); wrong != nil {
+		t.Fatal(wrong)
+	}
+	eventually(t, "the choice of the hottest", func() bool { return filled()-before == 1 && len(f.all()) == 70 })
+}
+
 // The same in the kernel: nftables with room for few, beside XDP and alone, after
 // a start with more bans than it has room for.
 func TestFullNFT(t *testing.T) {

@@ -149,8 +149,9 @@ func (s *Server) openState() error {
 		found.Alarms = append(found.Alarms, trialAlarm)
 	}
 	s.ledger, s.allow, s.trials, s.alarms = ledger, allow, trials, found.Alarms
-	s.undoDue()
+	undone := s.undoDue()
 	s.tryPlaces(s.cfg.Policy, TrialTerms{}, false)
+	s.unbanish(undone)
 	s.off.Store(readSwitch(s.cfg.StateDir).Off)
 	return nil
 }

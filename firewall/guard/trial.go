@@ -1,7 +1,6 @@
 package guard
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -74,6 +73,7 @@ func wide(p netip.Prefix) bool {
 // Trial is a change that is undone at Until, unless it is confirmed. One of
 // Bans, Allow and Places says what it is.
 type Trial struct {
+	Since  time.Time   `json:"since,omitzero"` // of Places
 	Until  time.Time   `json:"until"`
 	Bans   []HeldBan   `json:"bans,omitempty"`   // made
 	Allow  *AllowEntry `json:"allow,omitempty"`  // taken out
@@ -283,7 +283,7 @@ func (t *trials) places(file []string, length time.Duration, again bool) (begun 
 		return nil, nil
 	}
 	if len(fresh) > 0 {
-		begun = &Trial{Until: t.now().Add(length), Places: fresh}
+		begun = &Trial{Since: t.now(), Until: t.now().Add(length), Places: fresh}
 	}
 	return begun, t.settle(func(k *keptTrials) {
 		k.Accepted, k.Undone = append([]string{}, accepted...), undone
@@ -392,39 +392,6 @@ func (s *Server) before(p netip.Prefix) (end time.Time) {
 		end = ban.Until
 	}
 	return end
-}
-
-// undoTrials undoes what was not confirmed in time. While the operator changes
-// something else it waits for the next tick.
-func (s *Server) undoTrials(ctx context.Context) {
-	if len(s.trials.due()) == 0 || !s.verbs.TryLock() {
-		return
-	}
-	defer s.verbs.Unlock()
-	s.undoDue()
-	s.admitPlaces()
-	if err := s.look(ctx); err != nil {
-		s.cfg.Log.Error("guard cannot see the network, what it knew of it stays", "error", err)
-	}
-}
-
-// undoDue takes back what is over, in the lists. Bans on trial end by themselves.
-func (s *Server) undoDue() {
-	var due []Trial
-	for _, t := range s.trials.due() {
-		if t.Allow != nil && !s.allow.over(*t.Allow) {
-			if err := s.allow.add(*t.Allow); err != nil {
-				s.cfg.Log.Error("an allow entry does not come back yet, it is tried again", "prefix", t.Allow.Prefix, "error", err)
-				continue
-			}
-		}
-		due = append(due, t)
-		s.cfg.Log.Warn("undone, since it was not confirmed in time", "trial", t.String())
-		s.logs.changed("", "trial", fmt.Sprintf("undone, since nobody confirmed it: %v", t))
-	}
-	if err := s.trials.end(due, false); err != nil {
-		s.cfg.Log.Error("trials", "error", err)
-	}
 }
 
 // admitPlaces puts those rules of [geo] in force that are accepted or on trial.

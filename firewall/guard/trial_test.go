@@ -13,6 +13,7 @@ import (
 
 	"mailweir/control"
 	"mailweir/firewall"
+	"mailweir/firewall/enginetest"
 	"mailweir/geo"
 )
 
@@ -159,6 +160,71 @@ func TestTrialsAsTheOperatorWants(t *testing.T) {
 	}
 	if g.f.has("14.0.0.0/8") {
 		t.Error("a list that was refused was on trial, and confirmed")
+	}
+}
+
+// What is lifted while somebody confirms stays lifted.
+func TestUnbanWhileSomebodyConfirms(t *testing.T) {
+	g := newTrialRig(t)
+	g.ban("10.0.0.0/8")
+	lifting, confirming := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	g.f.applying = func() {
+		once.Do(func() { close(lifting); <-confirming })
+	}
+	var both sync.WaitGroup
+	both.Go(func() { must(g.op.Unban(ctx, pfx("10.0.0.0/8")))(t) })
+	<-lifting
+	both.Go(func() {
+		if _, err := g.op.Confirm(ctx); control.ExitCode(err) != 1 {
+			t.Errorf("confirm: %v, want that nothing is on trial", err)
+		}
+	})
+	eventually(t, "that confirm is under way", func() bool {
+		if g.s.verbs.TryLock() {
+			g.s.verbs.Unlock()
+			return false
+		}
+		return true
+	})
+	close(confirming)
+	both.Wait()
+	if !g.until("10.0.0.0/8").IsZero() || g.f.has("10.0.0.0/8") {
+		t.Error("what was lifted was confirmed back")
+	}
+}
+
+// The bans that a rule of geo.ban made on trial end with it, with guard there or
+// away; those of a rule that is in force for good stay.
+func TestBansOfAPlaceEndWithItsTrial(t *testing.T) {
+	for name, pass := range map[string]func(g *trialRig, d time.Duration){
+		"while guard runs":  func(g *trialRig, d time.Duration) { g.clock.advance(d) },
+		"while it was away": func(g *trialRig, d time.Duration) { g.down(d) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			g := newTrialRig(t)
+			g.file.World = enginetest.Worlds(t)[0]
+			g.file.Banish = []geo.Rule{{Country: "NL"}} // the upper half of 203.0.113.0/24
+			must(g.op.Reload(ctx, TrialTerms{NoTrial: true}))(t)
+			g.file.Banish = append(g.file.Banish, geo.Rule{Country: "FR"})
+			if c := must(g.op.Reload(ctx, TrialTerms{}))(t); c.Trial == nil {
+				t.Fatal("geo.ban FR is not on trial")
+			}
+			l := w.listen(edge4)
+			for _, from := range []string{"203.0.113.7", "203.0.113.200"} {
+				if r := g.geo(t, silent(t, w, l, from)); r.Outcome != Banned {
+					t.Fatalf("%s: guard answers %v", from, r.Outcome)
+				}
+			}
+			pass(g, trialFor+time.Second)
+			eventually(t, "the bans of the rule on trial are lifted", func() bool {
+				return !g.f.has("203.0.113.7/32") && g.until("203.0.113.7/32").IsZero()
+			})
+			if !g.f.has("203.0.113.200/32") {
+				t.Error("the ban of the rule in force is lifted too")
+			}
+		})
 	}
 }
 

@@ -167,6 +167,8 @@ func (s *Server) verbUnban(r *http.Request, in prefixRequest) (Change, error) {
 	if err != nil {
 		return Change{}, err
 	}
+	s.trying.Lock() // until its trial is off the list: a confirmation would ban it again
+	defer s.trying.Unlock()
 	s.order.Lock()
 	lifted, above := s.ledger.Lift(prefix)
 	shown := s.shown(r.Context(), lifted) // before the engines forget what they counted
