@@ -13,6 +13,7 @@ package vm
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -20,6 +21,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -55,11 +57,14 @@ type Options struct {
 type Machine struct {
 	Console *Line // ttyS0
 	shell   *Line // ttyS1
-	cmd     *exec.Cmd
 	ended   chan struct{}
 	began   time.Time
 	listens bool // somebody answered on shell
 	token   atomic.Int64
+
+	mu  sync.Mutex
+	cmd *exec.Cmd
+	cut bool
 }
 
 // testShell is a root shell on the second serial line.
@@ -104,30 +109,65 @@ func Start(o Options) (*Machine, error) {
 		command = append([]string{"nsenter", "--net=" + o.Namespace}, command...)
 	}
 	m := &Machine{Console: console, shell: shell, ended: make(chan struct{}), began: time.Now()}
-	m.cmd = exec.Command(command[0], command[1:]...)
-	m.cmd.ExtraFiles = []*os.File{consoleEnd, shellEnd}
-	m.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	m.cmd.Dir = cache
+	if err := m.powerOn(command, cache, consoleEnd, shellEnd); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// powerOn starts QEMU, and starts it again whenever the machine restarts: a
+// restart within an emulator that is short of processors has ended in one of its
+// own assertions (iotlb_to_section). It keeps the ends of the serial lines.
+func (m *Machine) powerOn(command []string, dir string, ends ...*os.File) error {
 	log, err := os.CreateTemp("", "weir-qemu-*.log")
 	if err != nil {
-		return nil, fmt.Errorf("make a log for QEMU: %w", err)
+		return fmt.Errorf("make a log for QEMU: %w", err)
 	}
 	defer os.Remove(log.Name())
-	m.cmd.Stdout, m.cmd.Stderr = log, log
-	if err := m.cmd.Start(); err != nil {
-		log.Close()
-		return nil, fmt.Errorf("start QEMU: %w", err)
+	var kept []*os.File
+	for _, e := range ends {
+		fd, err := unix.FcntlInt(e.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("keep a serial line: %w", err)
+		}
+		kept = append(kept, os.NewFile(uintptr(fd), e.Name()))
+	}
+	start := func() (*exec.Cmd, error) {
+		cmd := exec.Command(command[0], command[1:]...)
+		cmd.ExtraFiles, cmd.Dir, cmd.Stdout, cmd.Stderr = kept, dir, log, log
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.cut {
+			return nil, errOff
+		}
+		if err := cmd.Start(); err != nil {
+			return nil, fmt.Errorf("start QEMU: %w", err)
+		}
+		m.cmd = cmd
+		return cmd, nil
+	}
+	cmd, err := start()
+	if err != nil {
+		return err
 	}
 	go func() {
-		m.cmd.Wait()
+		defer close(m.ended)
+		for err == nil && cmd.Wait() == nil { // its end by itself is a restart, see -no-reboot
+			cmd, err = start()
+		}
 		log.Seek(0, io.SeekStart)
 		said, _ := io.ReadAll(log)
 		log.Close()
 		m.Console.note(string(said))
-		close(m.ended)
+		for _, e := range kept {
+			e.Close()
+		}
 	}()
-	return m, nil
+	return nil
 }
+
+var errOff = errors.New("the machine was switched off")
 
 // qemu is the command line, as seen inside the root of tools, where .cache/image
 // is /w.
@@ -144,7 +184,7 @@ func (o Options) qemu() []string {
 		processors = 2
 	}
 	a := []string{"qemu-system-x86_64", "-accel", "tcg,thread=multi", "-machine", "q35", "-cpu", "max",
-		"-smp", strconv.Itoa(processors), "-m", strconv.Itoa(memory), "-nodefaults", "-display", "none", "-vga", "std",
+		"-smp", strconv.Itoa(processors), "-m", strconv.Itoa(memory), "-nodefaults", "-no-reboot", "-display", "none", "-vga", "std",
 		"-chardev", "socket,id=console,fd=3", "-serial", "chardev:console",
 		"-chardev", "socket,id=shell,fd=4", "-serial", "chardev:shell",
 		"-drive", "if=virtio,format=qcow2,cache=writeback,discard=unmap,file=/w/" + o.Disk,
@@ -182,7 +222,10 @@ func (m *Machine) Restarted() { m.listens = false }
 
 // Cut takes the power away: nothing that was not on the disk is there later.
 func (m *Machine) Cut() {
+	m.mu.Lock()
+	m.cut = true
 	unix.Kill(-m.cmd.Process.Pid, unix.SIGKILL)
+	m.mu.Unlock()
 	<-m.ended
 }
 
