@@ -19,6 +19,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -147,12 +148,13 @@ func (m *Machine) powerOn(command []string, dir string, ends ...*os.File) error 
 		m.cmd = cmd
 		return cmd, nil
 	}
-	cmd, err := start()
-	if err != nil {
-		return err
-	}
+	began := make(chan error)
 	go func() {
+		// QEMU ends with the thread that started it, so this one must stay.
+		runtime.LockOSThread()
 		defer close(m.ended)
+		cmd, err := start()
+		began <- err
 		for err == nil && cmd.Wait() == nil { // its end by itself is a restart, see -no-reboot
 			cmd, err = start()
 		}
@@ -164,7 +166,7 @@ func (m *Machine) powerOn(command []string, dir string, ends ...*os.File) error 
 			e.Close()
 		}
 	}()
-	return nil
+	return <-began
 }
 
 var errOff = errors.New("the machine was switched off")
@@ -196,7 +198,7 @@ func (o Options) qemu() []string {
 	if o.Tap != "" {
 		a = append(a, "-netdev", "tap,id=net,script=no,downscript=no,ifname="+o.Tap)
 	} else {
-		a = append(a, "-netdev", "hubport,id=net,hubid=0")
+		a = append(a, "-netdev", "socket,id=net,udp=127.0.0.1:9,localaddr=127.0.0.1:0")
 	}
 	device := "virtio-net-pci,netdev=net"
 	if o.MAC != "" {
