@@ -255,7 +255,7 @@ func setUp(t *testing.T, m *Machine) {
 		}
 	}
 	const file = "hostname = \"mx1.example.com\"\n[backend.office]\nurl = \"smtp://192.0.2.10:25\"\n[domain.\"example.com\"]\nbackends = [\"office\"]\n" +
-		"[system.interfaces]\neth0 = [\"192.0.2.25/24\"]\n"
+		"[geo]\ndrop = [\"AQ\"]\n[system.interfaces]\neth0 = [\"192.0.2.25/24\"]\n"
 	at("weir setup> ")
 	fmt.Fprint(m.Console, "2\n")
 	at("Ctrl-D on a line of its own")
@@ -266,6 +266,7 @@ func setUp(t *testing.T, m *Machine) {
 	if out := sh(t, m, "ip -color=never -br address show dev eth0"); !strings.Contains(out, "192.0.2.25/24") {
 		t.Errorf("the address is not in force: %s", out)
 	}
+	t.Logf("with the countries of the world and the bans\n%s", sh(t, m, memory))
 	if out := sh(t, m, "weir status || true"); !strings.Contains(out, "eth0 native") {
 		t.Errorf("XDP is not in the driver: %s\n%s", out, sh(t, m, "dmesg | grep -i -e virtio -e xdp | tail"))
 	}
