@@ -103,20 +103,35 @@ type Listing struct {
 
 // Rcpt is one RCPT command and what became of it.
 type Rcpt struct {
-	T      Millis           `json:"t"`               // since Line.Time
-	Order  *Micros          `json:"order,omitempty"` // as Order, of the command
-	To     string           `json:"to"`
-	Form   smtp.Form        `json:"form,omitempty"`
-	Route  string           `json:"route,omitempty"`
-	Oracle smtp.OracleState `json:"oracle,omitempty"`
-	Age    smtp.Age         `json:"age,omitempty"`
-	Canary smtp.OracleState `json:"canary,omitempty"` // of a known recipient, where a conviction was overturned by it
-	Trap   bool             `json:"trap"`
-	Listed *access.Entry    `json:"listed,omitempty"` // the operator's word
-	Grey   *Grey            `json:"greylist,omitempty"`
-	Reply  *reply.Reply     `json:"reply,omitempty"` // as written to the wire; nil: none was
-	Reason reply.Reason     `json:"reason"`
-	Alias  string           `json:"alias,omitempty"`
+	T         Millis           `json:"t"`               // since Line.Time
+	Order     *Micros          `json:"order,omitempty"` // as Order, of the command
+	To        string           `json:"to"`
+	Form      smtp.Form        `json:"form,omitempty"`
+	Route     string           `json:"route,omitempty"`
+	Oracle    smtp.OracleState `json:"oracle,omitempty"`
+	Age       smtp.Age         `json:"age,omitempty"`
+	Canary    smtp.OracleState `json:"canary,omitempty"` // of a known recipient, where a conviction was overturned by it
+	Directory *Directory       `json:"directory,omitempty"`
+	Trap      bool             `json:"trap"`
+	Listed    *access.Entry    `json:"listed,omitempty"` // the operator's word
+	Grey      *Grey            `json:"greylist,omitempty"`
+	Reply     *reply.Reply     `json:"reply,omitempty"` // as written to the wire; nil: none was
+	Reason    reply.Reason     `json:"reason"`
+	Alias     string           `json:"alias,omitempty"`
+}
+
+// Directory is what a canary said of the directory of a recipient's domain, since
+// the recipient of that domain before.
+type Directory struct {
+	Said smtp.OracleState `json:"said"` // of a recipient whom it is known to have
+	At   Time             `json:"at"`
+}
+
+func newDirectory(d *smtp.Directory) *Directory {
+	if d == nil {
+		return nil
+	}
+	return &Directory{d.Said, Time{d.At}}
 }
 
 // Grey is what the greylist said of a recipient.
@@ -263,7 +278,7 @@ func newRcpts(from []smtp.Recipient, began time.Time) []Rcpt {
 		r := &from[i]
 		to = append(to, Rcpt{
 			T: millis(r.At), Order: micros(r.Told, began), To: r.To, Form: r.Form, Route: r.Route, Oracle: r.Oracle, Age: r.Age, Canary: r.Canary,
-			Trap: r.Trap, Listed: r.Listed, Grey: newGrey(r.Grey), Reply: written(r.Reply), Reason: r.Reason, Alias: r.Reason.Alias(),
+			Directory: newDirectory(r.Directory), Trap: r.Trap, Listed: r.Listed, Grey: newGrey(r.Grey), Reply: written(r.Reply), Reason: r.Reason, Alias: r.Reason.Alias(),
 		})
 	}
 	return to
@@ -353,6 +368,9 @@ func (r *Rcpt) recipient(began time.Time) smtp.Recipient {
 	}
 	if r.Reply != nil {
 		to.Reply = *r.Reply
+	}
+	if d := r.Directory; d != nil {
+		to.Directory = &smtp.Directory{Said: d.Said, At: d.At.Time}
 	}
 	if g := r.Grey; g != nil {
 		to.Grey = &smtp.Grey{State: g.State, Since: g.Since.Time, Left: time.Duration(g.Left) * time.Millisecond}

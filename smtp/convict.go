@@ -71,7 +71,7 @@ func (s *session) watch(t *transaction, i int, v Verdict) Verdict {
 		now := t.moment(r.At)
 		told := s.server.order.tell(s.server.now(), func() { a = w.Recipient(now, src, r, null) })
 		s.mu.Lock()
-		t.Facts.Rcpts[i].Told = told
+		t.Facts.Rcpts[i].Told, t.Facts.Rcpts[i].Directory = told, a.Directory
 		s.mu.Unlock()
 		if a.Convicted {
 			a.Say = s.believed(t, i, src, now, &a.Conviction)

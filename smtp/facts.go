@@ -79,11 +79,13 @@ type Recipient struct {
 	// before a conviction that this recipient would have completed: Unknown or
 	// Unavailable, so that nobody was convicted. "": it was not asked, or well.
 	Canary OracleState
-	Trap   bool
-	Listed *access.Entry // the operator's word that counts for it; nil: none
-	Grey   *Grey         // what the greylist said; nil: it was not asked
-	Reply  reply.Reply   // as written to the wire
-	Reason reply.Reason
+	// Directory is what a canary said since the recipient of this domain before.
+	Directory *Directory
+	Trap      bool
+	Listed    *access.Entry // the operator's word that counts for it; nil: none
+	Grey      *Grey         // what the greylist said; nil: it was not asked
+	Reply     reply.Reply   // as written to the wire
+	Reason    reply.Reason
 
 	// Answer is what the oracle would have the client hear; the record does
 	// not keep it, since Reply is what the client did hear.
@@ -93,6 +95,13 @@ type Recipient struct {
 // domain is that of the mailbox, lower case.
 func (r *Recipient) domain() string {
 	return strings.ToLower(r.To[strings.LastIndexByte(r.To, '@')+1:])
+}
+
+// Directory is what a canary said of a domain's directory: that a recipient whom it
+// is known to have was taken (Valid) or refused (Unknown), and when.
+type Directory struct {
+	Said OracleState
+	At   time.Time
 }
 
 // Grey is what the greylist had to say of a recipient when it was named.

@@ -132,6 +132,9 @@ type Advice struct {
 	Say reply.Reason
 	// Wait is how long the answer is held back.
 	Wait time.Duration
+	// Directory is what a canary said since the recipient of this domain before,
+	// which counts from this one on. nil: there was none.
+	Directory *Directory
 }
 
 // Source is who did something, as far as the watcher looks at it.

@@ -202,6 +202,16 @@ func TestDirectoryOutage(t *testing.T) {
 		t.Errorf("an unknown recipient hears %d when the directory is well again, want 550", code)
 	}
 	s.nobodyBanned(t)
+	s.replayAgrees(t, 0)
+	records, err := s.weir.Cmd(t.Context(), "records", "--limit", "0", "--json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, said := range []string{"unknown", "valid"} { // by canaries, when it was broken and when it was well
+		if !strings.Contains(records, `"directory":{"said":"`+said+`"`) {
+			t.Errorf("no record has that a canary said %q", said)
+		}
+	}
 }
 
 // Mailboxes are removed: whoever is known to be good hears so, each at the

@@ -2,9 +2,11 @@ package replay_test
 
 import (
 	"fmt"
+	"net/netip"
 	"testing"
 	"time"
 
+	"mailweir/record"
 	"mailweir/record/replay"
 	"mailweir/smtp"
 	"mailweir/smtp/reply"
@@ -40,6 +42,33 @@ func TestOverturnedThen(t *testing.T) {
 		}
 		if sum.Bans != 1 || sum.Alarms != min(1, len(canary)) {
 			t.Errorf("canary %q: %+v", canary, sum)
+		}
+	}
+}
+
+// What a canary said stands in the record of the next recipient, and counts from
+// there: mailboxes of which it was known that the directory works are closed, and
+// who guesses is banned; a directory that it found broken convicts nobody.
+func TestCanaryOfThen(t *testing.T) {
+	for _, c := range []struct {
+		said        smtp.OracleState
+		bans, alarm int
+	}{{"", 0, 1}, {smtp.Valid, 1, 0}, {smtp.Unknown, 0, 1}} {
+		s := newStage(5)
+		s.office(3)
+		for i := range 3 { // the third makes that it seems to be broken
+			s.after(time.Minute)
+			l := s.send(netip.AddrFrom4([4]byte{198, 51, byte(i), 1}), "x@firm.example", bad(person(i))...)
+			if i == 2 && c.said != "" {
+				l.Rcpts[0].Directory = &record.Directory{Said: c.said, At: l.Time}
+			}
+		}
+		for i := range 26 {
+			s.after(time.Second)
+			s.send(addr("203.0.113.7"), "x@bot.example", bad(fmt.Sprintf("g%d@example.com", i))...)
+		}
+		if _, sum := play(t, s.lines, s.truth, nil); sum.Bans != c.bans || sum.Alarms != c.alarm {
+			t.Errorf("canary %q: %+v, want %d bans and %d alarms", c.said, sum, c.bans, c.alarm)
 		}
 	}
 }

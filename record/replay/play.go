@@ -40,10 +40,13 @@ func (p *Player) dropped(t *take) bool {
 
 // recipient plays recipient i of a transaction.
 func (p *Player) recipient(t *take, i int) {
+	r := &t.rcpts[i]
+	if d := r.sang; d != nil { // whoever named the recipient, it was so
+		p.watch.Canary(d.At, domainOf(r.to), d.Said == smtp.Unknown, sung)
+	}
 	if p.dropped(t) {
 		return
 	}
-	r := &t.rcpts[i]
 	if r.grey != nil && p.meet(t, r.grey) && !p.o.Observe && !r.grey.observe {
 		r.reason = reply.Greylisted
 	}
@@ -68,10 +71,14 @@ func (p *Player) recipient(t *take, i int) {
 	}
 }
 
+// sung is the detail of an alarm that a canary raised then; in its words it stands
+// in no record.
+const sung = "a recipient that it is known to have is refused"
+
 // overturn takes back a conviction as the canary did.
 func (p *Player) overturn(r *rcpt, src smtp.Source) {
 	if r.canary == smtp.Unknown {
-		p.watch.Canary(p.now, domainOf(r.to), true, "a recipient that it is known to have is refused")
+		p.watch.Canary(p.now, domainOf(r.to), true, sung)
 	}
 	p.watch.Overturned(p.now, src, domainOf(r.to))
 	r.reason = reply.OracleAway

@@ -19,11 +19,24 @@ func newsletterHosts(s *sweep) {
 		readers = most // absolute_per_day knows no share, and who is new today no mercy
 	}
 	s.note("newsletter of %d hosts, %d readers, %.1f %%, %d a message, one in %v", len(hosts), readers, 100*share, size, pause)
-	for range readers / size {
+	for part := range slices.Chunk(s.readers(readers, share), size) {
 		s.after(pause * time.Duration(size))
-		s.send(s.one(hosts), "news@letter.example", s.letter(size, share)...)
+		s.send(s.one(hosts), "news@letter.example", part...)
 	}
 	s.never(hosts...)
+}
+
+// readers are n different ones, of whom a share is unknown.
+func (s *sweep) readers(n int, share float64) (list []said) {
+	d := s.domain()
+	for i := range n {
+		if s.rng.Float64() < share {
+			list = append(list, s.slip())
+		} else {
+			list = append(list, good(fmt.Sprintf("reader%d@%s", i, d))...)
+		}
+	}
+	return list
 }
 
 // refusedNewsletter: the same, but no message of it is taken.
@@ -31,9 +44,9 @@ func refusedNewsletter(s *sweep) {
 	hosts := s.pool(1 + s.rng.IntN(3))
 	share := 0.03 + 0.05*s.rng.Float64()
 	pause := seconds(s.within(0.5, 8))
-	for range int(s.within(300, 3000)) { // below absolute_per_day
+	for _, r := range s.readers(int(s.within(300, 3000)), share) { // below absolute_per_day
 		s.after(pause)
-		l := s.send(s.one(hosts), "news@letter.example", s.letter(1, share)...)
+		l := s.send(s.one(hosts), "news@letter.example", r)
 		if l.Outcome == smtp.Accepted {
 			l.Outcome, l.BackendReply = smtp.Rejected, "554 5.7.1 no advertising"
 			l.Reason = new(reply.MessageRefused)
@@ -57,7 +70,7 @@ func freemailHosts(s *sweep) {
 // listHost: the same subscribers each time, some of whom are never found.
 func listHost(s *sweep) {
 	a, n := s.addr(), 20+s.rng.IntN(180)
-	share := 0.05 + 0.35*s.rng.Float64()
+	share := 0.05 + 0.25*s.rng.Float64() // beyond that whole parts of it look like guesses
 	subscribers := s.letter(n, share)
 	pause, size := seconds(s.within(600, 86400)), 1+s.rng.IntN(20)
 	s.note("list %v of %d, %.0f %% stale, each %v", a, n, 100*share, pause)

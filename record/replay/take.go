@@ -68,8 +68,9 @@ type rcpt struct {
 	trap   bool
 	reason reply.Reason // why it is refused now; "": it is not
 	canary smtp.OracleState
-	grey   *grey // nil: the greylist is not asked
-	itself bool  // refused for what the source is
+	sang   *smtp.Directory // of its domain, by a canary
+	grey   *grey           // nil: the greylist is not asked
+	itself bool            // refused for what the source is
 }
 
 // grey is what the greylist is asked about a recipient that everybody else
@@ -170,7 +171,7 @@ func (p *Player) judge(t *take, l *record.Line, f *smtp.Facts) {
 		why, itself := p.judgeRecipient(t, f, r)
 		t.brought = t.brought || why != "" && !itself
 		t.rcpts = append(t.rcpts, rcpt{
-			at: max(0, r.At), told: r.Told, to: strings.Clone(r.To), oracle: r.Oracle, age: r.Age, canary: r.Canary, trap: r.Trap, reason: why, grey: p.grey(f, why), itself: itself,
+			at: max(0, r.At), told: r.Told, to: strings.Clone(r.To), oracle: r.Oracle, age: r.Age, canary: r.Canary, sang: r.Directory, trap: r.Trap, reason: why, grey: p.grey(f, why), itself: itself,
 		})
 		r.Reason = why // what later judges see of it
 	}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"mailweir/smtp"
 )
 
 const (
@@ -69,7 +71,8 @@ type domain struct {
 	run     int       // unknown ones since, live
 	refused []refusal // known ones since
 	broken  bool
-	all     bool // accept-all, as the canary has it
+	canary  *canary // that counts from the next recipient on
+	all     bool    // accept-all, as the canary has it
 }
 
 // refusal is a recipient known to exist that was refused.
@@ -235,6 +238,43 @@ func (w *engine) refuses(now instant, d *domain, h, source uint64) {
 	}
 	d.refused = nil
 	w.sick(now, d, fmt.Sprintf("%d recipients that were taken before are unknown now, and none is taken", brokenKnown))
+}
+
+// canary is what a domain's directory said when it was asked for a recipient that
+// it is known to have.
+type canary struct {
+	at     time.Time
+	broken bool
+	detail string
+}
+
+// hear takes in the canary that came since the recipient before. One that found
+// the directory broken counts nothing where mail was taken since.
+func (w *engine) hear(e *event) {
+	d := e.domain
+	c := d.canary
+	if c == nil {
+		return
+	}
+	d.canary = nil
+	w.heard = &smtp.Directory{Said: smtp.Valid, At: c.at}
+	switch {
+	case !c.broken:
+		d.takes(max(d.taken, at(c.at)))
+	default:
+		w.heard.Said = smtp.Unknown
+		if d.taken <= at(c.at) {
+			w.sick(e.now, d, c.detail)
+		}
+	}
+}
+
+// isBroken says whether the directory is, by all that is known of it.
+func (d *domain) isBroken() bool {
+	if c := d.canary; c != nil && (!c.broken || d.taken <= at(c.at)) {
+		return c.broken
+	}
+	return d.broken
 }
 
 // sick stops the counting for a domain.

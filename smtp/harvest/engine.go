@@ -35,6 +35,7 @@ type engine struct {
 	friendly *recent[key, instant] // networks, and when mail from within was last accepted
 	guests   *recent[key, []guest] // the same of the hosts of a /64
 	undos    *recent[key, *undo]   // convictions that the canary may still overturn
+	heard    *smtp.Directory       // of a canary, with the recipient under way
 }
 
 func newEngine(rules Rules, o Options) *engine {
@@ -82,6 +83,7 @@ func (w *engine) recipient(t time.Time, src *smtp.Source, r *smtp.Recipient, nul
 	}
 	w.takes(e)
 	w.begin(e, r.To)
+	w.hear(e)
 	if k == valid && isRole(untagged(e.local)) {
 		k = validRole
 	}
@@ -289,8 +291,8 @@ func (w *engine) strike(e *event, c counts) (smtp.Conviction, bool) {
 	e.visit.struck = true
 	o := w.offend(e.source)
 	addMoment(&o.Strikes, e.now, w.rules.StrikesPerDay)
-	if momentsWithin(o.Strikes, e.now, aDay) < n {
-		return smtp.Conviction{}, false
+	if momentsWithin(o.Strikes, e.now, aDay) < n || c.share() < strikeShare {
+		return smtp.Conviction{}, false // or a large list, some parts of which are staler than others
 	}
 	return w.convict(e.now, e.source, e.lenient.tier, reply.Harvest, RuleStrikes, day, c), true
 }

@@ -317,3 +317,37 @@ func TestSumOfScoresIsPersistenceOfWhomItIsAbout(t *testing.T) {
 		}
 	}
 }
+
+// Three sessions in which most recipients are unknown convict, where that is so of
+// the whole day, too. Among others with good ones they are parts of a large list
+// that are staler than the rest.
+func TestStrikesOfALargeList(t *testing.T) {
+	for _, large := range []bool{false, true} {
+		s := newScene(t, smtp.New)
+		session := func(unknown, valid int) (convicted bool) {
+			s.n++
+			s.src.Session = ref.Ref(s.n)
+			for i := range unknown + valid {
+				s.now = s.now.Add(time.Second)
+				r := smtp.Recipient{To: fmt.Sprintf("x%d-%d@example.com", s.n, i), Oracle: smtp.Valid, Age: smtp.Cached}
+				if i >= valid {
+					r.Oracle = smtp.Unknown
+				}
+				convicted = s.w.Recipient(s.now, s.src, r, false).Convicted || convicted
+			}
+			return convicted
+		}
+		convicted := false
+		for range 3 {
+			for range 3 {
+				if large {
+					convicted = session(0, 6) || convicted
+				}
+			}
+			convicted = session(7, 5) || convicted
+		}
+		if convicted == large {
+			t.Errorf("large %v: convicted %v", large, convicted)
+		}
+	}
+}

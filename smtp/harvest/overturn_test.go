@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"mailweir/smtp"
+	"mailweir/smtp/reply"
 )
 
 // A conviction that the canary overturns costs the source nothing: its trust
@@ -41,5 +42,25 @@ func TestOverturnedConvictionSpendsNothing(t *testing.T) {
 		if at, _ := s.guesses("b", 110, time.Second); at != c.next {
 			t.Errorf("%s: convicted at the %dth guess after that, want %d", name, at, c.next)
 		}
+	}
+}
+
+// What a canary said comes with the next recipient of its domain, once.
+func TestCanaryComesWithTheNextRecipient(t *testing.T) {
+	s := newScene(t, smtp.New)
+	s.guess(s.src, false)
+	s.w.Canary(s.now, "example.com", true, "a known recipient is refused")
+	if list := s.w.Alarms(s.now); len(list) != 1 {
+		t.Errorf("alarms %v, want that of the directory at once", list)
+	}
+	other := s.w.Recipient(s.now, s.src, smtp.Recipient{To: "x@example.org", Oracle: smtp.Unknown}, false)
+	first, second := s.guess(s.src, false), s.guess(s.src, false)
+	if d := first.Directory; other.Directory != nil || d == nil || d.Said != smtp.Unknown || !d.At.Equal(s.now) || first.Say != reply.OracleAway || second.Directory != nil {
+		t.Errorf("%+v, then %+v and %+v", other, first, second)
+	}
+	s.mails(stranger("192.0.2.1"), "anna@example.com", smtp.Valid)
+	s.w.Canary(s.now.Add(-time.Minute), "example.com", true, "it was asked before that")
+	if a := s.guess(s.src, false); a.Say != "" {
+		t.Errorf("it is told %q by what was so before mail was taken", a.Say)
 	}
 }

@@ -81,6 +81,10 @@ const (
 	// a pool of users who mostly are good.
 	poolShare = 0.5
 
+	// strikeShare of what a source named in the day has to be unknown for its
+	// strikes to convict it: in each of them it was.
+	strikeShare = 0.5
+
 	// nullDefer of the rule's recipients make the null sender's next unknown
 	// one a 451, which a callout repeats and a bounce survives.
 	nullDefer = 0.25

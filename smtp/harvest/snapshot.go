@@ -128,7 +128,7 @@ func (w *Watch) saveOthers() (b []byte) {
 	})
 	w.e.domains.each(func(name string, d *domain) {
 		e := appendFixed(nil, savedDomain{
-			d.hot, d.taken, d.minute.saved(), d.hour.saved(), d.taking.saved(), d.average, d.attack, d.broken,
+			d.hot, d.taken, d.minute.saved(), d.hour.saved(), d.taking.saved(), d.average, d.attack, d.isBroken(),
 		})
 		b = appendEntry(b, entryDomain, append(e, name...))
 	})

@@ -149,7 +149,7 @@ func (w *Watch) Alarms(now time.Time) []Alarm {
 			list = append(list, Alarm{"under_attack", time.Unix(int64(d.hot), 0), d.name,
 				"strangers name unknown recipients by the dozen; they are told nothing for now, see weir top"})
 		}
-		if d.broken {
+		if d.isBroken() {
 			list = append(list, Alarm{"directory_broken", now, d.name,
 				"recipients that were taken before are unknown now: nothing counts and nobody is refused for it until one is taken again; see to the server behind"})
 		}

@@ -121,7 +121,10 @@ func (w *Watch) Connected(now time.Time, src smtp.Source) (smtp.Conviction, bool
 func (w *Watch) Recipient(now time.Time, src smtp.Source, r smtp.Recipient, nullSender bool) smtp.Advice {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.e.recipient(now, &src, &r, nullSender)
+	w.e.heard = nil
+	a := w.e.recipient(now, &src, &r, nullSender)
+	a.Directory = w.e.heard
+	return a
 }
 
 // Finished implements smtp.Watcher.
@@ -202,16 +205,12 @@ func (w *Watch) Retract(now time.Time, a netip.Addr, reporter string) (count, ne
 
 // Canary takes in what a domain's directory said of a recipient that is known
 // and of one that cannot exist: broken stops the counting until a recipient is
-// taken again, or a canary is well.
+// taken again, or a canary is well. It counts from the domain's next recipient on,
+// whose record has it: so a replay has it at the same place.
 func (w *Watch) Canary(now time.Time, domain string, broken bool, detail string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	d := w.e.domain(strings.ToLower(domain))
-	if broken {
-		w.e.sick(at(now), d, detail)
-	} else {
-		d.takes(at(now))
-	}
+	w.e.domain(strings.ToLower(domain)).canary = &canary{now, broken, detail}
 }
 
 func (w *engine) alarm(now instant, name, domain, detail string) {
