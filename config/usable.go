@@ -18,7 +18,7 @@ import (
 // may have held something back, the Config only observes.
 func Usable(path string, text []byte, hostname string, more func(*File, Config) Problems) (c Config, left Problems, ok bool) {
 	lines := 0 // that the text has grown by, at its top
-	observe := false
+	var gone [][]string
 	for range maxMistakes {
 		f, c, problems := Parse(path, text)
 		if f.doc != nil && !f.doc.has([]string{"hostname"}) {
@@ -33,7 +33,9 @@ func Usable(path string, text []byte, hostname string, more func(*File, Config) 
 		i := slices.IndexFunc(problems, func(p Problem) bool { return !p.Warning })
 		if i < 0 {
 			c.Partial = len(left) > 0
-			c.Observe = c.Observe || observe
+			for _, lost := range gone {
+				c.ease(lost)
+			}
 			return c, left, true
 		}
 		lost, next := f.without(problems[i])
@@ -44,7 +46,7 @@ func Usable(path string, text []byte, hostname string, more func(*File, Config) 
 			}
 			return c, left, false
 		}
-		observe = observe || held(lost)
+		gone = append(gone, lost)
 		text = next
 		problems[i].Line -= lines
 		if !slices.ContainsFunc(left, func(p Problem) bool { return p.What == problems[i].What }) { // a table may go key by key
@@ -60,18 +62,65 @@ func Usable(path string, text []byte, hostname string, more func(*File, Config) 
 // was meant to be something else.
 const maxMistakes = 200
 
-// held says whether the key or the table at path may have held judgement back;
-// nil is one that could not be read.
+// lenient are the keys and tables without which judgement may be harder than the
+// file has it; a domain that is lost as a whole is not judged at all.
+var lenient = [][]string{
+	{"observe"}, {"firewall"}, {"harvest"}, {"checks"}, {"dnsbl"}, {"providers"}, {"greylist"},
+	{"smtp", "forwarders"}, sizeOfAll, {"domain", "*", "*"},
+}
+
+var sizeOfAll = []string{"smtp", "max_message_size"}
+
+// held says whether the key or the table at path may have held judgement back,
+// or may be a misspelt one that did; nil is one that could not be read. What no
+// key of this release is like is one of another, and says nothing here.
 func held(path []string) bool {
 	if len(path) == 0 || path[len(path)-1] == "observe" {
 		return true
 	}
-	for _, k := range [][]string{{"firewall", "never_ban"}, {"smtp", "forwarders"}, {"providers", "spare"}} {
-		if n := min(len(k), len(path)); slices.Equal(k[:n], path[:n]) {
-			return true
+	return slices.ContainsFunc(lenient, func(k []string) bool {
+		names := tableNames()
+		for _, top := range schema[0].keys {
+			names = append(names, top.name)
+		}
+		if nearest(path[0], names) != k[0] {
+			return false
+		}
+		return len(k) == 1 || len(path) == 1 || k[1] == "*" || nearest(path[1], namesIn(k[0])) == k[1]
+	})
+}
+
+// namesIn are the keys of a table.
+func namesIn(table string) (names []string) {
+	for _, s := range schema {
+		for _, k := range s.keys {
+			if s.path == table {
+				names = append(names, k.name)
+			}
 		}
 	}
-	return false
+	return names
+}
+
+// ease makes up for what is lost: judgement only observes, and where it may have
+// said how large messages may be there is all the room there is, since one that
+// is too large is refused for good.
+func (c *Config) ease(lost []string) {
+	const most = 2 * GiB
+	if n := min(len(lost), len(sizeOfAll)); slices.Equal(lost[:n], sizeOfAll[:n]) {
+		c.SMTP.MaxMessageSize = most
+	}
+	if len(lost) > 1 && lost[0] == "domain" {
+		name, _ := DomainName(lost[1])
+		i := slices.IndexFunc(c.Domains, func(d Domain) bool { return d.Name == name })
+		if i < 0 {
+			return // nobody judges what is for it
+		}
+		if lost[len(lost)-1] == sizeOfAll[1] {
+			c.Domains[i].MaxMessageSize = most
+		}
+	}
+	c.Observe = c.Observe || held(lost)
 }
 
 // without is the text with blanks in the place of what a problem is about, so
