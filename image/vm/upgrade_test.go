@@ -32,7 +32,7 @@ func TestUpgrade(t *testing.T) {
 	s.dropped()
 	s.settled()
 
-	sh(t, s.machine, "weir upgrade --no-restart /dev/vdb")
+	s.upgrade("--no-restart /dev/vdb")
 	sh(t, s.machine, "dd if=/dev/urandom of=/dev/vda5 bs=4096 seek=2000 count=4000 conv=notrunc; sync; systemctl reboot --no-block")
 	s.returned()
 	if *firmware == "bios" && !strings.Contains(s.machine.Console.Text(), "going back to "+old) {
@@ -44,7 +44,8 @@ func TestUpgrade(t *testing.T) {
 	s.dropped()
 	s.settled()
 
-	sh(t, s.machine, "weir upgrade --no-restart /dev/vdb; sync; systemctl reboot --no-block")
+	s.upgrade("--no-restart /dev/vdb")
+	sh(t, s.machine, "sync; systemctl reboot --no-block")
 	s.returned()
 	now := s.running()
 	if now == old {
@@ -54,12 +55,21 @@ func TestUpgrade(t *testing.T) {
 	s.settled()
 	s.deliver("on the new version")
 
-	sh(t, s.machine, "weir upgrade --back --no-restart; sync; systemctl reboot --no-block")
+	s.upgrade("--back --no-restart")
+	sh(t, s.machine, "sync; systemctl reboot --no-block")
 	s.returned()
 	if v := s.running(); v != old {
 		t.Errorf("after going back %s runs, not %s", v, old)
 	}
 	s.dropped()
+}
+
+// upgrade says it: a bundle is 170 MB to check and to write.
+func (s *site) upgrade(args string) {
+	s.t.Helper()
+	if _, err := s.machine.Shell(within(s.t, 10*time.Minute), "weir upgrade "+args); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 // running is the version that runs.
