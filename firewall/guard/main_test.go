@@ -18,21 +18,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The tests run in a network namespace of their own, "the edge", so that they
-// leave the machine alone: the test binary starts itself there. A second one,
+// The tests run in a network namespace of their own, "the edge", and in a mount
+// namespace, so that they leave the machine alone: the test binary starts itself there. A second one,
 // "the outside", is made by each test that needs strangers.
 //
 //	edge 198.51.100.1, 2001:db8:ed::1  ──veth──  outside: 203.0.113.0/24, 2001:db8:bad::/48, all local
 const inEdge = "MAILWEIR_GUARD_TEST_NAMESPACE"
 
 func TestMain(m *testing.M) {
-	if os.Geteuid() != 0 || os.Getenv(inEdge) != "" {
+	if os.Geteuid() != 0 {
+		os.Exit(m.Run())
+	}
+	if os.Getenv(inEdge) != "" {
+		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+			fmt.Fprintln(os.Stderr, "keep mounts of the tests to themselves:", err)
+			os.Exit(1)
+		}
 		os.Exit(m.Run())
 	}
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Env = append(os.Environ(), inEdge+"=1")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Run(); err != nil {
 		if cmd.ProcessState == nil {
 			fmt.Fprintln(os.Stderr, "start the tests in a network namespace:", err)

@@ -29,6 +29,14 @@ const (
 	offenceBurst      = 4000
 )
 
+// maxLeaving is how many descriptors may be on their way out at once, and
+// takesAnswer how long a reporter may take to make room for an answer: he has
+// asked for it, and has none of it unread.
+const (
+	maxLeaving  = 64
+	takesAnswer = time.Second
+)
+
 // judge decides about an offence. after is what may wait until the answer is on
 // its way: logs, the other engines, the sessions of the banned; it may be nil.
 type judge func(ctx context.Context, fd int, req request) (r Result, after func())
@@ -43,10 +51,11 @@ type court struct {
 	log     *slog.Logger
 	counts  [len(outcomeNames)]atomic.Uint64
 	strange sync.Map // of user ids that were turned away: each is logged once
+	leaving chan struct{}
 }
 
 func newCourt(uid uint32, now func() time.Time, log *slog.Logger, judge judge) *court {
-	return &court{uid: uid, judge: judge, now: now, log: log, limit: rate.NewLimiter(offencesPerSecond, offenceBurst)}
+	return &court{uid: uid, judge: judge, now: now, log: log, limit: rate.NewLimiter(offencesPerSecond, offenceBurst), leaving: make(chan struct{}, maxLeaving)}
 }
 
 // serve answers on l until ctx ends. It closes l and every connection.
@@ -97,30 +106,52 @@ func (c *court) hear(ctx context.Context, conn *net.UnixConn) {
 		return
 	}
 	for {
-		req, fd, err := receive(conn)
-		if errors.Is(err, errMalformed) {
+		req, fds, err := receive(conn)
+		var after func()
+		switch {
+		case errors.Is(err, errMalformed):
 			c.answer(conn, Result{Outcome: Malformed})
-			return
+		case err != nil:
+		case len(fds) == 0:
+			err = write(conn, c.tell(ctx, req))
+		default:
+			var result Result
+			result, after = c.decide(ctx, fds[0], req)
+			err = c.answer(conn, result)
 		}
-		if err != nil {
-			return
-		}
-		if fd < 0 {
-			if _, err := conn.Write(c.tell(ctx, req)); err != nil {
-				return
-			}
-			continue
-		}
-		result, after := c.decide(ctx, fd, req)
-		err = c.answer(conn, result)
-		unix.Close(fd) // may take its time, if the mail role let it linger
 		if after != nil {
 			after()
 		}
+		c.letGo(ctx, fds)
 		if err != nil {
 			return
 		}
 	}
+}
+
+// letGo closes what came with a message, and does not wait for it: closing
+// takes as long as the mail role wants, should it have been taken over. A
+// socket may be made to linger, and a file may be of a file system of its own
+// that answers nothing.
+func (c *court) letGo(ctx context.Context, fds []int) {
+	for _, fd := range fds {
+		unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{}) // it may be no socket
+		select {
+		case c.leaving <- struct{}{}:
+			go func() {
+				unix.Close(fd)
+				<-c.leaving
+			}()
+		case <-ctx.Done(): // the kernel closes it with all others
+		}
+	}
+}
+
+// write gives up on who does not read.
+func write(conn *net.UnixConn, b []byte) error {
+	conn.SetWriteDeadline(time.Now().Add(takesAnswer))
+	_, err := conn.Write(b)
+	return err
 }
 
 func (c *court) decide(ctx context.Context, fd int, req request) (Result, func()) {
@@ -146,8 +177,7 @@ func (c *court) known(conn *net.UnixConn) bool {
 
 func (c *court) answer(conn *net.UnixConn, r Result) error {
 	c.counts[r.Outcome].Add(1)
-	_, err := conn.Write(r.append(nil))
-	return err
+	return write(conn, r.append(nil))
 }
 
 func (c *court) offences() map[string]uint64 {
@@ -160,40 +190,28 @@ func (c *court) offences() map[string]uint64 {
 	return m
 }
 
-// receive reads one message with just one socket; none (-1) is with a
-// question. All descriptors that came
-// with anything else are closed: there is room for two, the kernel itself
-// closes what is more (unix(7), SCM_RIGHTS).
-func receive(conn *net.UnixConn) (req request, fd int, err error) {
+// receive reads one message, with just one socket, or none with a question. fds
+// are the caller's to close, also where there is an error: there is room for
+// two, the kernel itself closes what is more (unix(7), SCM_RIGHTS).
+func receive(conn *net.UnixConn) (req request, fds []int, err error) {
 	var b [questionSize + 1]byte
 	oob := make([]byte, unix.CmsgSpace(2*4))
 	n, oobn, flags, _, err := conn.ReadMsgUnix(b[:], oob)
-	fds := descriptors(oob[:oobn]) // an empty message, which Go takes for the end, can bring some
+	fds = descriptors(oob[:oobn]) // an empty message, which Go takes for the end, can bring some
 	if err != nil {
-		closeAll(fds)
-		return request{}, -1, err
+		return request{}, fds, err
 	}
 	if about, ok := parseQuestion(b[:n]); len(fds) == 0 && ok {
-		return request{about: about}, -1, nil
+		return request{about: about}, nil, nil
 	}
 	if what, number, ok := parseAsk(b[:n]); len(fds) == 0 && ok {
-		return request{reason: firewall.Reason(what), ref: ref.Ref(number)}, -1, nil
+		return request{reason: firewall.Reason(what), ref: ref.Ref(number)}, nil, nil
 	}
 	req, err = parseRequest(b[:n])
 	if err == nil && (len(fds) != 1 || flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0) {
 		err = errMalformed
 	}
-	if err != nil {
-		closeAll(fds)
-		return request{}, -1, err
-	}
-	return req, fds[0], nil
-}
-
-func closeAll(fds []int) {
-	for _, fd := range fds {
-		unix.Close(fd)
-	}
+	return req, fds, err
 }
 
 func descriptors(oob []byte) (fds []int) {
