@@ -118,7 +118,7 @@ func (t *Table) takeForce() error {
 	return errors.Join(t.pins().removeOthers(t.generation), t.removeFormer())
 }
 
-// removeFormer removes the directories of older layouts, whose links are ours
+// removeFormer removes the directories of other layouts, whose links are ours
 // now but for those on interfaces that are not in the rules.
 func (t *Table) removeFormer() error {
 	var errs error
@@ -262,7 +262,7 @@ func (t *Table) ourLink(d device) (link.Link, error) {
 	return nil, t.leave(d.index)
 }
 
-// pinnedLink opens our link on an interface. One in the directory of an older
+// pinnedLink opens our link on an interface. One in the directory of another
 // layout is moved to ours.
 func (t *Table) pinnedLink(d device) (link.Link, error) {
 	ours := t.pins()

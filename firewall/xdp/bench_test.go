@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"math"
 	"math/rand/v2"
 	"net/netip"
 	"os"
@@ -44,7 +45,8 @@ func announce(b *testing.B, bans int) {
 // BenchmarkProgram measures one packet through the program. "hot" is one source
 // over and over: the best case, never the headline. "random" draws each source
 // from a crowd: of clean ones the whole address space, of banned ones all that
-// are banned. ns/packet includes what a test run costs an empty program with the
+// are banned. "whole" is clean with the world loaded and the limit of SYNs on, so
+// that every stage of the program is gone through. ns/packet includes what a test run costs an empty program with the
 // same draw; ns-over-empty does not.
 func BenchmarkProgram(b *testing.B) {
 	for _, n := range benchSizes {
@@ -60,6 +62,12 @@ func BenchmarkProgram(b *testing.B) {
 				if n > 0 {
 					measure(b, t.obj.Mailweir, empty, "banned", draw{family, 0, uint32(banned)})
 				}
+			}
+			if err := t.Configure(b.Context(), wholeRules(b)); err != nil {
+				b.Fatal(err)
+			}
+			for _, family := range []int{4, 6} {
+				measure(b, t.obj.Mailweir, empty, "whole", draw{family, uint32(n), 1 << 31})
 			}
 			announce(b, n)
 		})
@@ -161,6 +169,24 @@ func others(b *testing.B, m *ebpf.Map, empty *ebpf.Program, n int, bits int32) {
 	measure(b, prog, empty, "banned", draw{4, 0, uint32(n)})
 }
 
+// benchRules have an allow list.
+func benchRules() firewall.Rules {
+	r := rand.New(rand.NewPCG(1, 2))
+	rules := firewall.Rules{Ports: []uint16{25}}
+	for range benchAllow {
+		rules.Allow = append(rules.Allow, netip.PrefixFrom(source4(1<<31+r.Uint32()>>2), 32))
+	}
+	return rules
+}
+
+// wholeRules have the world and a limit of SYNs that no benchmark comes to.
+func wholeRules(b *testing.B) firewall.Rules {
+	b.Helper()
+	rules := benchRules()
+	rules.World, rules.SYNPerMinute = realWorld(b), math.MaxInt32
+	return rules
+}
+
 func benchTable(b *testing.B, n int) *Table {
 	b.Helper()
 	t, err := Open(Options{PinDir: enginetest.PinDir(b)})
@@ -168,13 +194,8 @@ func benchTable(b *testing.B, n int) *Table {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { t.Close() })
-	r := rand.New(rand.NewPCG(1, 2))
-	rules := firewall.Rules{Ports: []uint16{25}}
-	for range benchAllow {
-		rules.Allow = append(rules.Allow, netip.PrefixFrom(source4(1<<31+r.Uint32()>>2), 32))
-	}
 	ctx := context.Background()
-	if err := t.Configure(ctx, rules); err != nil {
+	if err := t.Configure(ctx, benchRules()); err != nil {
 		b.Fatal(err)
 	}
 	start := time.Now()
@@ -210,11 +231,14 @@ func benchBans(n, prefixes int) iter.Seq[firewall.Ban] {
 	}
 }
 
-// BenchmarkMemory says what the kernel keeps for ten million bans of IPv4 and a
-// million of IPv6, and what of this process is its own.
+// BenchmarkMemory says what the kernel keeps for ten million bans of IPv4, a
+// million of IPv6 and the world, and what of this process is its own.
 func BenchmarkMemory(b *testing.B) {
 	const n = 10_000_000
 	t := benchTable(b, n)
+	if err := t.Configure(b.Context(), wholeRules(b)); err != nil {
+		b.Fatal(err)
+	}
 	for b.Loop() {
 		b.ReportMetric(float64(t.memlock(b))/1e6, "kernel-MB")
 	}
@@ -236,7 +260,15 @@ func (t *Table) memlock(b *testing.B) (sum uint64) {
 	b.Helper()
 	maps := []*ebpf.Map{
 		t.obj.Cfg, t.obj.Ports, t.obj.Allow, t.obj.AllowHint, t.obj.Counters, t.obj.Ban4, t.obj.Ban6, t.obj.Firsts, t.obj.PrefixHint, t.obj.Prefix4, t.obj.Prefix6,
-		t.obj.Hint4, t.obj.Hint6,
+		t.obj.Hint4, t.obj.Hint6, t.obj.Geo, t.obj.ClassAction, t.obj.ClassCount, t.obj.Syn, t.obj.Syns, t.obj.Explain, t.obj.Samples, t.obj.Sampled,
+	}
+	if t.word()&cfgGeo != 0 {
+		var world *ebpf.Map
+		if err := t.obj.Geo.Lookup(t.slot(), &world); err != nil {
+			b.Fatal(err)
+		}
+		defer world.Close()
+		maps = append(maps, world)
 	}
 	for _, n := range []int{inBan4, inBan6} {
 		maps = append(maps, t.tables[n].(*singles).table.Maps()...)

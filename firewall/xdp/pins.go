@@ -36,22 +36,30 @@ const (
 	progPin    = "prog"
 )
 
-// former are the directories of older layouts, where the last part of ours is a
-// version: v1 beside v2. What runs by their links stays in force until our maps
-// are filled; then it is replaced, link by link, and they go.
+// former are the directories of other layouts, where the last part of ours is a
+// version: v1 beside v2 after an upgrade, v3 after a step back. What runs by their
+// links stays in force until our maps are filled; then it is replaced, link by
+// link, and they go.
 func (p pins) former() (list []pins) {
-	base, ok := strings.CutPrefix(filepath.Base(string(p)), "v")
-	n, err := strconv.Atoi(base)
-	if !ok || err != nil {
+	if _, ours := version(filepath.Base(string(p))); !ours {
 		return nil
 	}
-	for v := 1; v < n; v++ {
-		q := pins(filepath.Join(filepath.Dir(string(p)), "v"+strconv.Itoa(v)))
-		if _, err := os.Lstat(string(q)); err == nil {
+	dir := filepath.Dir(string(p))
+	entries, _ := os.ReadDir(dir) // one that is not there has none
+	for _, e := range entries {
+		q := pins(filepath.Join(dir, e.Name()))
+		if _, is := version(e.Name()); is && q != pins(filepath.Clean(string(p))) {
 			list = append(list, q)
 		}
 	}
 	return list
+}
+
+// version is the number in the name of a directory of pins.
+func version(name string) (n int, ok bool) {
+	digits, ok := strings.CutPrefix(name, "v")
+	n, err := strconv.Atoi(digits)
+	return n, ok && err == nil && name == "v"+strconv.Itoa(n)
 }
 
 // detachAll takes the pinned links out.

@@ -43,7 +43,7 @@ var _ firewall.Enforcer = (*Table)(nil)
 
 // DefaultPinDir is where the maps, the program and the links are pinned. Its
 // last part is the version of the maps' layout.
-const DefaultPinDir = "/sys/fs/bpf/mailweir/v2"
+const DefaultPinDir = "/sys/fs/bpf/mailweir/v3"
 
 // The bits of the map cfg, as filter.c has them.
 const (

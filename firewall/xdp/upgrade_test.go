@@ -16,9 +16,9 @@ import (
 	"mailweir/firewall/xdp"
 )
 
-// TestUpgradeWithOtherLayout: a program of an older layout stays in force, with
-// its bans, until the maps of the new one are filled. A sender of SYNs sees none
-// answered.
+// TestUpgradeWithOtherLayout: a program of another layout, older or newer, stays
+// in force with its bans until the maps of the one that starts are filled. A sender
+// of SYNs sees none answered.
 func TestUpgradeWithOtherLayout(t *testing.T) {
 	l := newLife(t)
 	top := l.dir
@@ -30,14 +30,14 @@ func TestUpgradeWithOtherLayout(t *testing.T) {
 	s := l.Send("192.0.2.7", enginetest.Mail, enginetest.Shape{})
 	before := l.program()
 	old.Close()
-	for i, order := range []string{"configure first", "replace first"} {
-		l.dir = fmt.Sprintf("%s/v%d", top, i+2)
+	for i, order := range []string{"configure first", "replace first", "a step back, configure first", "a step back, replace first"} {
+		l.dir = fmt.Sprintf("%s/v%d", top, []int{2, 12, 11, 3}[i])
 		table := l.open(xdp.Options{})
 		steps := []func() error{
 			func() error { return table.Configure(ctx, rules) },
 			func() error { return table.Replace(ctx, slices.Values(list)) },
 		}
-		if i == 1 {
+		if i%2 == 1 {
 			slices.Reverse(steps)
 		}
 		l.do(order, steps[0])
