@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -223,5 +224,28 @@ func TestCounters(t *testing.T) {
 	}
 	if all, _ := e.images(); len(all) != 1 {
 		t.Errorf("after forgetting one there are %v", all)
+	}
+}
+
+// systemd-boot 257 sorts the profile that erases all before the one that runs
+// where an image is on trial, and the first entry would be what starts next.
+func TestNothingErasesByDefault(t *testing.T) {
+	b, err := os.ReadFile("../loader.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pattern string
+	for line := range strings.Lines(string(b)) {
+		if p, ok := strings.CutPrefix(line, "default "); ok {
+			pattern = strings.TrimSpace(p)
+		}
+	}
+	for id, want := range map[string]bool{
+		"mailweir_1.2.3.efi": true, "mailweir_1.2.3+2-1.efi": true,
+		"mailweir_1.2.3.efi@factory-reset": false, "mailweir_1.2.3+2-1.efi@factory-reset": false,
+	} {
+		if is, err := path.Match(pattern, id); err != nil || is != want {
+			t.Errorf("%s may be what starts by default: %v, %v", id, is, err)
+		}
 	}
 }
