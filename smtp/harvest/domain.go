@@ -168,8 +168,8 @@ type flow struct {
 
 // turn ends the spans that are over and says how many there were.
 func (f *flow) turn(now, span instant) int {
-	if f.Begun == 0 {
-		f.Begun = now
+	if f.Begun == 0 || f.Begun > now && f.Begun-now > outOfOrder {
+		*f = flow{Begun: now}
 	}
 	if now-min(now, f.Begun) < span { // most often, and before the division
 		return 0
@@ -230,7 +230,7 @@ func (w *engine) refuses(now instant, d *domain, h, source uint64) {
 		return
 	}
 	d.refused = append(d.refused, refusal{h, source, now})
-	d.refused = slices.DeleteFunc(d.refused, func(e refusal) bool { return now-min(now, e.at) >= anHour })
+	d.refused = slices.DeleteFunc(d.refused, func(e refusal) bool { return since(now, e.at) >= hour })
 	d.refused = d.refused[max(0, len(d.refused)-maxRefused):]
 	others := slices.ContainsFunc(d.refused, func(e refusal) bool { return e.source != source })
 	if len(d.refused) < brokenKnown || !others {

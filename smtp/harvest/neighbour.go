@@ -48,7 +48,7 @@ func (w *engine) hasNeighbour(now instant, a netip.Addr) bool {
 	}
 	list, _ := w.guests.get(sourceKey(a))
 	for _, g := range list {
-		if g.Host != hostOf(a) && since(now, g.At) < knownFor {
+		if g.Host != hostOf(a) && sinceGood(now, g.At) < knownFor {
 			return true
 		}
 	}

@@ -202,7 +202,7 @@ func (w *Watch) Widest(now time.Time, a netip.Addr) int {
 	widest := 0
 	list, n := networkKeys(sourceKey(a))
 	for i, k := range list[:n] {
-		if then, ok := w.e.friendly.get(k); ok && since(at(now), then) < knownFor {
+		if then, ok := w.e.friendly.get(k); ok && sinceGood(at(now), then) < knownFor {
 			break
 		}
 		widest = lengths[i]

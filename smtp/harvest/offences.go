@@ -2,6 +2,7 @@ package harvest
 
 import (
 	"slices"
+	"time"
 
 	"mailweir/smtp/reply"
 )
@@ -74,7 +75,7 @@ func addHit(list *[]hit, h uint64, now instant, most int) {
 
 func momentsWithin(list []instant, now instant, window instant) (n int) {
 	for _, at := range list {
-		if now-min(now, at) < window {
+		if since(now, at) < time.Duration(window)*time.Second {
 			n++
 		}
 	}
@@ -83,7 +84,7 @@ func momentsWithin(list []instant, now instant, window instant) (n int) {
 
 func hitsWithin(list []hit, now instant, window instant) (n int) {
 	for _, e := range list {
-		if now-min(now, e.At) < window {
+		if since(now, e.At) < time.Duration(window)*time.Second {
 			n++
 		}
 	}

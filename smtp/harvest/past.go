@@ -37,7 +37,9 @@ func (s *source) accept(now instant) {
 	if p.days == 0 || (now-phase)/aDay > (p.accepted-phase)/aDay { // both are behind the first day of 1970
 		p.days = min(p.days, 254) + 1
 	}
-	p.accepted = max(p.accepted, now)
+	if p.accepted < now || p.accepted-now > outOfOrder {
+		p.accepted = now
+	}
 	p.mails = min(p.mails, 1<<16-2) + 1
 }
 
@@ -73,7 +75,7 @@ func (p *past) tier(now instant, given smtp.Tier) smtp.Tier {
 	switch {
 	case given == smtp.Trusted || given == smtp.Suspect:
 		return given
-	case p.accepted == 0 || since(now, p.accepted) >= knownFor:
+	case p.accepted == 0 || sinceGood(now, p.accepted) >= knownFor:
 	case p.trusted():
 		return smtp.Trusted
 	default:
@@ -88,7 +90,7 @@ func (p *past) tier(now instant, given smtp.Tier) smtp.Tier {
 // history is the past as the checks look at it; nil: there is none.
 func (p *past) history(now instant) *smtp.History {
 	h := smtp.History{Good: int(p.good), Bad: int(p.bad), Convicted: p.convicted != 0 && since(now, p.convicted) < knownFor}
-	if p.accepted != 0 && since(now, p.accepted) < knownFor {
+	if p.accepted != 0 && sinceGood(now, p.accepted) < knownFor {
 		h.Mails, h.Days = int(p.mails), int(p.days)
 	}
 	if h == (smtp.History{}) {

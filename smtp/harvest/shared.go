@@ -1,6 +1,9 @@
 package harvest
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 const (
 	// sharedWithin is the time in which a botnet's guesses meet.
@@ -33,7 +36,9 @@ func (w *engine) shares(now instant, s *source, local uint64) {
 		n = new(namers)
 		w.shared.put(local, n)
 	}
-	n.by = slices.DeleteFunc(n.by, func(e namer) bool { return e.key == s.key || now-min(now, e.at) >= sharedWithin })
+	n.by = slices.DeleteFunc(n.by, func(e namer) bool {
+		return e.key == s.key || since(now, e.at) >= time.Duration(sharedWithin)*time.Second
+	})
 	heated := n.by // who is told that the part goes round: all at first, then who is new
 	if len(n.by) == sharedBy {
 		n.by = slices.Delete(n.by, 0, 1)

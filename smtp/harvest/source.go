@@ -11,11 +11,25 @@ type instant = uint32
 
 func at(t time.Time) instant { return instant(max(0, t.Unix())) }
 
-// since is how long before now a moment was. A moment after now (the clock went
-// back, or lines came out of order) was just now.
+// since is how long before now a moment was. A moment soon after now (lines came
+// out of order) was just now. One later than that is of a clock that was ahead
+// and was set right: it is over, or what it began would last until it is there
+// again.
 func since(now, then instant) time.Duration {
+	if then > now && then-now > outOfOrder {
+		return time.Duration(now) * time.Second
+	}
+	return sinceGood(now, then)
+}
+
+// sinceGood is since for what speaks for a source: a clock takes nobody's trust.
+func sinceGood(now, then instant) time.Duration {
 	return time.Duration(now-min(now, then)) * time.Second
 }
+
+// outOfOrder is how far ahead of the present a moment may be without the clock
+// having been wrong.
+const outOfOrder = anHour
 
 // kind is what a recipient turned out to be.
 type kind uint8
