@@ -36,7 +36,7 @@ func place(p netip.Prefix) (table int, flag uint64) {
 func (t *Table) Apply(ctx context.Context, add, del []firewall.Ban) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if err := t.ready(ctx); err != nil {
+	if err := errors.Join(t.ready(ctx), t.hintsIn()); err != nil {
 		return err
 	}
 	now, err := t.moment()

@@ -17,7 +17,7 @@ import (
 func (t *Table) Replace(ctx context.Context, bans iter.Seq[firewall.Ban]) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if err := t.ready(ctx); err != nil {
+	if err := errors.Join(t.ready(ctx), t.hintsIn()); err != nil {
 		return err
 	}
 	now, err := t.moment()

@@ -24,7 +24,7 @@ const (
 func (t *Table) Configure(ctx context.Context, rules firewall.Rules) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if err := t.ready(ctx); err != nil {
+	if err := errors.Join(t.ready(ctx), t.hintsIn()); err != nil {
 		return err
 	}
 	if err := t.writeRules(rules); err != nil {

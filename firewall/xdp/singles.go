@@ -294,9 +294,7 @@ func (t *Table) prepareSingles(l *loaded, firsts bpf.Firsts) error {
 		if s.table, err = bpf.OpenBans(m, s.v6, int(place/2), s.hash); err != nil {
 			return err
 		}
-		if err := s.table.HintIn(f.hints, uint32(place)); err != nil {
-			return err
-		}
+		t.hintsDue = true
 		s.table.Live, s.table.Firsts = bpf.WaitForPackets, firsts
 	}
 	if !fresh {
@@ -307,6 +305,24 @@ func (t *Table) prepareSingles(l *loaded, firsts bpf.Firsts) error {
 		return err
 	}
 	return t.turnTo(places, 0, list...)
+}
+
+// hintsIn puts the hints of adopted tables in the place of those of the process
+// that had them before. Not when they are opened: whoever only looks, and finds
+// that another guard is at work, must not take that one's hints from packets.
+func (t *Table) hintsIn() error {
+	if !t.hintsDue {
+		return nil
+	}
+	for _, n := range []int{inBan4, inBan6} {
+		s := t.tables[n].(*singles)
+		f := t.family(s.v6)
+		if err := s.table.HintIn(f.hints, uint32(f.place(t.word()))); err != nil {
+			return err
+		}
+	}
+	t.hintsDue = false
+	return nil
 }
 
 // succeed puts a larger table into the place of the one in force.

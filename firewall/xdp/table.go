@@ -122,6 +122,7 @@ type Table struct {
 	rules      firewall.Rules
 	configured bool              // rules were set since the maps were loaded
 	filled     bool              // Replace was called since
+	hintsDue   bool              // those of adopted tables are still their former owner's
 	displaces  bool              // other maps are in force until ours are filled
 	generation int               // of our pins; 0 until they are written
 	notes      map[string]string // of interfaces: why not native, what is in the way
@@ -179,7 +180,7 @@ func (t *Table) adopt(l *loaded) error {
 	t.obj, t.displaces = l.obj, l.displaces
 	t.links = make(map[int]link.Link)
 	t.notes = make(map[string]string)
-	t.configured, t.filled, t.generation = false, false, 0
+	t.configured, t.filled, t.hintsDue, t.generation = false, false, false, 0
 	if err := t.prepare(l); err != nil {
 		return errors.Join(err, l.close(), t.release())
 	}
@@ -271,7 +272,7 @@ func (t *Table) release() error {
 			errs = errors.Join(errs, s.table.Close())
 		}
 	}
-	t.tables = [tableCount]banTable{}
+	t.tables, t.hintsDue = [tableCount]banTable{}, false
 	for _, mem := range t.maps {
 		errs = errors.Join(errs, unix.Munmap(mem))
 	}

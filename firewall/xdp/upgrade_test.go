@@ -72,6 +72,22 @@ func TestUpgradeWithOtherLayout(t *testing.T) {
 	}
 }
 
+// Who opens the tables and gives up, since another is at work, leaves that one's
+// bans with packets, those that come later too.
+func TestOpenedBesideAnother(t *testing.T) {
+	l := newLife(t)
+	table := l.open(xdp.Options{})
+	l.configure(table)
+	l.do("ban", func() error { return table.Apply(ctx, enginetest.Bans(time.Hour, "192.0.2.7/32"), nil) })
+	l.open(xdp.Options{}).Close()
+	l.do("ban more", func() error {
+		return table.Apply(ctx, enginetest.Bans(time.Hour, "192.0.2.8/32", "2001:db8::/64"), nil)
+	})
+	for src, ban := range map[string]string{"192.0.2.7": "192.0.2.7/32", "192.0.2.8": "192.0.2.8/32", "2001:db8::7": "2001:db8::/64"} {
+		l.Drops(table, src, ban)
+	}
+}
+
 // A table that grows lets no packet through, and loses no hits.
 func TestTableGrows(t *testing.T) { // R-BX-15
 	l := newLife(t)
