@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -26,11 +27,35 @@ type Client struct {
 // other end in messages, such as "guard".
 func NewClient(path, role string) *Client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", path)
+		conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
+		if err != nil {
+			return nil, err
+		}
+		if err := ledAway(path, conn); err != nil {
+			conn.Close()
+			return nil, err
+		}
+		return conn, nil
 	}
 	return &Client{path: path, role: role, http: http.Client{
 		Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true},
 	}}
+}
+
+// ledAway is an error when the folder of a socket is not root's, and somebody
+// else than its owner listens. Whoever took the mail role over may put a link in
+// the place of its socket, and would have root ask others in its name.
+func ledAway(path string, conn net.Conn) error {
+	var folder unix.Stat_t
+	u, ok := conn.(*net.UnixConn)
+	if err := unix.Stat(filepath.Dir(path), &folder); err != nil || !ok || folder.Uid == 0 {
+		return err
+	}
+	cred, err := PeerCredentials(u)
+	if err == nil && cred.Uid != folder.Uid {
+		err = fmt.Errorf("%s leads to a process of user %s, and its folder is of user %s", path, userName(cred.Uid), userName(folder.Uid))
+	}
+	return err
 }
 
 // What is read of an answer, and of one item of a stream. A command often runs

@@ -258,3 +258,27 @@ func TestEndlessAnswer(t *testing.T) {
 		t.Errorf("a long stream: %v after %d of 7", err, items)
 	}
 }
+
+// A link in the place of a role's socket leads nobody to a socket of root's.
+func TestLinkInThePlaceOfASocket(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: it gives a folder to another user")
+	}
+	ours := served(t, self())
+	dir := t.TempDir()
+	link := filepath.Join(dir, "control.sock")
+	if err := os.Symlink(ours.path, link); err != nil {
+		t.Fatal(err)
+	}
+	var out number
+	if err := NewClient(link, "mail").Do(t.Context(), "POST", "/double", number{21}, &out); err != nil || out.N != 42 {
+		t.Errorf("in a folder of ours: %v, %v", out, err)
+	}
+	if err := os.Chown(dir, 60001, -1); err != nil {
+		t.Fatal(err)
+	}
+	err := NewClient(link, "mail").Do(t.Context(), "POST", "/double", number{21}, &out)
+	if ExitCode(err) != 1 || !strings.Contains(err.Error(), "leads to a process of user root") {
+		t.Errorf("in a folder of somebody else: %v", err)
+	}
+}
