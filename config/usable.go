@@ -104,7 +104,8 @@ func namesIn(table string) (names []string) {
 
 // ease makes up for what is lost: judgement only observes, and where it may have
 // said how large messages may be there is all the room there is, since one that
-// is too large is refused for good.
+// is too large is refused for good. What may have kept mail from going on in
+// clear keeps it so: mail that waits is better than mail that was read.
 func (c *Config) ease(lost []string) {
 	const most = 2 * GiB
 	if n := min(len(lost), len(sizeOfAll)); slices.Equal(lost[:n], sizeOfAll[:n]) {
@@ -118,6 +119,11 @@ func (c *Config) ease(lost []string) {
 		}
 		if lost[len(lost)-1] == sizeOfAll[1] {
 			c.Domains[i].MaxMessageSize = most
+		}
+	}
+	if len(lost) > 2 && lost[0] == "backend" && nearest(lost[2], namesIn("backend")) == "tls" {
+		if i := slices.IndexFunc(c.Backends, func(b Backend) bool { return b.Name == lost[1] }); i >= 0 {
+			c.Backends[i].TLS = "required"
 		}
 	}
 	c.Observe = c.Observe || held(lost)
