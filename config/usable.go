@@ -121,7 +121,7 @@ func (c *Config) ease(lost []string) {
 			c.Domains[i].MaxMessageSize = most
 		}
 	}
-	if len(lost) > 2 && lost[0] == "backend" && nearest(lost[2], namesIn("backend")) == "tls" {
+	if len(lost) > 2 && lost[0] == "backend" && distance(strings.ToLower(lost[2]), "tls") <= 2 {
 		if i := slices.IndexFunc(c.Backends, func(b Backend) bool { return b.Name == lost[1] }); i >= 0 {
 			c.Backends[i].TLS = "required"
 		}
