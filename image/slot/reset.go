@@ -7,17 +7,16 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"unicode/utf16"
 
 	"golang.org/x/sys/unix"
 )
 
-// Reset has the next start erase settings and data, that one only. It is the
-// boot loader's: of the two, the one that started this machine is told.
+// Reset has the next start erase settings and data, that one only. Under UEFI a
+// variable of the firmware says so, else GRUB.
 func (m Machine) Reset() error {
 	if _, err := os.Stat(m.EFIVars); err == nil {
-		return oneShot(m.EFIVars, Product+"_"+m.Version+".efi@factory-reset")
+		return factoryReset(m.EFIVars)
 	}
 	c := esp(m.ESP).choice()
 	if c.Cur == "" {
@@ -27,18 +26,18 @@ func (m Machine) Reset() error {
 	return esp(m.ESP).choose(c)
 }
 
-// oneShotName is the variable by which systemd-boot is told what to start next,
-// once, in its own name space (systemd.io/BOOT_LOADER_INTERFACE).
-const oneShotName = "LoaderEntryOneShot-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
+// resetName is the variable by which systemd-repart is told to erase what is
+// marked so, which it takes away when that is done (systemd-repart(8)).
+const resetName = "FactoryReset-8cf2644b-4b0b-428f-9387-6d876050dc67"
 
-// oneShot writes an EFI variable: its attributes (kept, seen at boot and by the
-// running system), and the id of the entry in UTF-16.
-func oneShot(dir, id string) error {
+// factoryReset writes an EFI variable: its attributes (kept, seen at boot and by
+// the running system), and true in UTF-16.
+func factoryReset(dir string) error {
 	b := binary.LittleEndian.AppendUint32(nil, 7)
-	for _, u := range utf16.Encode([]rune(strings.ToLower(id) + "\x00")) {
+	for _, u := range utf16.Encode([]rune("true\x00")) {
 		b = binary.LittleEndian.AppendUint16(b, u)
 	}
-	path := filepath.Join(dir, oneShotName)
+	path := filepath.Join(dir, resetName)
 	if err := removeVariable(path); err != nil {
 		return fmt.Errorf("tell the boot loader: %w", err)
 	}
