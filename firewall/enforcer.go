@@ -57,6 +57,13 @@ type Enforcer interface {
 	Close() error
 }
 
+// Preparer is an Enforcer that is slow to take in a world, and can do most of it
+// ahead: a Configure with a world that was prepared is quick, so that bans, which
+// wait for it, do not wait long. Prepare may be called beside any other method.
+type Preparer interface {
+	Prepare(world *geo.Tables) error
+}
+
 // Hits counts the packets that one ban dropped (or would have, in observe).
 type Hits struct {
 	Packets uint64

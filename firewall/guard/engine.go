@@ -213,6 +213,7 @@ func (e *engine) settle(ctx context.Context) {
 	if e.enf == nil {
 		return
 	}
+	e.prepare()
 	e.call.Lock()
 	defer e.call.Unlock()
 	e.mu.Lock()
@@ -229,6 +230,21 @@ func (e *engine) settle(ctx context.Context) {
 	e.writeRules(ctx)
 	e.writeAll(ctx)
 	for ctx.Err() == nil && e.writeBatch(ctx) {
+	}
+}
+
+// prepare has the engine take in the world to come while bans still go through.
+// What goes wrong here goes wrong again in writeRules, which says so.
+func (e *engine) prepare() {
+	p, able := e.enf.(firewall.Preparer)
+	e.mu.Lock()
+	world, due := e.rules.World, e.wanted && e.configure
+	e.mu.Unlock()
+	if !able || !due || world == nil {
+		return
+	}
+	if err := p.Prepare(world); err != nil {
+		e.log.Debug("countries cannot be prepared", "engine", e.name, "error", err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync"
 
 	"github.com/cilium/ebpf"
 
@@ -54,6 +55,7 @@ func (t *Table) slot() uint32 { return uint32(t.word() >> 33 & 1) }
 // rules for both worlds, so that those are in force a moment before the new one.
 func (t *Table) writePlaces(world *geo.Tables, deny []geo.Rule) error {
 	if world == nil {
+		t.ahead.drop()
 		return t.noWorld()
 	}
 	slot := t.slot()
@@ -86,21 +88,87 @@ func (t *Table) noWorld() error {
 	return errors.Join(err, t.setActions(0, bpf.GeoClasses, nil))
 }
 
-// loadWorld fills a slot that is not in force, and looks addresses up in it by
-// the packet program's own code.
-func (t *Table) loadWorld(slot uint32, world *geo.Tables) error {
+// prepared is a world in the kernel that is in no slot yet.
+type prepared struct {
+	mu    sync.Mutex // the table's may be held already
+	world *geo.Tables
+	m     *ebpf.Map
+}
+
+// Prepare brings a world into the kernel, where Configure finds it. It holds up
+// no method but a Configure with a world.
+func (t *Table) Prepare(world *geo.Tables) error {
+	t.mu.Lock()
+	stands := world == t.places.world
+	t.mu.Unlock()
+	if stands {
+		return nil
+	}
+	t.ahead.mu.Lock()
+	defer t.ahead.mu.Unlock()
+	if world == t.ahead.world {
+		return nil
+	}
+	m, err := newWorld(world)
+	if err != nil {
+		return err
+	}
+	t.ahead.put(world, m)
+	return nil
+}
+
+// drop lets go of what was prepared.
+func (p *prepared) drop() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.put(nil, nil)
+}
+
+// put takes the place of what was prepared before.
+func (p *prepared) put(world *geo.Tables, m *ebpf.Map) {
+	if p.m != nil {
+		p.m.Close()
+	}
+	p.world, p.m = world, m
+}
+
+// take returns the map of a world, made now if it was not prepared; the caller
+// closes it. One prepared for another world is let go.
+func (p *prepared) take(world *geo.Tables) (*ebpf.Map, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if m := p.m; world == p.world && m != nil {
+		p.world, p.m = nil, nil
+		return m, nil
+	}
+	p.put(nil, nil)
+	return newWorld(world)
+}
+
+// newWorld brings a world into the kernel.
+func newWorld(world *geo.Tables) (*ebpf.Map, error) {
 	spec, err := bpf.LoadFilter()
 	if err != nil {
-		return fmt.Errorf("read the packet program: %w", err)
+		return nil, fmt.Errorf("read the packet program: %w", err)
 	}
 	m, err := ebpf.NewMap(spec.Maps[bpf.FilterMapGeo].InnerMap)
 	if err != nil {
-		return explain("make room for countries", err)
+		return nil, explain("make room for countries", err)
+	}
+	if err := m.Put(uint32(0), worldOf(world)); err != nil {
+		return nil, errors.Join(explain("load countries", err), m.Close())
+	}
+	return m, nil
+}
+
+// loadWorld fills a slot that is not in force, and looks addresses up in it by
+// the packet program's own code.
+func (t *Table) loadWorld(slot uint32, world *geo.Tables) error {
+	m, err := t.ahead.take(world)
+	if err != nil {
+		return err
 	}
 	defer m.Close()
-	if err := m.Put(uint32(0), worldOf(world)); err != nil {
-		return explain("load countries", err)
-	}
 	if err := t.obj.Geo.Put(slot, m); err != nil {
 		return fmt.Errorf("load countries: %w", err)
 	}

@@ -96,6 +96,29 @@ func TestProgramKnowsTheWorld(t *testing.T) {
 	}
 }
 
+// What was prepared is what Configure puts in force, and nothing of it is left.
+func TestPreparedWorld(t *testing.T) {
+	w, other := realWorld(t), new(geo.Tables)
+	table := placesTable(t)
+	if err := errors.Join(table.Prepare(other), table.Prepare(w)); err != nil {
+		t.Fatal(err)
+	}
+	ready := table.ahead.m
+	if ready == nil || table.ahead.world != w {
+		t.Fatal("nothing is prepared")
+	}
+	table.configureOrFail(t, rulesFor(t, w))
+	if err := table.probeWorld(table.slot(), w, probes); err != nil {
+		t.Error(err)
+	}
+	if table.ahead.m != nil || ready.FD() >= 0 {
+		t.Error("the prepared world was not taken")
+	}
+	if err := table.Prepare(w); err != nil || table.ahead.m != nil {
+		t.Errorf("the world in force is prepared again: %v", err)
+	}
+}
+
 // What got into the kernel wrong is not put in force.
 func TestWrongWorldIsRefused(t *testing.T) {
 	w := realWorld(t)

@@ -105,7 +105,8 @@ func (o Options) check() error {
 // Table is the packet program with its maps. Its methods may be called from
 // several goroutines.
 type Table struct {
-	opt Options
+	opt   Options
+	ahead prepared // the world to come
 
 	mu     sync.Mutex
 	obj    *bpf.FilterObjects // nil after Remove, until it is needed again
@@ -256,6 +257,7 @@ func (t *Table) mode() *uint64 { return (*uint64)(unsafe.Pointer(&t.cfg[0])) }
 func (t *Table) Close() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.ahead.drop()
 	err := t.release()
 	t.links = nil
 	return err
