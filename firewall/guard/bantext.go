@@ -55,6 +55,20 @@ func readBanText(r io.Reader) (*banText, error) {
 	return t, sc.Err()
 }
 
+// fill gives each line what it does not say itself.
+func (t *banText) fill(rest BanRequest) {
+	length, forever := rest.For.order()
+	for i := range t.orders {
+		o := &t.orders[i]
+		if o.For == 0 && !o.Forever {
+			o.For, o.Forever = length, forever
+		}
+		if o.Why == "" {
+			o.Why = rest.Why
+		}
+	}
+}
+
 func (t *banText) fault(line int, err error) {
 	if len(t.wrong) < maxBanErrors {
 		t.wrong = append(t.wrong, fmt.Sprintf("line %d: %v", line, err))

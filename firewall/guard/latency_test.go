@@ -73,7 +73,7 @@ func BenchmarkBanText(b *testing.B) {
 						fmt.Fprintf(&text, "%d.%d.%d.%d 1h\n", round, byte(i>>16), byte(i>>8), byte(i))
 					}
 					b.StartTimer()
-					c, err := g.op.BanText(context.Background(), strings.NewReader(text.String()), TrialTerms{})
+					c, err := g.op.BanText(context.Background(), strings.NewReader(text.String()), BanRequest{})
 					if err != nil || c.Count != n {
 						b.Fatal(c.Count, err)
 					}

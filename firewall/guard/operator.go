@@ -166,13 +166,13 @@ func (o *Operator) Ban(ctx context.Context, r BanRequest) (Change, error) {
 
 // BanText bans the prefixes of a text of PREFIX [DURATION] [WHY] lines in one
 // transaction. The Lines of its *control.Error name every line that is wrong.
-func (o *Operator) BanText(ctx context.Context, text io.Reader, terms TrialTerms) (Change, error) {
-	how, err := json.Marshal(terms)
+func (o *Operator) BanText(ctx context.Context, text io.Reader, rest BanRequest) (Change, error) {
+	how, err := json.Marshal(rest)
 	if err != nil {
 		return Change{}, err
 	}
 	var c Change
-	return c, o.c.Do(ctx, http.MethodPost, "/ban-text?"+url.Values{"terms": {string(how)}}.Encode(), text, &c)
+	return c, o.c.Do(ctx, http.MethodPost, "/ban-text?"+url.Values{"rest": {string(how)}}.Encode(), text, &c)
 }
 
 // Unban lifts the ban of prefix, the bans inside it and the automatic bans

@@ -85,23 +85,41 @@ func TestBanText(t *testing.T) {
 	needRoot(t)
 	f := newFake()
 	g := newRig(t, one(f), nil)
-	_, err := g.op.BanText(ctx, strings.NewReader("203.0.113.1\n203.0.113.300\n# all right\n203.0.113.2 99x slip\n127.0.0.1 1h\n203.0.113.3/24\n"), TrialTerms{})
+	_, err := g.op.BanText(ctx, strings.NewReader("203.0.113.1\n203.0.113.300\n# all right\n203.0.113.2 99x slip\n127.0.0.1 1h\n203.0.113.3/24\n"), BanRequest{})
 	var e *control.Error
 	if !errors.As(err, &e) || len(e.Lines) != 3 || !strings.HasPrefix(e.Lines[0], "line 2: ") ||
 		!strings.HasPrefix(e.Lines[1], "line 4: ") || !strings.HasPrefix(e.Lines[2], "line 6: ") || len(f.all()) != 0 {
 		t.Fatalf("got %v, engine %v", err, f.all())
 	}
-	_, err = g.op.BanText(ctx, strings.NewReader("203.0.113.1\n127.0.0.1 1h\n"), TrialTerms{})
+	_, err = g.op.BanText(ctx, strings.NewReader("203.0.113.1\n127.0.0.1 1h\n"), BanRequest{})
 	if !errors.As(err, &e) || len(e.Lines) != 1 || !strings.HasPrefix(e.Lines[0], "line 2: 127.0.0.1/32 would hit") || len(f.all()) != 0 {
 		t.Fatalf("got %v, engine %v", err, f.all())
 	}
-	c := must(g.op.BanText(ctx, strings.NewReader("203.0.113.1 2d many guesses # seen by us\n\n2001:db8::/48 forever for good\n198.18.0.0/15\n"), TrialTerms{}))(t)
+	c := must(g.op.BanText(ctx, strings.NewReader("203.0.113.1 2d many guesses # seen by us\n\n2001:db8::/48 forever for good\n198.18.0.0/15\n"), BanRequest{}))(t)
 	if want := []netip.Prefix{pfx("198.18.0.0/15"), pfx("203.0.113.1/32"), pfx("2001:db8::/48")}; c.Count != 3 || !slices.Equal(f.all(), want) {
 		t.Fatalf("got %+v, engine %v", c, f.all())
 	}
 	for _, b := range c.Bans {
 		if b.Prefix == pfx("203.0.113.1/32") && b.Until.Sub(b.Since).Round(time.Minute) != 48*time.Hour {
 			t.Errorf("got %+v", b)
+		}
+	}
+}
+
+// What is said once goes for the lines that do not say it themselves.
+func TestBanTextForAll(t *testing.T) {
+	needRoot(t)
+	g := newRig(t, one(newFake()), nil)
+	rest := BanRequest{For: Duration(5 * time.Hour), Why: "the list of today"}
+	must(g.op.BanText(ctx, strings.NewReader("203.0.113.1\n203.0.113.2 7h its own\n203.0.113.3 forever\n"), rest))(t)
+	for addr, want := range map[string]string{"203.0.113.1": "5h0m0s the list of today", "203.0.113.2": "7h0m0s its own", "203.0.113.3": "forever the list of today"} {
+		b := must(g.op.Explain(ctx, netip.MustParseAddr(addr)))(t).Bans[0]
+		span := Duration(b.Until.Sub(b.Since).Round(time.Hour)).String()
+		if b.Permanent {
+			span = "forever"
+		}
+		if got := span + " " + b.Why; got != want {
+			t.Errorf("%s: %q, want %q", addr, got, want)
 		}
 	}
 }
@@ -409,7 +427,7 @@ func TestListOfMany(t *testing.T) {
 	for i := range n {
 		fmt.Fprintf(&text, "10.%d.%d.%d 1h\n", i>>16, i>>8&255, i&255)
 	}
-	c := must(g.op.BanText(ctx, strings.NewReader(text.String()), TrialTerms{}))(t)
+	c := must(g.op.BanText(ctx, strings.NewReader(text.String()), BanRequest{}))(t)
 	if c.Count != n || len(c.Bans) != 0 || len(f.all()) != n {
 		t.Fatalf("banned %d, %d in the answer, engine %d", c.Count, len(c.Bans), len(f.all()))
 	}

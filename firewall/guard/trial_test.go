@@ -147,11 +147,11 @@ func TestTrialsAsTheOperatorWants(t *testing.T) {
 	if c := must(g.op.Ban(ctx, BanRequest{Prefix: pfx("11.0.0.0/8"), Why: "short", For: Duration(time.Minute)}))(t); c.Trial != nil {
 		t.Error("a ban that ends before its trial is on trial")
 	}
-	c := must(g.op.BanText(ctx, strings.NewReader("12.0.0.0/8 7d\n13.0.0.0/8 forever why\n203.0.113.9 7d\n"), TrialTerms{}))(t)
+	c := must(g.op.BanText(ctx, strings.NewReader("12.0.0.0/8 7d\n13.0.0.0/8 forever why\n203.0.113.9 7d\n"), BanRequest{}))(t)
 	if c.Trial == nil || len(c.Trial.Bans) != 2 || c.Count != 3 {
 		t.Fatalf("of a list: %+v, want the two short prefixes on trial", c)
 	}
-	if _, err := g.op.BanText(ctx, strings.NewReader("14.0.0.0/8\n127.0.0.1\n"), TrialTerms{}); err == nil {
+	if _, err := g.op.BanText(ctx, strings.NewReader("14.0.0.0/8\n127.0.0.1\n"), BanRequest{}); err == nil {
 		t.Fatal("a list with a guarded address was taken")
 	}
 	must(g.op.Confirm(ctx))(t)

@@ -63,13 +63,14 @@ func (s *Server) verbBanText(r *http.Request, body io.Reader) (Change, error) {
 	if err := text.err(); err != nil {
 		return Change{}, err
 	}
-	var terms TrialTerms
-	if how := r.URL.Query().Get("terms"); how != "" {
-		if err := json.Unmarshal([]byte(how), &terms); err != nil {
-			return Change{}, control.Usagef("read the terms: %v", err)
+	var rest BanRequest
+	if how := r.URL.Query().Get("rest"); how != "" {
+		if err := json.Unmarshal([]byte(how), &rest); err != nil {
+			return Change{}, control.Usagef("read what goes for all lines: %v", err)
 		}
 	}
-	c, wrong, err := s.banOnTerms(r.Context(), text.orders, terms)
+	text.fill(rest)
+	c, wrong, err := s.banOnTerms(r.Context(), text.orders, rest.TrialTerms)
 	for _, w := range wrong {
 		text.fault(text.lines[w.Index], w.Err)
 	}

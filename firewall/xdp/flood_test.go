@@ -87,6 +87,46 @@ func TestFloodGuardComesAndGoes(t *testing.T) {
 	w.Connects(next("203.0.113.%d"), enginetest.Mail)
 }
 
+// A program that is loaded anew counts from nothing, which is no flood.
+func TestNoFloodAfterOffAndOn(t *testing.T) {
+	w := enginetest.NewWorld(t)
+	dir := enginetest.PinDir(t)
+	var table *xdp.Table
+	do := func(f func() error) {
+		t.Helper()
+		if err := w.Inside(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	do(func() (err error) { table, err = xdp.Open(xdp.Options{PinDir: dir}); return err })
+	t.Cleanup(func() { do(func() error { return table.Remove(context.Background()) }); table.Close() })
+	rules := firewall.Rules{Interfaces: []string{enginetest.Interface}, Ports: []uint16{enginetest.Mail}, SYNPerMinute: 240, FloodPerSecond: 2000}
+	looks := func() {
+		t.Helper()
+		before := table.FloodLooked()
+		for end := time.Now().Add(20 * time.Second); table.FloodLooked() == before; time.Sleep(10 * time.Millisecond) {
+			if do(func() error { return table.Intact(t.Context()) }); time.Now().After(end) {
+				t.Fatal("nobody looks for a flood")
+			}
+		}
+	}
+	do(func() error { return table.Configure(t.Context(), rules) })
+	for range 3 {
+		w.Connects("192.0.2.7", enginetest.Mail)
+	}
+	looks()
+	do(func() error { return table.Remove(t.Context()) })
+	do(func() error { return table.Configure(t.Context(), rules) })
+	looks()
+	do(func() error {
+		s, err := table.Status(t.Context())
+		if s.Flood {
+			t.Error("a flood of nobody")
+		}
+		return err
+	})
+}
+
 // Samples of drops name the source, the port and the reason.
 func TestSamplesOfDrops(t *testing.T) {
 	w := enginetest.NewWorld(t)

@@ -67,7 +67,7 @@ func (t *Table) watchFlood() error {
 	}
 	before := *f
 	f.at, f.opened = now.kernel, opened
-	if before.at == 0 {
+	if before.at == 0 || opened < before.opened { // the program was loaded anew, and counts from 0
 		return nil
 	}
 	rate := (opened - before.opened) * uint64(time.Second) / since

@@ -177,21 +177,22 @@ func (c *cli) banCommand() *cobra.Command {
 		Long: `Drop all packets of an address or prefix to the protected ports.
 
 With - the bans are read from standard input, a line each: PREFIX [DURATION] [WHY],
-where # begins a comment. They are made in one transaction: when a line is wrong,
-every wrong line is named and nobody is banned.
+where # begins a comment. --for and --why are for lines that do not say so themselves.
+They are made in one transaction: when a line is wrong, every wrong line is named and
+nobody is banned.
 
 A short prefix (IPv4 /16 or shorter, IPv6 /32 or shorter) is banned on trial: it is
 lifted after five minutes unless weir confirm says that it was meant. The address from
 which you work here by SSH is never banned.`,
 		Example: `  weir ban 203.0.113.7 --why "asked abuse@ twice"
   weir ban 2001:db8:66::/48 --for 7d --why "snowshoe"
-  weir ban - <drop.txt`,
+  weir ban - --for 7d --why "Spamhaus DROP" <drop.txt`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			op := guard.NewOperator(c.runDir)
 			r.From = session()
 			if args[0] == "-" {
-				return c.changed(op.BanText(cmd.Context(), c.in, r.TrialTerms))("banned")
+				return c.changed(op.BanText(cmd.Context(), c.in, r))("banned")
 			}
 			if r.Why == "" {
 				return control.Usagef(`a ban needs a reason that the next operator will understand: add --why "…"`)
