@@ -66,3 +66,12 @@ func FuzzMessage(f *testing.F) {
 		}
 	})
 }
+
+// An alarm's text says by itself what it is.
+func TestReadableSaysTheKindOnce(t *testing.T) {
+	for text, want := range map[string]string{"alarm: ledger": "alarm: ledger", "something": "alarm: something"} {
+		if got := string(appendReadable(nil, &Message{ID: "ALARM", Text: text})); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}

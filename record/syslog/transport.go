@@ -268,10 +268,12 @@ type keptOpen struct{ io.Writer }
 
 func (keptOpen) Close() error { return nil }
 
-// appendReadable writes kind, text and name=value for each value that is not
-// empty.
+// appendReadable writes kind (unless the text begins with it), text and
+// name=value for each value that is not empty.
 func appendReadable(b []byte, m *Message) []byte {
-	b = append(b, strings.ToLower(m.ID)+": "...)
+	if kind := strings.ToLower(m.ID) + ": "; !strings.HasPrefix(m.Text, kind) {
+		b = append(b, kind...)
+	}
 	b = appendText(b, m.Text)
 	for _, p := range m.Params {
 		if p.Value == "" {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -84,7 +85,7 @@ func (s Status) alarms(now time.Time) []Alarm {
 		}
 	}
 	for _, d := range s.Domains {
-		if d.AcceptAll {
+		if d.AcceptAll && !strings.HasPrefix(d.Recipients, "file:") { // a list tells guesses from real addresses, whatever its backend takes
 			all = append(all, Alarm{"accept_all", d.Name, d.AllSince, fmt.Sprintf(
 				"%v takes every recipient, so guessed addresses cannot be told from real ones; have it verify recipients at RCPT, or list them: recipients = \"file:PATH\"", d.Backends)})
 		}

@@ -252,6 +252,21 @@ func TestAcceptAll(t *testing.T) {
 	})
 }
 
+// TestAcceptAllBehindAList: a list tells guesses from real addresses, so there is
+// nothing to see to when its backend takes everybody.
+func TestAcceptAllBehindAList(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "recipients")
+	write(t, nil, path, "u1\n")
+	r := newRig(t, "file:"+path, "", &fake{})
+	defer r.stop()
+	if c, ok := r.router.Probe(t.Context(), "example.com"); !ok || !c.AcceptAll() {
+		t.Fatalf("the backend was not asked: %+v", c)
+	}
+	if st := r.router.Status(r.memory); !st.Domains[0].AcceptAll || len(st.Alarms) != 0 {
+		t.Errorf("status: %+v", st)
+	}
+}
+
 // TestBecomesAcceptAll: what was taken since a yes last meant something is
 // forgotten, what was known before is not.
 func TestBecomesAcceptAll(t *testing.T) {

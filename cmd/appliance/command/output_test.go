@@ -109,3 +109,20 @@ func TestSpan(t *testing.T) {
 		}
 	}
 }
+
+// What a newcomer reads first is a sentence: nothing is said twice.
+func TestPhrases(t *testing.T) {
+	var out bytes.Buffer
+	c := &cli{out: &out, now: func() time.Time { return screenTime }}
+	peer := netip.MustParseAddr("203.0.113.7")
+	c.printConviction(record.Conviction{Peer: peer, Rule: harvest.RuleHour, Window: "1h0m0s"})
+	c.printConviction(record.Conviction{Peer: peer, Rule: harvest.RuleHour, Window: "1h0m0s", Enforced: true})
+	c.printRecord(record.Line{Peer: peer, Outcome: smtp.Accepted, Backend: "office", BackendReply: "office: 250 2.0.0 OK: queued\n"})
+	for _, want := range []string{
+		"203.0.113.7 would have been convicted by the rule", "203.0.113.7 was convicted by the rule", "office said: 250 2.0.0 OK: queued",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is missing from\n%s", want, out.String())
+		}
+	}
+}

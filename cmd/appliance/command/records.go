@@ -107,6 +107,6 @@ func (c *cli) printRecord(l record.Line) {
 		c.flow("    to <%s>: %s", printable(r.To), printable(answer))
 	}
 	if l.BackendReply != "" {
-		c.flow("    %s said: %s", l.Backend, printable(strings.TrimSpace(l.BackendReply)))
+		c.flow("    %s said: %s", l.Backend, printable(strings.TrimPrefix(strings.TrimSpace(l.BackendReply), l.Backend+": ")))
 	}
 }

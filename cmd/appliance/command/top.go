@@ -133,11 +133,11 @@ func (c *cli) printTop(out io.Writer, v mailapi.Top, width, height int) {
 		p.flow("ALARM    %s", a)
 	}
 	p.line("")
-	w := len("ATTACKER")
+	w := len("SOURCE")
 	for _, a := range v.Attackers {
 		w = max(w, len(shortPrefix(a.Source)))
 	}
-	p.line("%-*s %7s %5s %5s %5s %4s  %-8s %s", w, "ATTACKER", "UNKNOWN", "VALID", "SHARE", "/MIN", "NEAR", "RULE", "LAST GUESS")
+	p.line("%-*s %7s %5s %5s %5s %4s  %-8s %s", w, "SOURCE", "UNKNOWN", "VALID", "SHARE", "/MIN", "NEAR", "RULE", "LAST GUESS")
 	if len(v.Attackers) == 0 {
 		p.line("nobody names unknown recipients")
 	}

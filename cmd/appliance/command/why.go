@@ -154,11 +154,11 @@ func droppedBy(b guard.BanInfo) string {
 }
 
 func (c *cli) printConviction(v record.Conviction) {
-	verb := "convicted"
+	verb := "was"
 	if !v.Enforced {
-		verb = "would have been convicted"
+		verb = "would have been"
 	}
-	c.flow("%v was %s by the rule %s", v.Peer, verb, v.Rule)
+	c.flow("%v %s convicted by the rule %s", v.Peer, verb, v.Rule)
 	c.flow("  when     %s", stamp(v.Time.Time))
 	c.flow("  counted  %d unknown and %d valid recipients within %s", v.Unknown, v.Valid, windowOf(v))
 	for i, g := range wrapped(v.Guesses, 80-11) {
