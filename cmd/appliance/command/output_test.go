@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"mailweir/cmd/appliance/mailapi"
+	"mailweir/cmd/appliance/process"
 	"mailweir/control"
 	"mailweir/record"
 	"mailweir/smtp"
@@ -124,5 +125,25 @@ func TestPhrases(t *testing.T) {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is missing from\n%s", want, out.String())
 		}
+	}
+}
+
+// A role that weir run starts again needs nobody to start it.
+func TestRoleAway(t *testing.T) {
+	err := &control.Error{Class: control.NotRunning, Message: "start it"}
+	if got := roleAway(err, "guard", []process.RoleState{{Name: "guard"}}); !strings.Contains(got, "weir run is starting it again") {
+		t.Error(got)
+	}
+	if got := roleAway(err, "guard", nil); got != "start it" {
+		t.Error(got)
+	}
+}
+
+// While observing nothing of it was refused by policy.
+func TestStatusWhileObserving(t *testing.T) {
+	var out bytes.Buffer
+	(&cli{out: &out, now: time.Now}).printMailStatus(mailapi.Status{Observe: true, Reasons: map[string]uint64{"score": 22}})
+	if !strings.Contains(out.String(), "refused would be, by policy or because it cannot be delivered: score 22") {
+		t.Error(out.String())
 	}
 }

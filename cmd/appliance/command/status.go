@@ -68,19 +68,29 @@ func (c *cli) findStatus(ctx context.Context) (wholeStatus, error) {
 			"nothing is running in %s (start it with `weir run`, or name the right --run-dir)", c.runDir)}
 	}
 	if guardErr != nil {
-		s.Problems = append(s.Problems, guardErr.Error())
+		s.Problems = append(s.Problems, roleAway(guardErr, "guard", s.Roles))
 	} else {
 		s.Guard = &g
 		s.Problems = append(s.Problems, g.Alarms...)
 	}
 	if mailErr != nil {
-		s.Problems = append(s.Problems, mailErr.Error())
+		s.Problems = append(s.Problems, roleAway(mailErr, "mail", s.Roles))
 	} else {
 		s.Mail = &m
 		s.Problems = append(s.Problems, m.Alarms...)
 		s.GeoHits = c.geoHits(ctx, nil)
 	}
 	return s, nil
+}
+
+// roleAway says why a role does not answer. One that weir run looks after needs
+// nobody to start it.
+func roleAway(err error, role string, roles []process.RoleState) string {
+	ours := slices.ContainsFunc(roles, func(r process.RoleState) bool { return r.Name == role })
+	if ours && errors.Is(err, control.ErrNotRunning) {
+		return role + " is not running: weir run is starting it again, see the log of weir run if it does not stay"
+	}
+	return err.Error()
 }
 
 func (c *cli) printStatus(s wholeStatus) {
@@ -175,7 +185,11 @@ func (c *cli) printMailStatus(m mailapi.Status) {
 		c.item("  load", "%s", loads[m.Load])
 	}
 	c.item("  became", "%s", counts(m.Outcomes))
-	c.item("  refused", "%s", counts(m.Reasons))
+	refused := counts(m.Reasons)
+	if m.Observe && len(m.Reasons) > 0 {
+		refused = "would be, by policy or because it cannot be delivered: " + refused
+	}
+	c.item("  refused", "%s", refused)
 	c.item("  tls", "%s", m.TLS)
 	c.item("greylist", "%v", m.Greylist)
 	c.printRoutes(m)

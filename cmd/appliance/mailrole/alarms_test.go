@@ -9,9 +9,11 @@ import (
 	"testing"
 	"time"
 
+	"mailweir/config"
 	"mailweir/firewall/guard"
 	"mailweir/record"
 	"mailweir/record/syslog"
+	"mailweir/smtp/harvest"
 )
 
 // said keeps what a collector would hear of alarms.
@@ -76,5 +78,17 @@ func TestStatusSaysGuardsAlarmsOnce(t *testing.T) {
 	e.Alarm(alarmConfig, "of the mail role")
 	if got := e.alarms(); len(got) != 1 || got[0] != "of the mail role" {
 		t.Errorf("weir status has %q", got)
+	}
+}
+
+// While observing nobody is told 451.
+func TestAttackTextWhileObserving(t *testing.T) {
+	a := harvest.Alarm{Name: "under_attack", Domain: "example.com", Detail: "40 a minute"}
+	if got := attackText(a, true); !strings.Contains(got, "strangers would hear 451") {
+		t.Error(got)
+	}
+	m := &mail{cfg: config.Config{Domains: []config.Domain{{Name: "example.com", Observe: true}, {Name: "example.org"}}}}
+	if !m.observes("example.com") || m.observes("example.org") || m.observes("") {
+		t.Error("a domain's own observe does not count for itself alone")
 	}
 }

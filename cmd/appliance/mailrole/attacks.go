@@ -3,9 +3,11 @@ package mailrole
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
+	"mailweir/config"
 	"mailweir/smtp/harvest"
 )
 
@@ -19,7 +21,7 @@ func (m *mail) attackAlarm(a harvest.Alarm) {
 	if a.Name == "accept_all" {
 		return
 	}
-	m.events.Alarm(attackName(a), attackText(a))
+	m.events.Alarm(attackName(a), attackText(a, m.observes(a.Domain)))
 	if a.Name == "collateral" {
 		m.attacks.Lock()
 		m.spared = m.now()
@@ -35,13 +37,24 @@ func attackName(a harvest.Alarm) string {
 	return a.Name + ":" + a.Domain
 }
 
-func attackText(a harvest.Alarm) string {
+// observes tells whether nothing is refused by policy in a domain; "": in any.
+func (m *mail) observes(domain string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.cfg.Observe || slices.ContainsFunc(m.cfg.Domains, func(d config.Domain) bool { return d.Name == domain && d.Observe })
+}
+
+func attackText(a harvest.Alarm, observe bool) string {
 	switch a.Name {
 	case "under_attack":
 		if a.Domain == "" {
 			a.Domain = "every domain"
 		}
-		return fmt.Sprintf("%s is being guessed at: %s; strangers hear 451 for now, see weir top", a.Domain, a.Detail)
+		hear := "hear"
+		if observe {
+			hear = "would hear"
+		}
+		return fmt.Sprintf("%s is being guessed at: %s; strangers %s 451 for now, see weir top", a.Domain, a.Detail, hear)
 	case "directory_broken":
 		return fmt.Sprintf("the directory of %s is broken: %s; nobody is convicted and unknown recipients hear 451 until it takes one again, see to the server behind", a.Domain, a.Detail)
 	}
@@ -87,7 +100,7 @@ func (m *mail) clearAttacks(ctx context.Context, tick <-chan time.Time) {
 		stand := map[string]bool{}
 		for _, a := range m.watch.Alarms(m.now()) {
 			stand[attackName(a)] = true
-			m.events.Alarm(attackName(a), attackText(a)) // after a restart nobody else says so
+			m.events.Alarm(attackName(a), attackText(a, m.observes(a.Domain))) // after a restart nobody else says so
 		}
 		for name := range stood {
 			if !stand[name] {

@@ -22,6 +22,7 @@ import (
 // told at its place in the file.
 func Problems(f *config.File, cfg config.Config) config.Problems {
 	m := machine{file: f, cfg: cfg}
+	m.hostname()
 	m.users()
 	m.interfaces()
 	for _, c := range cfg.TLS.Certificates {
@@ -65,6 +66,14 @@ func (m *machine) badError(at string, err error) {
 		}
 	}
 	m.bad(at, text, "see the manual")
+}
+
+// hostname warns of a name that stands in for one nobody has set.
+func (m *machine) hostname() {
+	if strings.HasSuffix(m.cfg.Hostname, ".invalid") {
+		m.problems = append(m.problems, m.file.Warning("hostname", m.cfg.Hostname+" is no real name, and every greeting and Received header has it",
+			"write the name that this machine has in the DNS, such as mx1.example.com"))
+	}
 }
 
 // users warns only: the file may be checked on another machine than the one
@@ -136,7 +145,7 @@ func (m *machine) leadsHere(u relay.URL) bool {
 		if fmt.Sprint(l.Port()) != u.Port {
 			continue
 		}
-		if l.Addr().String() == u.Host || u.Host == "localhost" || l.Addr().IsUnspecified() && isOwn(u.Host) {
+		if l.Addr().String() == u.Host || u.Host == m.cfg.Hostname || u.Host == "localhost" || l.Addr().IsUnspecified() && isOwn(u.Host) {
 			return true
 		}
 	}

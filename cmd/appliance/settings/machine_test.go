@@ -75,3 +75,24 @@ func TestTiers(t *testing.T) {
 		t.Errorf("after a reload without it, a forwarder is %s", got)
 	}
 }
+
+// weir check tells of a name that nobody set, and of a backend that is the edge
+// itself, by address or by name.
+func TestCheckNamesOurselves(t *testing.T) {
+	for _, c := range []struct{ hostname, url, want string }{
+		{"set-hostname.invalid", "smtp://mail.example.com", "set-hostname.invalid is no real name"},
+		{"mx1.example.net", "smtp://mx1.example.net:25", "our own SMTP port"},
+		{"mx1.example.net", "smtp://127.0.0.1:25", "our own SMTP port"},
+		{"mx1.example.net", "smtp://mx1.example.net:2525", ""},
+	} {
+		f, cfg, problems := config.Parse("weir.toml", []byte("hostname = \""+c.hostname+"\"\nusers.mail = \"nobody\"\n[backend.office]\nurl = \""+c.url+
+			"\"\n[domain.\"example.com\"]\nbackends = [\"office\"]\n"))
+		if problems.Bad() {
+			t.Fatal(problems)
+		}
+		got := Problems(f, cfg).Error()
+		if c.want == "" && got != "" || !strings.Contains(got, c.want) {
+			t.Errorf("%+v: %q", c, got)
+		}
+	}
+}
