@@ -84,7 +84,7 @@ func (c *cli) listCommand(do access.Action, use, short string, forgeable *bool) 
 	}
 	durationVar(cmd, &d, "for", "how long: 12h, 30d (default until it is removed)")
 	cmd.Flags().StringVar(&e.To, "to", "", "only for a domain or a recipient of ours")
-	cmd.Flags().StringVar(&e.Why, "why", "", "the reason, for the operators to come")
+	cmd.Flags().StringVar(&e.Why, "why", "", "the reason, for the operators to come: required, but with --remove")
 	cmd.Flags().BoolVar(&remove, "remove", false, "take the entry out again")
 	if do == access.Allow {
 		trialVars(cmd, &terms)

@@ -205,7 +205,7 @@ which you work here by SSH is never banned.`,
 		},
 	}
 	durationVar(cmd, &r.For, "for", "how long: 90m, 48h, 7d, forever (default firewall.ban_ttl)")
-	cmd.Flags().StringVar(&r.Why, "why", "", "the reason, for the operators to come")
+	cmd.Flags().StringVar(&r.Why, "why", "", "the reason, for the operators to come: required, but with -")
 	trialVars(cmd, &r.TrialTerms)
 	return cmd
 }

@@ -109,7 +109,8 @@ func (c *cli) importCommand() *cobra.Command {
 		Short: "read entries from a file: ours, Postfix maps, plain lists",
 		Long: `Read entries from a file (- is standard input): as weir lists export writes them, from maps of
 Postfix (cidr_table(5), and access(5) for clients, HELO, senders or recipients), or a plain list,
-one a line, with --as. All of them are taken, or, when one line cannot be understood, none.`,
+one a line, with --as. All of them are taken, or, when one line cannot be understood or has no
+reason, none.`,
 		Example: `  weir lists import /etc/postfix/client_access --why "from the old server"
   weir lists import /etc/postfix/sender_access --of from --why "from the old server"
   weir lists import bad-hosts.txt --as block --for 30d --why "list of a friend"`,
@@ -119,9 +120,6 @@ one a line, with --as. All of them are taken, or, when one line cannot be unders
 			if !slices.Contains([]access.Kind{"", access.RDNS, access.HELO, access.From, access.To}, how.Of) ||
 				!slices.Contains([]access.Action{"", access.Allow, access.Block}, how.As) {
 				return control.Usagef("--of is rdns, helo, from or to; --as is allow or block")
-			}
-			if why == "" {
-				return control.Usagef(`entries need a reason that the next operator will understand: add --why "…"`)
 			}
 			entries, err := c.readEntries(args[0], how)
 			if err != nil {
@@ -138,7 +136,7 @@ one a line, with --as. All of them are taken, or, when one line cannot be unders
 	cmd.Flags().StringVar(&as, "as", "", "what lines do that name somebody and nothing else: allow or block")
 	cmd.Flags().StringVar(&of, "of", "", "what names in the map are: rdns (default), helo, from or to")
 	cmd.Flags().StringVar(&to, "to", "", "only for a domain or a recipient of ours")
-	cmd.Flags().StringVar(&why, "why", "", "the reason, where a line has none")
+	cmd.Flags().StringVar(&why, "why", "", "the reason of lines that have none: required where there is one")
 	durationVar(cmd, &d, "for", "how long, where a line does not say (default until they are removed)")
 	return cmd
 }
@@ -176,6 +174,9 @@ func (c *cli) readEntries(name string, how access.Import) ([]access.Entry, error
 func (c *cli) fill(e *access.Entry, to, why string, d guard.Duration) (err error) {
 	if e.Why == "" {
 		e.Why = why
+	}
+	if e.Why == "" {
+		return control.Usagef(`%s %v has no reason, and entries need one that the next operator will understand: add --why "…"`, e.Action, e.Subject)
 	}
 	if e.Author == "" {
 		e.Author = author()
