@@ -27,6 +27,23 @@ func Diff(old, next Config) (now, later []string) {
 	return now, later
 }
 
+// Switched are the keys among those of Diff that are on or off, with what they
+// are in next: that such a key is in force does not tell which.
+func Switched(old, next Config) map[string]bool {
+	is := map[string]bool{}
+	for _, s := range schema {
+		for _, name := range s.names(&old, &next) {
+			for _, k := range s.keys {
+				c := next.clone()
+				if on, ok := k.place(&c, name).(*bool); ok && !k.same(&old, &next, name) {
+					is[s.example(k, []string{s.path, name})] = *on
+				}
+			}
+		}
+	}
+	return is
+}
+
 // InForce is next as a reload puts it in force over running: the keys that are
 // read at start only stay as they are.
 func InForce(running, next Config) Config {

@@ -15,6 +15,7 @@ import (
 
 	"mailweir/cmd/appliance/mailapi"
 	"mailweir/cmd/appliance/process"
+	"mailweir/config"
 	"mailweir/control"
 	"mailweir/record"
 	"mailweir/smtp"
@@ -145,5 +146,23 @@ func TestStatusWhileObserving(t *testing.T) {
 	(&cli{out: &out, now: time.Now}).printMailStatus(mailapi.Status{Observe: true, Reasons: map[string]uint64{"score": 22}})
 	if !strings.Contains(out.String(), "refused would be, by policy or because it cannot be delivered: score 22") {
 		t.Error(out.String())
+	}
+}
+
+// What is taken out of the file is not said to be in force.
+func TestReloadSaysOnOrOff(t *testing.T) {
+	_, cfg, _ := config.Parse("weir.toml", []byte("hostname = \"mx1.example.net\"\n"))
+	old := cfg
+	old.Observe = true
+	changed, _ := config.Diff(old, cfg)
+	var out bytes.Buffer
+	c := &cli{out: &out}
+	for _, is := range []map[string]bool{config.Switched(old, cfg), config.Switched(cfg, old)} {
+		if err := c.printReload(reloadAnswer{Changed: append(changed, "smtp.greet_wait"), Switched: is}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := "observe: off now (was on)\nsmtp.greet_wait is in force\nobserve: on now (was off)\nsmtp.greet_wait is in force\n"; out.String() != want {
+		t.Errorf("%q, want %q", out.String(), want)
 	}
 }

@@ -14,9 +14,11 @@ import (
 
 // reloadAnswer is what came of a reload.
 type reloadAnswer struct {
-	Changed  []string `json:"changed,omitempty"` // keys whose new values are in force
-	Later    []string `json:"later,omitempty"`   // keys that are read at the next start
-	Warnings []string `json:"warnings,omitempty"`
+	Changed []string `json:"changed,omitempty"` // keys whose new values are in force
+	// Switched are those of them that are on or off, with what they are now.
+	Switched map[string]bool `json:"switched,omitempty"`
+	Later    []string        `json:"later,omitempty"` // keys that are read at the next start
+	Warnings []string        `json:"warnings,omitempty"`
 	// Rules about places that are in force on trial.
 	Trial *guard.Trial `json:"trial,omitempty"`
 }
@@ -70,7 +72,7 @@ func (c *cli) reload(ctx context.Context, terms guard.TrialTerms) (reloadAnswer,
 	if err != nil {
 		return a, fmt.Errorf("guard took the new configuration, mail did not: %w", err)
 	}
-	a.Changed, a.Later = m.Changed, m.Later
+	a.Changed, a.Switched, a.Later = m.Changed, m.Switched, m.Later
 	return a, nil
 }
 
@@ -84,7 +86,14 @@ func (c *cli) printReload(a reloadAnswer) error {
 		c.say("reloaded, nothing has changed")
 	}
 	for _, k := range a.Changed {
-		c.say("%s is in force", k)
+		switch on, ok := a.Switched[k]; {
+		case !ok:
+			c.say("%s is in force", k)
+		case on:
+			c.say("%s: on now (was off)", k)
+		default:
+			c.say("%s: off now (was on)", k)
+		}
 	}
 	for _, k := range a.Later {
 		c.say("%s is read at the next start of weir run", k)

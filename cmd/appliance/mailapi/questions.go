@@ -65,7 +65,9 @@ type Origin struct {
 // Reloaded is what a role says of a reload that went well.
 type Reloaded struct {
 	Changed []string `json:"changed,omitempty"`
-	Later   []string `json:"later,omitempty"` // keys that take effect at the next start
+	// Switched are those of them that are on or off, with what they are now.
+	Switched map[string]bool `json:"switched,omitempty"`
+	Later    []string        `json:"later,omitempty"` // keys that take effect at the next start
 }
 
 // FetchRequest asks for a feed to be looked at now.

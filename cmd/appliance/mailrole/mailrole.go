@@ -351,6 +351,7 @@ func (m *mail) prepare() (change, error) {
 	m.mu.Unlock()
 	c := change{cfg: config.InForce(cfg, file)}
 	c.Changed, c.Later = config.Diff(cfg, file)
+	c.Switched = config.Switched(cfg, c.cfg)
 	if c.router, err = settings.NewRouter(c.cfg, m.memory, m.names); err != nil {
 		return c, err
 	}
