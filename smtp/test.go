@@ -92,7 +92,21 @@ func (s *session) probePolicy() said {
 	s.scouted(s.tx, s.peerScout, s.heloScout, s.tx.scout)
 	s.suspect()
 	c := &s.policy.Chain
-	v := s.guard("test", func() Verdict { return s.weigh(s.tx, c, c.Peer, c.HELO, c.Sender).Verdict })
+	v := s.guard("test", func() Verdict {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		f := s.tx.Facts
+		if lists := s.server.opts.Access; lists != nil {
+			f.Rcpts = []Recipient{{}} // anybody: entries for some recipients do not count
+			if e, ok := lists.Find(f.query()); ok {
+				f.Rcpts[0].Listed = &e
+			}
+			if v := s.weighFacts(s.tx, &f, c, c.Lists).Verdict; !v.passes() {
+				return v
+			}
+		}
+		return s.weighFacts(s.tx, &f, c, c.Peer, c.HELO, c.Sender).Verdict
+	})
 	if v.passes() {
 		return said{}
 	}

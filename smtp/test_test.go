@@ -50,3 +50,22 @@ func TestProbe(t *testing.T) {
 		t.Errorf("the probes left %d traces", n)
 	}
 }
+
+// weir test without a recipient asks the operator's lists as RCPT does: an entry
+// that could let in by name lets in nobody who has not that name.
+func TestProbeAsksTheLists(t *testing.T) {
+	w := newWorld(t, func(w *world) {
+		w.policy("helo_name", string(smtp.HELOPeer))
+		w.policy("entry", "block_127.0.0.5")
+		w.policy("entry", "allow_helo:friend.example")
+	})
+	for helo, want := range map[string]smtp.Outcome{"": smtp.Rejected, "client.example": smtp.Rejected, "friend.example": smtp.Accepted} {
+		d := w.server.Test(context.Background(), smtp.Probe{From: netip.MustParseAddr("127.0.0.5"), HELO: helo})
+		if d.Outcome != want || want == smtp.Rejected && (d.Reason != reply.Blocked || d.Reply.Code != 554) {
+			t.Errorf("HELO %q: %s %q %q", helo, d.Outcome, d.Reason, d.Reply.Line())
+		}
+		if n := len(d.Steps); n == 0 || d.Steps[0].Name != "lists" && d.Steps[n-1].Name != "lists" {
+			t.Errorf("HELO %q: no word of the lists: %+v", helo, d.Steps)
+		}
+	}
+}
