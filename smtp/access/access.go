@@ -19,6 +19,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -115,8 +116,8 @@ func ParsePrefix(s string) (netip.Prefix, bool) {
 func Name(s string) (string, error) {
 	s = strings.Trim(strings.ToLower(strings.TrimSpace(s)), "<>")
 	at := strings.LastIndexByte(s, '@')
-	domain, err := idna.Lookup.ToASCII(strings.Trim(s[at+1:], "."))
-	if err != nil || domain == "" || at == 0 {
+	domain, err := idna.Lookup.ToASCII(strings.TrimPrefix(strings.TrimSuffix(s[at+1:], "."), "."))
+	if err != nil || domain == "" || at == 0 || slices.Contains(strings.Split(domain, "."), "") {
 		return "", fmt.Errorf("%q is neither a domain nor a mailbox: write example.com or jane@example.com", s)
 	}
 	return s[:at+1] + domain, nil

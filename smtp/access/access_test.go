@@ -234,3 +234,13 @@ func BenchmarkFind(b *testing.B) {
 		l.Find(q)
 	}
 }
+
+// A name with an empty label is none, and its line is told.
+func TestEmptyLabels(t *testing.T) {
+	for _, name := range []string{"bogus..", "a..example", "..a.example"} {
+		_, errs := Import{As: Block}.Read(strings.NewReader("good.example.\n.good.example\n" + name + "\n"))
+		if line := (*LineError)(nil); len(errs) != 1 || !errors.As(errs[0], &line) || line.Line != 3 {
+			t.Errorf("%q: %v", name, errs)
+		}
+	}
+}

@@ -162,7 +162,7 @@ func (i Import) pattern(s string) (Subject, error) {
 			of = From
 		}
 	}
-	return ParseSubject(string(of) + ":" + strings.TrimPrefix(strings.TrimPrefix(s, "@"), "."))
+	return ParseSubject(string(of) + ":" + strings.TrimPrefix(s, "@"))
 }
 
 // octets reads the first one to three of an IPv4 address, as access(5) has
