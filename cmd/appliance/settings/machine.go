@@ -136,6 +136,9 @@ func (m *machine) backend(b config.Backend) {
 	}
 	if u.Network == "tcp" && m.leadsHere(u) {
 		m.bad(at, u.Address()+" is our own SMTP port: mail would go round in a loop", "name the mail server behind")
+	} else if u.Network == "tcp" && u.Host == m.cfg.Hostname && slices.ContainsFunc(m.cfg.SMTP.Listen, func(l netip.AddrPort) bool { return fmt.Sprint(l.Port()) == u.Port }) {
+		m.problems = append(m.problems, m.file.Warning(at, u.Address()+" has our own name: where that leads here, mail goes round in a loop",
+			"name the mail server behind, or its address"))
 	}
 }
 
@@ -145,7 +148,7 @@ func (m *machine) leadsHere(u relay.URL) bool {
 		if fmt.Sprint(l.Port()) != u.Port {
 			continue
 		}
-		if l.Addr().String() == u.Host || u.Host == m.cfg.Hostname || u.Host == "localhost" || l.Addr().IsUnspecified() && isOwn(u.Host) {
+		if l.Addr().String() == u.Host || u.Host == "localhost" || l.Addr().IsUnspecified() && isOwn(u.Host) {
 			return true
 		}
 	}
