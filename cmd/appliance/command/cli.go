@@ -122,6 +122,7 @@ func args(check cobra.PositionalArgs) cobra.PositionalArgs {
 // that it does not know is usage, with the ones that were perhaps meant.
 func group(cmd *cobra.Command, subs ...*cobra.Command) *cobra.Command {
 	cmd.Args = cobra.ArbitraryArgs
+	cmd.Annotations = map[string]string{onlyHolds: ""}
 	cmd.SuggestionsMinimumDistance = 2
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {

@@ -51,17 +51,23 @@ func commandsChapter(w io.Writer, root *cobra.Command) {
 	}
 }
 
-// commandSection writes one command, or the commands that it holds.
+// onlyHolds marks a command that does nothing but hold others.
+const onlyHolds = "only holds"
+
+// commandSection writes one command, and the commands that it holds.
 func commandSection(w io.Writer, cmd *cobra.Command) {
 	if cmd.Hidden || cmd.Name() == "help" {
 		return
 	}
-	if cmd.HasSubCommands() {
-		for _, sub := range cmd.Commands() {
-			commandSection(w, sub)
-		}
-		return
+	if _, only := cmd.Annotations[onlyHolds]; !only {
+		commandText(w, cmd)
 	}
+	for _, sub := range cmd.Commands() {
+		commandSection(w, sub)
+	}
+}
+
+func commandText(w io.Writer, cmd *cobra.Command) {
 	fmt.Fprintf(w, "\n## %s\n", cmd.CommandPath())
 	text := cmd.Long
 	if text == "" {

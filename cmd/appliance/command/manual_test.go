@@ -4,6 +4,8 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -29,6 +31,19 @@ func TestManualIsFresh(t *testing.T) {
 		got, err := os.ReadFile(filepath.Join("../../../docs", chapter.Name()))
 		if err != nil || string(got) != string(want) {
 			t.Errorf("docs/%s is not what the program says (%v): run make generate", chapter.Name(), err)
+		}
+	}
+}
+
+// A command that has others below it and does something itself is in the manual.
+func TestManualHasCommandsThatHoldOthers(t *testing.T) {
+	text, err := os.ReadFile("../../../docs/commands.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for heading, want := range map[string]bool{"## weir lists": true, "## weir lists import": true, "## weir firewall": false} {
+		if got := slices.Contains(strings.Split(string(text), "\n"), heading); got != want {
+			t.Errorf("docs/commands.md has %q: %v, want %v", heading, got, want)
 		}
 	}
 }
