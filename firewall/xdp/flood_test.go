@@ -87,12 +87,12 @@ func TestFloodGuardComesAndGoes(t *testing.T) {
 	w.Connects(next("203.0.113.%d"), enginetest.Mail)
 }
 
-// A program that is loaded anew counts from nothing, which is no flood.
-func TestNoFloodAfterOffAndOn(t *testing.T) {
-	w := enginetest.NewWorld(t)
+// openInside returns a world, a table in it, and what calls inside and must go well.
+func openInside(t *testing.T) (w *enginetest.World, table *xdp.Table, do func(func() error)) {
+	t.Helper()
+	w = enginetest.NewWorld(t)
 	dir := enginetest.PinDir(t)
-	var table *xdp.Table
-	do := func(f func() error) {
+	do = func(f func() error) {
 		t.Helper()
 		if err := w.Inside(f); err != nil {
 			t.Fatal(err)
@@ -100,6 +100,12 @@ func TestNoFloodAfterOffAndOn(t *testing.T) {
 	}
 	do(func() (err error) { table, err = xdp.Open(xdp.Options{PinDir: dir}); return err })
 	t.Cleanup(func() { do(func() error { return table.Remove(context.Background()) }); table.Close() })
+	return w, table, do
+}
+
+// A program that is loaded anew counts from nothing, which is no flood.
+func TestNoFloodAfterOffAndOn(t *testing.T) {
+	w, table, do := openInside(t)
 	rules := firewall.Rules{Interfaces: []string{enginetest.Interface}, Ports: []uint16{enginetest.Mail}, SYNPerMinute: 240, FloodPerSecond: 2000}
 	looks := func() {
 		t.Helper()
@@ -129,17 +135,7 @@ func TestNoFloodAfterOffAndOn(t *testing.T) {
 
 // Samples of drops name the source, the port and the reason.
 func TestSamplesOfDrops(t *testing.T) {
-	w := enginetest.NewWorld(t)
-	dir := enginetest.PinDir(t)
-	var table *xdp.Table
-	do := func(f func() error) {
-		t.Helper()
-		if err := w.Inside(f); err != nil {
-			t.Fatal(err)
-		}
-	}
-	do(func() (err error) { table, err = xdp.Open(xdp.Options{PinDir: dir}); return err })
-	t.Cleanup(func() { do(func() error { return table.Remove(context.Background()) }); table.Close() })
+	w, table, do := openInside(t)
 	do(func() error {
 		return table.Configure(t.Context(), firewall.Rules{Interfaces: []string{enginetest.Interface}, Ports: []uint16{enginetest.Mail}})
 	})
