@@ -145,7 +145,8 @@ func (p *prepared) take(world *geo.Tables) (*ebpf.Map, error) {
 	return newWorld(world)
 }
 
-// newWorld brings a world into the kernel.
+// newWorld brings a world into the kernel, and looks addresses up in it there:
+// it is right, or not had.
 func newWorld(world *geo.Tables) (*ebpf.Map, error) {
 	spec, err := bpf.LoadFilter()
 	if err != nil {
@@ -158,11 +159,13 @@ func newWorld(world *geo.Tables) (*ebpf.Map, error) {
 	if err := m.Put(uint32(0), worldOf(world)); err != nil {
 		return nil, errors.Join(explain("load countries", err), m.Close())
 	}
+	if err := probeWorld(spec, m, world); err != nil {
+		return nil, errors.Join(err, m.Close())
+	}
 	return m, nil
 }
 
-// loadWorld fills a slot that is not in force, and looks addresses up in it by
-// the packet program's own code.
+// loadWorld fills a slot that is not in force.
 func (t *Table) loadWorld(slot uint32, world *geo.Tables) error {
 	m, err := t.ahead.take(world)
 	if err != nil {
@@ -172,19 +175,32 @@ func (t *Table) loadWorld(slot uint32, world *geo.Tables) error {
 	if err := t.obj.Geo.Put(slot, m); err != nil {
 		return fmt.Errorf("load countries: %w", err)
 	}
-	return t.probeWorld(slot, world, probes)
+	return nil
 }
 
-// probeWorld asks the packet program where about n addresses are, those at
-// boundaries among them.
-func (t *Table) probeWorld(slot uint32, world *geo.Tables, n int) error {
+// probeWorld asks the packet program's own code where some addresses are, those
+// at boundaries among them. It runs beside the one in force, with a slot of its
+// own, so that nobody has to wait.
+func probeWorld(spec *ebpf.CollectionSpec, m *ebpf.Map, world *geo.Tables) error {
+	var own struct {
+		Look *ebpf.Program `ebpf:"mailweir_geo"`
+		Geo  *ebpf.Map     `ebpf:"geo"`
+	}
+	if err := spec.LoadAndAssign(&own, nil); err != nil {
+		return explain("load what looks countries up", err)
+	}
+	defer own.Look.Close()
+	defer own.Geo.Close()
+	if err := own.Geo.Put(uint32(0), m); err != nil {
+		return fmt.Errorf("look into the countries just loaded: %w", err)
+	}
 	const about = 3 * 700_000 // of the database that comes with the program
-	step, i := max(1, about/n), 0
+	step, i := about/probes, 0
 	for a := range world.AtBoundaries() {
-		if i++; i%step != 1%step {
+		if i++; i%step != 1 {
 			continue
 		}
-		got, err := t.kindOf(slot, a)
+		got, err := kindOf(own.Look, 0, a)
 		if err != nil {
 			return err
 		}
@@ -196,10 +212,10 @@ func (t *Table) probeWorld(slot uint32, world *geo.Tables, n int) error {
 }
 
 // kindOf asks the packet program where an address is.
-func (t *Table) kindOf(slot uint32, a netip.Addr) (geo.Kind, error) {
+func kindOf(look *ebpf.Program, slot uint32, a netip.Addr) (geo.Kind, error) {
 	frame := synFrame(a, 25)
 	frame[0] = byte(slot)
-	kind, err := t.obj.MailweirGeo.Run(&ebpf.RunOptions{Data: frame})
+	kind, err := look.Run(&ebpf.RunOptions{Data: frame})
 	if err != nil {
 		return 0, explain("look up an address", err)
 	}

@@ -79,6 +79,7 @@ type delays struct {
 	took          []time.Duration // sorted
 	steps         []steps         // where it went, of those that were dropped
 	rounds        int
+	unknown       int     // were dropped, but nobody knows when any more
 	least, others float64 // processors busy, other sessions a second, in a round
 	busiest       float64
 }
@@ -117,7 +118,7 @@ func (d *dropping) round(b *testing.B) {
 	if busy > mostBusy {
 		to = &d.busier
 	}
-	to.add(d.delays(b, convicted, &to.steps), busy, float64(yield.Sessions)/yield.Elapsed.Seconds())
+	to.add(d.delays(b, convicted, to), busy, float64(yield.Sessions)/yield.Elapsed.Seconds())
 }
 
 // betweenAttackers leaves the processors room.
@@ -136,8 +137,8 @@ func (d *delays) at(percent int) time.Duration { return d.took[(len(d.took)-1)*p
 
 func (d *delays) String() string {
 	late, _ := slices.BinarySearch(d.took, tooLate)
-	return fmt.Sprintf("%d bans in %d rounds, processors %.0f to %.0f %% busy, at least %.0f other sessions a second: least %v, p50 %v, p90 %v, p99 %v, most %v; %d took %v or more",
-		len(d.took), d.rounds, 100*d.least, 100*d.busiest, d.others, d.at(0), d.at(50), d.at(90), d.at(99), d.at(100), len(d.took)-late, tooLate)
+	return fmt.Sprintf("%d bans in %d rounds, processors %.0f to %.0f %% busy, at least %.0f other sessions a second: least %v, p50 %v, p90 %v, p99 %v, most %v; %d took %v or more; of %d more the time is lost",
+		len(d.took), d.rounds, 100*d.least, 100*d.busiest, d.others, d.at(0), d.at(50), d.at(90), d.at(99), d.at(100), len(d.took)-late, tooLate, d.unknown)
 }
 
 // fall has an attacker write to a spamtrap, which convicts at once, and returns
@@ -171,16 +172,21 @@ func (s *site) fall(b *testing.B, h *lab.Host, from netip.Addr, stamp *stamp) (m
 const tooLate = 50 * time.Millisecond
 
 // delays is how long after its verdict each attacker's first packet was dropped.
-func (s *site) delays(b *testing.B, convicted map[netip.Addr]moments, parts *[]steps) []time.Duration {
+func (s *site) delays(b *testing.B, convicted map[netip.Addr]moments, to *delays) []time.Duration {
 	b.Helper()
 	drops := s.firstDrops(b)
 	var all []time.Duration
 	for from, at := range convicted {
 		d := tooLate
-		if drop, ok := drops[from]; ok {
+		drop, dropped := drops[from]
+		switch {
+		case dropped && drop == 0:
+			to.unknown++
+			continue
+		case dropped:
 			d = drop - at[0]
-			*parts = append(*parts, at.steps(drop))
-		} else if len(at) > 1 {
+			to.steps = append(to.steps, at.steps(drop))
+		case len(at) > 1:
 			b.Logf("%v was not dropped while its packets came; after %v", from, at.steps(at[0]))
 		}
 		if d <= 0 {
