@@ -41,7 +41,7 @@ CREATE TABLE rcpts (
 	PRIMARY KEY (rcpt, record)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE reasons (
-	reason TEXT,    -- of the record or of one of its recipients
+	reason TEXT,    -- of the record, of its recipients, and of checks that only told
 	record INTEGER,
 	PRIMARY KEY (reason, record)
 ) STRICT, WITHOUT ROWID;

@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"encoding/json"
 
+	"mailweir/smtp"
 	"mailweir/smtp/reply"
 )
 
@@ -42,11 +43,12 @@ func (d *deleter) delete(id int64) error {
 	var l struct { // no more of a Line than its keys need
 		Rcpts  []Rcpt
 		Reason *reply.Reason
+		Checks []smtp.Check
 	}
 	if json.Unmarshal(text, &l) != nil {
 		return nil // its keys stay and lead nowhere: no reason to keep everything
 	}
-	keys := Line{Rcpts: l.Rcpts, Reason: l.Reason}
+	keys := Line{Rcpts: l.Rcpts, Reason: l.Reason, Checks: l.Checks}
 	for _, k := range rcptKeys(&keys) {
 		if _, err := d.rcpt.Exec(k, id); err != nil {
 			return err

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"mailweir/ref"
+	"mailweir/smtp/reply"
 )
 
 // The keys that records are found by. Mailboxes are compared without regard to
@@ -49,7 +50,18 @@ func reasonKeys(l *Line) []string {
 			keys = append(keys, string(r))
 		}
 	}
-	return distinct(keys)
+	return distinct(append(keys, l.OnlyTold()...))
+}
+
+// OnlyTold are the reasons for which nothing was refused, since observe, or a
+// check that is set to log, only told them.
+func (l *Line) OnlyTold() (reasons []string) {
+	for i := range l.Checks {
+		if c := &l.Checks[i]; c.Action == reply.Log && c.Reason != "" && (l.Reason == nil || *l.Reason != c.Reason) {
+			reasons = append(reasons, string(c.Reason))
+		}
+	}
+	return distinct(reasons)
 }
 
 func distinct(s []string) []string {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"mailweir/smtp"
+	"mailweir/smtp/reply"
 )
 
 // R-CX-05: records end with Keep, or never; evidence outlives the ban by Keep.
@@ -15,6 +16,7 @@ func TestRetention(t *testing.T) {
 	const day = 24 * time.Hour
 	f := begin(t, t.TempDir(), nil)
 	old := tx(start, "203.0.113.7", "a@b.example", "u1@example.com")
+	old.Checks = []smtp.Check{{Name: "rdns_missing", Action: reply.Log, Reason: reply.RDNSMissing}}
 	young := tx(start.Add(20*day), "203.0.113.8", "a@b.example", "u1@example.com")
 	f.Record(old)
 	f.Record(young)
@@ -33,6 +35,9 @@ func TestRetention(t *testing.T) {
 	}
 	if got := f.search(t, Query{Rcpt: "u1@example.com"}); !same(got, refs(young)) {
 		t.Errorf("after 31 days: found %v by recipient", got)
+	}
+	if n := f.keysLeft(t, "reasons"); n != 2 {
+		t.Errorf("after 31 days: %d reasons are left of a record that has two", n)
 	}
 	if _, ok, err := f.Conviction(context.Background(), old.Facts.Ref); !ok || err != nil {
 		t.Errorf("the evidence of a ban that may stand is gone: %v", err)
@@ -71,7 +76,7 @@ func TestSizeCap(t *testing.T) {
 	if st := f.Stats(context.Background()); st.Bytes > minSize/100*95 || st.Dropped != 0 {
 		t.Errorf("stats %+v", st)
 	}
-	if n := f.keysLeft(t); n > len(got) {
+	if n := f.keysLeft(t, "rcpts"); n > len(got) {
 		t.Errorf("%d recipients are left for %d records", n, len(got))
 	}
 }
@@ -83,12 +88,12 @@ func (f *fixture) pruneAll() {
 	}
 }
 
-func (f *fixture) keysLeft(t *testing.T) (n int) {
+func (f *fixture) keysLeft(t *testing.T, table string) (n int) {
 	t.Helper()
 	if err := f.db.open(); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.db.read.QueryRow("SELECT count(*) FROM rcpts").Scan(&n); err != nil {
+	if err := f.db.read.QueryRow("SELECT count(*) FROM " + table).Scan(&n); err != nil {
 		t.Fatal(err)
 	}
 	return n

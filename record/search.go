@@ -19,7 +19,7 @@ import (
 type Query struct {
 	Since  time.Time // from this moment on
 	Until  time.Time // before this moment
-	Reason string    // of the record or of one of its recipients
+	Reason string    // of the record, of one of its recipients, or of what was only told
 	Sender string    // "<>" is the null sender
 	Rcpt   string
 	Addr   netip.Prefix

@@ -23,6 +23,7 @@ func TestSearch(t *testing.T) {
 	c.Facts.Rcpts = append(c.Facts.Rcpts, smtp.Recipient{To: "u1@example.com", Reason: reply.Harvest})
 	d := tx(start.Add(3*time.Minute), "203.0.113.7", "d@sender.example", "u4@example.com")
 	d.Facts.MailFrom, d.Facts.Rcpts, d.Reason = nil, nil, reply.EarlyTalk
+	b.Checks = []smtp.Check{{Name: "harvest", Action: reply.Log, Reason: reply.TooManyUnknown, Detail: "would reject"}}
 	for _, x := range []smtp.Transaction{b, a, d, c} { // not in the order of their times
 		f.Record(x)
 	}
@@ -51,6 +52,7 @@ func TestSearch(t *testing.T) {
 		"reason of recipient":  {Query{Reason: "harvest"}, refs(c)},
 		"reason and recipient": {Query{Reason: "harvest", Rcpt: "u2@example.com"}, refs(c)},
 		"reason, not there":    {Query{Reason: "harvest", Rcpt: "u4@example.com"}, nil},
+		"reason of a check":    {Query{Reason: "too_many_unknown"}, refs(b)}, // that observe let through
 		"since":                {Query{Since: start.Add(2 * time.Minute)}, refs(d, c)},
 		"until":                {Query{Until: start.Add(2 * time.Minute)}, refs(b, a)},
 		"between, by reason":   {Query{Since: start.Add(time.Second), Until: start.Add(2 * time.Minute), Reason: "unknown_user"}, refs(b)},

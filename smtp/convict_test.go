@@ -118,7 +118,7 @@ func TestObserveConvictsNobody(t *testing.T) {
 	}
 	r := w.recorder.wait(t, 0)
 	i := slices.IndexFunc(r.Checks, func(c smtp.Check) bool { return c.Name == "harvest" })
-	if r.Outcome != smtp.Accepted || i < 0 || r.Checks[i].Action != reply.Log {
+	if r.Outcome != smtp.Accepted || i < 0 || r.Checks[i].Action != reply.Log || r.Checks[i].Reason != reply.Harvest {
 		t.Errorf("outcome %s, checks %+v", r.Outcome, r.Checks)
 	}
 }

@@ -195,6 +195,8 @@ type Check struct {
 	Action reply.Action `json:"action"`
 	Score  float64      `json:"score"`
 	Detail string       `json:"detail"`
+	// Reason is that of a verdict that only told: there is no refusal to have it.
+	Reason reply.Reason `json:"reason,omitempty"`
 	Ms     float64      `json:"ms"`
 }
 

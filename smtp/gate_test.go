@@ -60,7 +60,7 @@ func TestBannedAtTheGate(t *testing.T) {
 		c.expect("220 ")
 		c.ask("QUIT", "221")
 		r := w.recorder.wait(t, 0)
-		if len(r.Checks) != 1 || r.Checks[0].Action != reply.Log || !strings.HasPrefix(r.Checks[0].Detail, "would drop") {
+		if len(r.Checks) != 1 || r.Checks[0].Action != reply.Log || r.Checks[0].Reason != reply.Banned || !strings.HasPrefix(r.Checks[0].Detail, "would drop") {
 			t.Errorf("checks: %+v", r.Checks)
 		}
 	})

@@ -111,10 +111,14 @@ func (t *transaction) check(name string, v Verdict, took time.Duration) {
 			}
 		}
 	}
-	t.Checks = append(t.Checks, Check{
+	c := Check{
 		Name: name, Action: v.Action, Score: v.Score, Detail: v.Detail,
 		Ms: float64(took.Microseconds()) / 1000,
-	})
+	}
+	if v.Action == reply.Log {
+		c.Reason = v.Reason
+	}
+	t.Checks = append(t.Checks, c)
 }
 
 // note keeps what a judge of policy said, once however many recipients it says

@@ -52,7 +52,7 @@ a check is set to log: by check and domain, how often, and whether good senders 
 	}
 	durationVar(cmd, &since, "since", "only the last 30m, 12h, 7d")
 	cmd.Flags().BoolVar(&would, "would", false, "what would have been refused while observing (default of --since: 7d)")
-	cmd.Flags().StringVar(&q.Reason, "reason", "", "of the transaction or of one of its recipients, such as harvest")
+	cmd.Flags().StringVar(&q.Reason, "reason", "", "such as harvest: of the transaction, of a recipient, or of what observe, or a check set to log, let through")
 	cmd.Flags().StringVar(&q.Sender, "sender", "", "MAIL FROM; <> is the null sender")
 	cmd.Flags().StringVar(&q.Rcpt, "rcpt", "", "one of the recipients")
 	cmd.Flags().StringVar(&addr, "addr", "", "the peer's address, or a prefix")
@@ -95,6 +95,9 @@ func (c *cli) printRecord(l record.Line) {
 		what += " (" + string(*l.Reason) + ")"
 	}
 	c.flow("%s  %s  %s  %s%s", stamp(l.Time.Time), l.Ref, l.Peer, what, printable(from))
+	if told := l.OnlyTold(); len(told) > 0 {
+		c.flow("    not refused for it: %s", printable(strings.Join(told, ", ")))
+	}
 	for i, r := range l.Rcpts {
 		if i == mostRcpts {
 			c.flow("    and %s (--json shows all)", plural(len(l.Rcpts)-i, "recipient"))
