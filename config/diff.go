@@ -44,6 +44,32 @@ func Switched(old, next Config) map[string]bool {
 	return is
 }
 
+// Unset are the keys among those of Diff that were taken out, or are written as
+// their default is, with that default as the file would have it; "" where that
+// is nothing, or where the whole entry is gone.
+func Unset(old, next Config) map[string]string {
+	unset, usual := map[string]string{}, Default()
+	for _, s := range schema {
+		for _, name := range s.names(&old, &next) {
+			gone := s.named && !slices.Contains(next.names(s.path), name)
+			for _, k := range s.keys {
+				if k.same(&old, &next, name) || !gone && !k.same(&usual, &next, name) {
+					continue
+				}
+				text := ""
+				if inherits := s.path == "domain" && k.name != "recipients"; !gone && !inherits {
+					text = literal(k.defaultPlace(s))
+				}
+				if slices.Contains([]string{`""`, "[]", "{}"}, text) {
+					text = ""
+				}
+				unset[s.example(k, []string{s.path, name})] = text
+			}
+		}
+	}
+	return unset
+}
+
 // InForce is next as a reload puts it in force over running: the keys that are
 // read at start only stay as they are.
 func InForce(running, next Config) Config {

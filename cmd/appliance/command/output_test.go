@@ -150,19 +150,33 @@ func TestStatusWhileObserving(t *testing.T) {
 }
 
 // What is taken out of the file is not said to be in force.
-func TestReloadSaysOnOrOff(t *testing.T) {
-	_, cfg, _ := config.Parse("weir.toml", []byte("hostname = \"mx1.example.net\"\n"))
-	old := cfg
-	old.Observe = true
-	changed, _ := config.Diff(old, cfg)
-	var out bytes.Buffer
-	c := &cli{out: &out}
-	for _, is := range []map[string]bool{config.Switched(old, cfg), config.Switched(cfg, old)} {
-		if err := c.printReload(reloadAnswer{Changed: append(changed, "smtp.greet_wait"), Switched: is}); err != nil {
+func TestReloadSaysWhatIsInForce(t *testing.T) {
+	parse := func(text string) config.Config {
+		_, cfg, problems := config.Parse("weir.toml", []byte("hostname = \"mx1.example.net\"\n"+text))
+		if problems.Bad() {
+			t.Fatal(problems)
+		}
+		return cfg
+	}
+	little := parse("[backend.a]\nurl = \"smtp://a.example\"\n[domain.\"a.example\"]\nbackends = [\"a\"]\n")
+	much := parse("observe = true\n[smtp]\ngreet_wait = \"1s\"\nforwarders = [\"192.0.2.1\"]\n[backend.a]\nurl = \"smtp://a.example\"\n[backend.b]\nurl = \"smtp://b.example\"\n" +
+		"[domain.\"a.example\"]\nbackends = [\"a\"]\nmax_message_size = \"1MiB\"\n")
+	for _, tc := range []struct {
+		old, next config.Config
+		want      string
+	}{
+		{little, much, "observe: on now (was off)\nsmtp.greet_wait is in force\nsmtp.forwarders is in force\nbackend.b.url is in force\ndomain.\"a.example\".max_message_size is in force\n"},
+		{much, little, "observe: off now (was on)\nsmtp.greet_wait is at its default again: \"4s\"\nsmtp.forwarders is taken out\nbackend.b.url is taken out\ndomain.\"a.example\".max_message_size is taken out\n"},
+	} {
+		var out bytes.Buffer
+		var a reloadAnswer
+		a.Changed, _ = config.Diff(tc.old, tc.next)
+		a.Switched, a.Unset = config.Switched(tc.old, tc.next), config.Unset(tc.old, tc.next)
+		if err := (&cli{out: &out}).printReload(a); err != nil {
 			t.Fatal(err)
 		}
-	}
-	if want := "observe: off now (was on)\nsmtp.greet_wait is in force\nobserve: on now (was off)\nsmtp.greet_wait is in force\n"; out.String() != want {
-		t.Errorf("%q, want %q", out.String(), want)
+		if out.String() != tc.want {
+			t.Errorf("%q, want %q", out.String(), tc.want)
+		}
 	}
 }

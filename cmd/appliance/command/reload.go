@@ -14,11 +14,8 @@ import (
 
 // reloadAnswer is what came of a reload.
 type reloadAnswer struct {
-	Changed []string `json:"changed,omitempty"` // keys whose new values are in force
-	// Switched are those of them that are on or off, with what they are now.
-	Switched map[string]bool `json:"switched,omitempty"`
-	Later    []string        `json:"later,omitempty"` // keys that are read at the next start
-	Warnings []string        `json:"warnings,omitempty"`
+	mailapi.Reloaded
+	Warnings []string `json:"warnings,omitempty"`
 	// Rules about places that are in force on trial.
 	Trial *guard.Trial `json:"trial,omitempty"`
 }
@@ -29,7 +26,8 @@ func (c *cli) reloadCommand() *cobra.Command {
 		Use:   "reload",
 		Short: "read the configuration file again",
 		Long: `Have the roles read their configuration file again. Each checks all of it first: a bad
-file changes nothing. Live sessions go on under the policy that they began with.
+file changes nothing, and is an alarm in weir status until it is mended and taken. Live
+sessions go on under the policy that they began with.
 
 Countries and networks that geo.drop or geo.ban names anew are in force on trial: they are
 undone after five minutes unless weir confirm says that they were meant.`,
@@ -72,7 +70,7 @@ func (c *cli) reload(ctx context.Context, terms guard.TrialTerms) (reloadAnswer,
 	if err != nil {
 		return a, fmt.Errorf("guard took the new configuration, mail did not: %w", err)
 	}
-	a.Changed, a.Switched, a.Later = m.Changed, m.Switched, m.Later
+	a.Reloaded = m
 	return a, nil
 }
 
@@ -86,13 +84,19 @@ func (c *cli) printReload(a reloadAnswer) error {
 		c.say("reloaded, nothing has changed")
 	}
 	for _, k := range a.Changed {
-		switch on, ok := a.Switched[k]; {
-		case !ok:
-			c.say("%s is in force", k)
-		case on:
+		on, switched := a.Switched[k]
+		usual, unset := a.Unset[k]
+		switch {
+		case switched && on:
 			c.say("%s: on now (was off)", k)
-		default:
+		case switched:
 			c.say("%s: off now (was on)", k)
+		case unset && usual == "":
+			c.say("%s is taken out", k)
+		case unset:
+			c.say("%s is at its default again: %s", k, usual)
+		default:
+			c.say("%s is in force", k)
 		}
 	}
 	for _, k := range a.Later {

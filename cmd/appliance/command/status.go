@@ -77,7 +77,11 @@ func (c *cli) findStatus(ctx context.Context) (wholeStatus, error) {
 		s.Problems = append(s.Problems, roleAway(mailErr, "mail", s.Roles))
 	} else {
 		s.Mail = &m
-		s.Problems = append(s.Problems, m.Alarms...)
+		for _, a := range m.Alarms {
+			if !slices.Contains(s.Problems, a) { // both roles may have refused the file
+				s.Problems = append(s.Problems, a)
+			}
+		}
 		s.GeoHits = c.geoHits(ctx, nil)
 	}
 	return s, nil

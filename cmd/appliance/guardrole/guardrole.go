@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 
 	"mailweir/cmd/appliance/process"
@@ -42,15 +43,18 @@ func Run(ctx context.Context, s settings.Start) error {
 		p.World, p.Deny, p.Banish = earth.use(cfg.Geo)
 		return p
 	}
+	var refused settings.Refusal
 	engines := openEngines(cfg.Firewall)
 	defer closeEngines(engines, log)
 	g, err := guard.New(guard.Config{
 		RunDir: s.RunDir, StateDir: cfg.StateDir, MailUID: mail.Uid,
 		Engines: engines, Policy: policy(cfg),
-		Alarms: func() []guard.Alarm { return append(earth.alarms(), settings.DamagedConfig(cfg.StateDir)...) },
+		Alarms: func() []guard.Alarm {
+			return slices.Concat(earth.alarms(), settings.DamagedConfig(cfg.StateDir), refused.Alarms())
+		},
 		Reload: func(context.Context) (guard.Policy, error) {
 			next, err := settings.Checked(s.File)
-			if err != nil {
+			if refused.Note(err); err != nil {
 				return guard.Policy{}, err
 			}
 			names.Use(next.DNS)

@@ -67,7 +67,9 @@ type Reloaded struct {
 	Changed []string `json:"changed,omitempty"`
 	// Switched are those of them that are on or off, with what they are now.
 	Switched map[string]bool `json:"switched,omitempty"`
-	Later    []string        `json:"later,omitempty"` // keys that take effect at the next start
+	// Unset are those of them that were taken out, with their default; "": none.
+	Unset map[string]string `json:"unset,omitempty"`
+	Later []string          `json:"later,omitempty"` // keys that take effect at the next start
 }
 
 // FetchRequest asks for a feed to be looked at now.

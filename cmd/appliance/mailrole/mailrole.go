@@ -323,7 +323,7 @@ func (m *mail) startRouter(life context.Context, background *sync.WaitGroup) {
 func (m *mail) control(life context.Context, background *sync.WaitGroup) http.Handler {
 	mc := &mailControl{
 		store: m.store, server: m.server, watch: m.watch, now: m.now, status: m.status, origin: m.places.origin, hits: m.geoHits, returns: m.grey.report, lists: m.lists, feeds: m.feeds, providers: m.providers, closed: m.closed,
-		check:  func() error { _, err := m.prepare(); return err },
+		check:  func() error { _, err := m.prepare(); return m.refused(err) },
 		reload: func() (mailapi.Reloaded, error) { return m.reload(life, background) },
 	}
 	return mc.handler()
@@ -351,7 +351,7 @@ func (m *mail) prepare() (change, error) {
 	m.mu.Unlock()
 	c := change{cfg: config.InForce(cfg, file)}
 	c.Changed, c.Later = config.Diff(cfg, file)
-	c.Switched = config.Switched(cfg, c.cfg)
+	c.Switched, c.Unset = config.Switched(cfg, c.cfg), config.Unset(cfg, c.cfg)
 	if c.router, err = settings.NewRouter(c.cfg, m.memory, m.names); err != nil {
 		return c, err
 	}
@@ -365,17 +365,26 @@ func (m *mail) prepare() (change, error) {
 	return c, err
 }
 
+// refused raises the alarm of a reload that came to nothing, and returns why:
+// whoever asked for it may be gone when somebody wonders why nothing changed.
+func (m *mail) refused(err error) error {
+	if err != nil {
+		m.events.Alarm(settings.AlarmRefused, settings.Refused(err))
+	}
+	return err
+}
+
 // reload puts a changed file in force. Live sessions go on under the policy that
 // they began with.
 func (m *mail) reload(life context.Context, background *sync.WaitGroup) (mailapi.Reloaded, error) {
 	m.reloading.Lock()
 	defer m.reloading.Unlock()
 	c, err := m.prepare()
-	if err != nil {
-		return mailapi.Reloaded{}, err
+	if err == nil {
+		err = m.server.SetPolicy(settings.SMTP(c.cfg, c.front, m.tls.config(c.cfg.TLS.MinVersion), m.lookups.use(life, background, c.cfg)))
 	}
-	if err := m.server.SetPolicy(settings.SMTP(c.cfg, c.front, m.tls.config(c.cfg.TLS.MinVersion), m.lookups.use(life, background, c.cfg))); err != nil {
-		return mailapi.Reloaded{}, err
+	if err != nil {
+		return mailapi.Reloaded{}, m.refused(err)
 	}
 	m.tls.use(c.certs)
 	m.events.use(life, background, c.cfg.Syslog, c.collectors)
@@ -395,6 +404,7 @@ func (m *mail) reload(life context.Context, background *sync.WaitGroup) (mailapi
 	m.router, m.cfg, m.aside = c.router, c.cfg, ""
 	m.mu.Unlock()
 	m.events.Clear(alarmConfig, "the file is good")
+	m.events.Clear(settings.AlarmRefused, "the file is good, and in force")
 	m.events.Clear("lists_lost", "the configuration was put in force anew")
 	m.events.Clear(alarmGreylistLost, "the configuration was put in force anew")
 	if len(c.Changed)+len(c.Later) > 0 {
