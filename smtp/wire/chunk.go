@@ -88,6 +88,10 @@ func (c *Conn) handleBdat(cmd Command) {
 	c.mayHaveBody(cmd) // it may not, and is answered
 }
 
+// announcesChunk says whether a line that is not taken as a command may have a
+// chunk behind it.
+func announcesChunk(cmd Command) bool { return strings.HasPrefix(cmd.Verb, "BDAT") }
+
 // badChunk ends a connection of which nobody can say where the next command
 // begins.
 func (c *Conn) badChunk(cmd Command) {

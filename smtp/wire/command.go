@@ -121,9 +121,14 @@ func (c *Conn) skipLine(by time.Time, reason reply.Reason) error {
 	}
 }
 
+// tooLong refuses a line, of which it gets the beginning at least.
 func (c *Conn) tooLong(line []byte) {
 	c.ev.Slip(LongLine)
 	cmd, _ := parseCommand(line[:min(len(line), smallBuffer)])
+	if announcesChunk(cmd) {
+		c.badChunk(cmd)
+		return
+	}
 	c.refuse(reply.LineTooLong, cmd, reply.LineTooLong.Reply())
 }
 
@@ -162,7 +167,7 @@ func (c *Conn) handle(line []byte) {
 		c.ev.Slip(NotSMTP)
 		c.finish(cmd, c.ev.Refuse(reply.NotSMTP, cmd, reply.NotSMTP.Reply()))
 		return
-	case (!clean || !lineEnd) && strings.HasPrefix(cmd.Verb, "BDAT"):
+	case (!clean || !lineEnd) && announcesChunk(cmd):
 		c.badChunk(cmd)
 		return
 	case !clean || !lineEnd:

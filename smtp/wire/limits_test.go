@@ -30,16 +30,21 @@ func wantReplies(t *testing.T, got []string, want ...string) {
 }
 
 func TestLongCommands(t *testing.T) {
-	const tooLong = "500 5.5.2 Line too long" + mark
+	const (
+		tooLong  = "500 5.5.2 Line too long" + mark
+		badChunk = "501 5.5.2 Say BDAT size [LAST]; closing the connection" + mark // or its octets were commands
+	)
 	longest := "NOOP " + strings.Repeat("x", MaxCommandLine-7)
 	for name, tt := range map[string]struct {
 		line, slips string
 		want        []string
 	}{
-		"longest":   {longest, "pipelining", []string{"250 2.0.0 Ok", "250 2.0.0 Ok"}},
-		"too long":  {longest + "x", "pipelining long_line", []string{tooLong, "250 2.0.0 Ok"}},
-		"much more": {strings.Repeat(longest, 20), "pipelining long_line", []string{tooLong, "250 2.0.0 Ok"}},
-		"endless":   {strings.Repeat(longest, 40), "pipelining long_line", []string{"521 5.5.1 This is a mail server, and that was not SMTP" + mark}},
+		"longest":               {longest, "pipelining", []string{"250 2.0.0 Ok", "250 2.0.0 Ok"}},
+		"too long":              {longest + "x", "pipelining long_line", []string{tooLong, "250 2.0.0 Ok"}},
+		"much more":             {strings.Repeat(longest, 20), "pipelining long_line", []string{tooLong, "250 2.0.0 Ok"}},
+		"endless":               {strings.Repeat(longest, 40), "pipelining long_line", []string{"521 5.5.1 This is a mail server, and that was not SMTP" + mark}},
+		"a chunk behind it":     {"BDAT 6 LAST" + strings.Repeat(" ", MaxCommandLine), "pipelining long_line bad_syntax", []string{badChunk}},
+		"and behind a long one": {"bdat 6" + strings.Repeat(" ", 8*MaxCommandLine), "pipelining long_line bad_syntax", []string{badChunk}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, _, ev := ask(t, Config{}, tt.line+"\r\nNOOP\r\n")
