@@ -19,7 +19,7 @@ func (c *cli) allowCommand() *cobra.Command {
 	var forgeable bool
 	cmd := c.listCommand(access.Allow, "allow", "let somebody in", &forgeable)
 	cmd.Flags().BoolVar(&forgeable, "forgeable", false, "a sender: also where SPF does not prove him, so that anybody can come in under his name")
-	cmd.Aliases = []string{"whitelist"}
+	cmd.Aliases = []string{"whitelist", "whitehole"}
 	cmd.Long = `Let somebody in, whatever the checks say. An address or prefix is let in by the kernel too: it
 is never dropped and never banned, and bans that stand under it are lifted at once. By name:
 

@@ -144,7 +144,7 @@ reason, none.`,
 // alias is the word of ours for one that others use.
 func alias(word string) string {
 	switch word {
-	case "whitelist":
+	case "whitelist", "whitehole":
 		return string(access.Allow)
 	case "blacklist":
 		return string(access.Block)
