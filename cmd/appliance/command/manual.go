@@ -114,7 +114,8 @@ func refusalsChapter(w io.Writer) {
 ## Checks
 
 What is done when a check fails, by checks.profile; [checks.set] sets single ones, for all or for a domain. A score adds up with the others to
-checks.reject_score. Refusals of these checks are spoken at RCPT, so that the record has the recipient, and are only told to postmaster.
+checks.reject_score. Refusals of these checks are spoken at RCPT, so that the record has the recipient; mail that is for
+postmaster alone is never refused by them.
 
 `)
 	fmt.Fprintln(w, "| check | balanced | strict |\n|---|---|---|")
