@@ -15,7 +15,7 @@ import (
 
 // The schedules of real mail servers, each attempt from another host of a pool
 // of twenty, get through with at most one interval more than the delay, under
-// their own clock (R-RN-16, R-BW-07).
+// their own clock (R-BW-07, R-BW-22, R-RN-16).
 func TestPoolsComeThroughOnTheirSchedules(t *testing.T) {
 	for _, schedule := range [][]int{{1, 3, 5, 15, 45}, {1, 4, 9, 24, 69}, {5, 15, 45}, {30, 60}} {
 		t.Run(fmt.Sprint(schedule), func(t *testing.T) {

@@ -144,11 +144,24 @@ func TestTheSumRefuses(t *testing.T) {
 	v := c.Weigh(&f, c.Peer).Verdict
 	for _, word := range []string{"zen", "127.0.0.2", "spam source", "https://look.example/?q=198.51.100.7"} {
 		if v.Reason != reply.DNSBL || !strings.Contains(v.Reply.Text, word) {
-			t.Errorf("R-BW-E11: %q does not have %s", v.Reply.Text, word)
+			t.Errorf("R-BW-E11, R-BW-21: %q does not have %s", v.Reply.Text, word)
 		}
 	}
 	if !c.Suspects(&f) || c.Suspects(&smtp.Facts{Country: "NL"}) {
 		t.Error("who is listed is suspect, and who is not is none")
+	}
+}
+
+// R-BX-03: the operator's words take the place of ours, whatever the list says.
+func TestRefusalInTheOperatorsWords(t *testing.T) {
+	p := policy
+	l := zen
+	l.Reply = "%ip stands on %list with %code, look at %url or ring us"
+	p.Lists = []List{l}
+	v := said(p, smtp.Facts{Peer: peer, Lists: []smtp.Listing{on("zen", "127.0.0.4", "")}}, reply.DNSBL)
+	want := "198.51.100.7 stands on zen with 127.0.0.4, look at https://look.example/?q=198.51.100.7 or ring us"
+	if v.Reply.Text != want || v.Reply.Code != 554 {
+		t.Errorf("says %d %q", v.Reply.Code, v.Reply.Text)
 	}
 }
 

@@ -145,6 +145,16 @@ func TestCatalogue(t *testing.T) {
 	}
 }
 
+// R-BX-07: who meets a trap, or is convicted by his guess, hears what every
+// unknown recipient hears, to the letter.
+func TestTrapsSoundLikeUnknownRecipients(t *testing.T) {
+	for _, r := range []Reason{Trap, Harvest} {
+		if got, want := r.Reply(), UnknownUser.Reply(); got != want {
+			t.Errorf("%s says %v, an unknown recipient %v", r, got, want)
+		}
+	}
+}
+
 func TestUnlistedReasonIsOurFault(t *testing.T) {
 	if got := Of("nonsense"); got.Reason != Internal || !got.Reply.Transient() {
 		t.Errorf("Of(nonsense) = %v, want the row of internal", got)
