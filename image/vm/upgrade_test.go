@@ -20,8 +20,9 @@ func otherBundle(t *testing.T) string {
 }
 
 // TestUpgrade takes an update and keeps it, goes back by hand, and survives one
-// whose root is damaged: the machine comes back by itself, and bans hold all
-// the while.
+// whose root is damaged and one that does not find its root at all: the machine
+// comes back by itself, and bans hold all the while. What the newer version has
+// in its configuration file does not keep the older one from mail.
 func TestUpgrade(t *testing.T) {
 	bundle := otherBundle(t)
 	s := newSite(t)
@@ -32,17 +33,14 @@ func TestUpgrade(t *testing.T) {
 	s.dropped()
 	s.settled()
 
-	s.upgrade("--no-restart /dev/vdb")
-	sh(t, s.machine, "dd if=/dev/urandom of=/dev/vda5 bs=4096 seek=2000 count=4000 conv=notrunc; sync; systemctl reboot --no-block")
-	s.returned()
-	if *firmware == "bios" && !strings.Contains(s.machine.Console.Text(), "going back to "+old) {
-		t.Error("GRUB did not say that it goes back")
+	s.fallsBack(old, "dd if=/dev/urandom of=/dev/vda5 bs=4096 seek=2000 count=4000 conv=notrunc")
+	if !strings.Contains(s.machine.Console.Text(), "dm-verity device corrupted") {
+		t.Error("no kernel stopped at a damaged block")
 	}
-	if v := s.running(); v != old {
-		t.Fatalf("after a broken update %s runs, not %s", v, old)
+	s.fallsBack(old, "dd if=/dev/zero of=/dev/vda6 bs=4096 count=1 conv=notrunc") // the head of the hash tree
+	if !strings.Contains(s.machine.Console.Text(), "It restarts in 30 seconds") {
+		t.Error("without a root the mode of emergencies was not reached")
 	}
-	s.dropped()
-	s.settled()
 
 	s.upgrade("--no-restart /dev/vdb")
 	sh(t, s.machine, "sync; systemctl reboot --no-block")
@@ -55,6 +53,7 @@ func TestUpgrade(t *testing.T) {
 	s.settled()
 	s.deliver("on the new version")
 
+	sh(t, s.machine, `cd /etc/mailweir && sed -i '1i next_switch = "on"' weir.toml && printf '\n[next]\nkey = 1\n' >>weir.toml && sync`)
 	s.upgrade("--back --no-restart")
 	sh(t, s.machine, "sync; systemctl reboot --no-block")
 	s.returned()
@@ -62,6 +61,30 @@ func TestUpgrade(t *testing.T) {
 		t.Errorf("after going back %s runs, not %s", v, old)
 	}
 	s.dropped()
+	s.deliver("by the file of a newer version")
+	said := sh(t, s.machine, "weir status || true")
+	for _, want := range []string{"ALARM", "next_switch"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("weir status does not tell of %q, which the newer version wrote: %s", want, said)
+		}
+	}
+}
+
+// fallsBack takes an update that a command then damages: it is tried three
+// times, and the version old runs again.
+func (s *site) fallsBack(old, damage string) {
+	s.t.Helper()
+	s.upgrade("--no-restart /dev/vdb")
+	sh(s.t, s.machine, damage+"; sync; systemctl reboot --no-block")
+	s.returned()
+	if *firmware == "bios" && !strings.Contains(s.machine.Console.Text(), "going back to "+old) {
+		s.t.Error("GRUB did not say that it goes back")
+	}
+	if v := s.running(); v != old {
+		s.t.Fatalf("after a broken update %s runs, not %s", v, old)
+	}
+	s.dropped()
+	s.settled()
 }
 
 // upgrade says it: a bundle is 170 MB to check and to write.
