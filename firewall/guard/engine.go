@@ -32,7 +32,9 @@ type engine struct {
 	log  *slog.Logger
 	full func() choice // the whole truth, as far as there is room
 
-	standing banSeq // all bans of the ledger
+	standing banSeq     // all bans of the ledger
+	total    func() int // how many these are
+	asked    asked
 
 	call sync.Mutex  // held across calls that change the kernel
 	long atomic.Bool // it is held by one that may take seconds
@@ -42,6 +44,8 @@ type engine struct {
 	rules     firewall.Rules // to be in force
 	configure bool           // rules have to be written
 	replace   bool           // the whole truth has to be written
+	anew      bool           // it is being written
+	writing   int            // changes that were taken out of waiting and are being written
 	filled    bool           // it was, since the last Remove
 	room      *room          // nil: no bounds
 	removed   bool           // everything is out of the kernel
@@ -228,6 +232,7 @@ func (e *engine) settle(ctx context.Context) {
 	e.long.Store(e.owesMuch())
 	defer e.long.Store(false)
 	e.writeRules(ctx)
+	e.preferAll()
 	e.writeAll(ctx)
 	for ctx.Err() == nil && e.writeBatch(ctx) {
 	}
@@ -245,6 +250,16 @@ func (e *engine) prepare() {
 	}
 	if err := p.Prepare(world); err != nil {
 		e.log.Debug("countries cannot be prepared", "engine", e.name, "error", err)
+	}
+}
+
+// preferAll has everything written anew, in one transaction, where more waits than
+// would be left alone by that: by the batch a hundred thousand changes take minutes.
+func (e *engine) preferAll() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if n := len(e.waiting); e.filled && n > 2*batch && n > e.total()/2 {
+		e.replace = true
 	}
 }
 
@@ -294,7 +309,7 @@ func (e *engine) writeAll(ctx context.Context) {
 	e.mu.Lock()
 	due := e.replace
 	if due {
-		e.replace = false
+		e.replace, e.anew = false, true
 		e.waiting, e.refused = difference{}, difference{}
 	}
 	e.mu.Unlock()
@@ -304,6 +319,7 @@ func (e *engine) writeAll(ctx context.Context) {
 	chosen := e.full()
 	err := e.enf.Replace(ctx, chosen.bans)
 	e.mu.Lock()
+	e.anew = false
 	if err != nil {
 		e.replace = true
 	} else {
@@ -323,6 +339,7 @@ func (e *engine) writeAll(ctx context.Context) {
 func (e *engine) writeBatch(ctx context.Context) bool {
 	e.mu.Lock()
 	some := take(e.waiting, batch)
+	e.writing = len(some)
 	e.mu.Unlock()
 	if len(some) == 0 {
 		e.settled("apply")
@@ -331,6 +348,11 @@ func (e *engine) writeBatch(ctx context.Context) bool {
 		}
 		return false
 	}
+	defer func() {
+		e.mu.Lock()
+		e.writing = 0
+		e.mu.Unlock()
+	}()
 	add, del := some.split()
 	if !e.fits(add, del) {
 		e.writeAll(ctx)
@@ -482,5 +504,6 @@ func (e *engine) close(ctx context.Context, detach bool) error {
 	if detach {
 		err = e.enf.Remove(ctx)
 	}
+	e.asked.end()
 	return errors.Join(err, e.enf.Close())
 }

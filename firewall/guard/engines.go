@@ -58,7 +58,7 @@ func newEngines(list []Engine, ledger *firewall.Ledger, now func() time.Time, lo
 	es := &engines{ledger: ledger, now: now, log: log}
 	for _, one := range list {
 		e := newEngine(one, log, nil)
-		e.standing = ledger.Active()
+		e.standing, e.total = ledger.Active(), ledger.Len
 		e.full = func() choice {
 			return e.room.choose(ledger.Active(), func(bans []firewall.Ban) map[netip.Prefix]firewall.Hits { return es.hitsOfOthers(e, bans) })
 		}
@@ -213,7 +213,7 @@ func (es *engines) hits(ctx context.Context, infos []BanInfo) {
 		if !e.working() {
 			continue
 		}
-		have, err := e.enf.Hits(ctx, prefixes)
+		have, err := e.counted(ctx, prefixes)
 		if err != nil {
 			e.trouble("hits", err)
 			continue
@@ -246,25 +246,11 @@ func (es *engines) counters(ctx context.Context) map[string]firewall.Counters {
 
 func (es *engines) status(ctx context.Context) []EngineStatus {
 	list := make([]EngineStatus, len(es.list))
+	all := es.ledger.Len()
+	var wg sync.WaitGroup
 	for i, e := range es.list {
-		list[i] = e.status(ctx)
+		wg.Go(func() { list[i] = e.status(ctx, all) })
 	}
+	wg.Wait()
 	return list
-}
-
-func (e *engine) status(ctx context.Context) EngineStatus {
-	s := EngineStatus{Engine: e.name, Working: e.working()}
-	if e.enf != nil {
-		is, err := e.enf.Status(ctx)
-		e.trouble("status", err)
-		s.Bans, s.Counters, s.Places, s.Problems, s.Flood = is.Bans, is.Counters, is.Places, is.Problems, is.Flood
-		for _, i := range is.Interfaces {
-			s.Interfaces = append(s.Interfaces, InterfaceStatus(i))
-		}
-	}
-	for _, h := range e.leftOut() {
-		s.LeftOut += h.left
-	}
-	s.Problems = append(s.Problems, e.troubles()...)
-	return s
 }

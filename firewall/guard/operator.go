@@ -44,6 +44,8 @@ type EngineStatus struct {
 	Flood      bool              `json:"flood,omitempty"` // the flood guard is active
 	Bans       int               `json:"bans"`
 	LeftOut    int               `json:"left_out,omitempty"` // bans that stand and that it has no room for
+	Pending    int               `json:"pending,omitempty"`  // changes of bans that are still to be written
+	Busy       bool              `json:"busy,omitempty"`     // it writes for long: the rest is what it said before
 	Interfaces []InterfaceStatus `json:"interfaces,omitempty"`
 	Counters   map[string]uint64 `json:"counters,omitempty"`
 	// New connections by country and by the networks that rules name.

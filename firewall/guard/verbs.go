@@ -192,6 +192,11 @@ func (s *Server) verbUnban(r *http.Request, in prefixRequest) (Change, error) {
 	for _, b := range above {
 		c.Warnings = append(c.Warnings, stillIn(prefix, b))
 	}
+	if len(lifted) > told {
+		s.cfg.Log.Info("lifted by the operator", "bans", len(lifted), "within", prefix)
+		s.logs.changed(operator, "bans", fmt.Sprintf("%d bans within %v lifted", len(lifted), prefix))
+		return c, nil
+	}
 	for _, b := range lifted {
 		s.logs.lifted(b)
 	}

@@ -89,7 +89,11 @@ func (t *Table) Replace(ctx context.Context, bans iter.Seq[firewall.Ban]) error 
 	if err := t.prepare(want); err != nil {
 		return err
 	}
-	have, all, err := t.read(quickRead)
+	var have map[netip.Prefix]element
+	all, err := false, error(nil)
+	if !t.many() {
+		have, all, err = t.read(quickRead)
+	}
 	if err != nil {
 		return err
 	}
@@ -153,7 +157,7 @@ func (t *Table) prepare(want map[netip.Prefix]time.Duration) error {
 
 // find reads those of the prefixes that are banned.
 func (t *Table) find(prefixes iter.Seq[netip.Prefix], n int) (map[netip.Prefix]element, error) {
-	if n > aFew {
+	if n > aFew && !t.many() {
 		if have, all, err := t.read(quickRead); all || err != nil {
 			return have, err
 		}

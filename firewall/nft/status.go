@@ -25,6 +25,7 @@ type seen struct {
 	generation uint32              // of the whole ruleset when ours was last found whole
 	rules      map[string][]uint64 // handles, by chain
 	witnesses  map[banSet]witness
+	counts     counts
 }
 
 // witness is the ban of a set that stands longest. When it is missing before
@@ -44,6 +45,7 @@ func (s *seen) note(now time.Time, plans map[banSet]*plan) {
 		if p.flush {
 			w = witness{}
 		}
+		s.counts.of(set).wrote(now, p.flush, len(p.add)-len(p.lift))
 		for _, list := range [][]element{p.lift, p.refresh} {
 			for _, e := range list {
 				if e.prefix == w.prefix {
@@ -239,8 +241,8 @@ func (t *Table) Hits(ctx context.Context, prefixes []netip.Prefix) (map[netip.Pr
 }
 
 // Status asks the kernel. It reads the bans to count those that stand; a long
-// list only where the kernel does not say how long it is, and then it takes
-// seconds, in which bans go on being written.
+// list only now and then, where the kernel does not say how long it is, and then
+// it takes seconds, in which bans go on being written.
 func (t *Table) Status(ctx context.Context) (firewall.Status, error) {
 	s := firewall.Status{Engine: "nft", Counters: make(map[string]uint64)}
 	sets, problem, err := t.snapshot(ctx)
@@ -251,7 +253,7 @@ func (t *Table) Status(ctx context.Context) (firewall.Status, error) {
 		s.Problems = append(s.Problems, problem.Error())
 	}
 	for _, set := range sets {
-		n, err := set.count()
+		n, err := t.count(set)
 		if err != nil && !gone(err) {
 			return s, explain("count bans", err)
 		}
@@ -280,20 +282,6 @@ func (t *Table) snapshot(ctx context.Context) (sets []banSet, problem, err error
 		problem = t.inspect()
 	}
 	return order(t.sets), problem, nil
-}
-
-func (s banSet) count() (n int, err error) {
-	sock, err := dial()
-	if err != nil {
-		return 0, err
-	}
-	defer sock.close()
-	size, known, err := s.size(sock)
-	if err != nil || known && size > quickRead {
-		return size, err
-	}
-	err = s.dump(func(element) bool { n++; return true })
-	return n, err
 }
 
 func readCounters(counters map[string]uint64) error {

@@ -168,6 +168,11 @@ func engineLine(e guard.EngineStatus) string {
 	if e.LeftOut > 0 {
 		line += fmt.Sprintf(" (the hottest: no room for %d others)", e.LeftOut)
 	}
+	if e.Pending > 0 {
+		line += fmt.Sprintf(" (%s still to be written)", plural(e.Pending, "change"))
+	} else if e.Busy {
+		line += " (when it was last free to say)"
+	}
 	for _, i := range e.Interfaces {
 		mode := i.Mode
 		if mode == "" {

@@ -231,6 +231,7 @@ func (x exposition) guard(f *guard.Figures) {
 		x.gauge("weir_engine_up", "Whether an engine enforces.", truth(e.Working), "engine", e.Engine)
 		x.gauge("weir_engine_bans", "Bans in an engine's table.", float64(e.Bans), "engine", e.Engine)
 		x.gauge("weir_engine_bans_left_out", "Bans that an engine's table has no room for.", float64(e.LeftOut), "engine", e.Engine)
+		x.gauge("weir_engine_pending", "Changes of bans that an engine has still to write.", float64(e.Pending), "engine", e.Engine)
 		x.gauge("weir_engine_flood", "Whether an engine's flood guard is active.", truth(e.Flood), "engine", e.Engine)
 		for _, c := range slices.Sorted(maps.Keys(e.Counters)) {
 			x.counter("weir_engine_packets_total", "Packets by what became of them.", float64(e.Counters[c]), "engine", e.Engine, "counter", c)

@@ -56,7 +56,7 @@ func wholeMetrics() *measures {
 		func() []record.Alarm { return []record.Alarm{{Name: "syslog.siem"}} },
 		func(context.Context) *guard.Figures {
 			return &guard.Figures{Firewall: "on", Bans: 2, Offences: map[string]uint64{"banned": 2}, Engines: []guard.EngineStatus{{
-				Engine: "xdp", Working: true, Bans: 2, LeftOut: 3, Flood: true, Counters: map[string]uint64{"banned": 9},
+				Engine: "xdp", Working: true, Bans: 2, LeftOut: 3, Pending: 1, Flood: true, Counters: map[string]uint64{"banned": 9},
 				Interfaces: []guard.InterfaceStatus{{Name: "eth0", Mode: "native"}}, Places: map[string]firewall.Place{"NL": {Seen: 4, Denied: 1}},
 			}}}
 		},
