@@ -157,9 +157,16 @@ func TestFirstBoot(t *testing.T) {
 		}
 	})
 	t.Logf("at rest\n%s", sh(t, m, "free -m; systemd-analyze; ps -eo user,rss,args --sort=-rss | grep -v ' \\['"))
+	t.Run("driver", func(t *testing.T) {
+		if out := sh(t, m, "weir status || true"); !strings.Contains(out, "eth0 native") {
+			t.Errorf("by the first configuration XDP is not in the driver: %s", out)
+		}
+	})
+	t.Run("restarts", func(t *testing.T) { restarts(t, m) })
 	t.Run("many bans", func(t *testing.T) { manyBans(t, m) })
 	t.Run("full disk", func(t *testing.T) { fullDisk(t, m) })
 	t.Run("serial line", func(t *testing.T) { setUp(t, m) })
+	t.Run("many lifted", func(t *testing.T) { manyLifted(t, m) })
 	t.Run("reset", func(t *testing.T) { reset(t, m) })
 }
 
@@ -179,6 +186,37 @@ func stick(t *testing.T) string {
 const memory = `free -m; echo "cgroup $(cat /sys/fs/cgroup/mailweir.slice/memory.current) bytes"; tr '\n' ' ' </sys/fs/cgroup/mailweir.slice/memory.events; echo
 	ps -o rss,args -C weir-guard,weir-mail; weir status | grep -e bans, -e ' bans' -e geo`
 
+// restarts has each role die while somebody connects: the port stays open, the
+// connection waits for the greeting, and who is banned is banned all the while.
+func restarts(t *testing.T, m *Machine) {
+	sh(t, m, "weir ban 11.0.0.1 --why test")
+	for _, role := range []string{"weir-mail", "weir-guard"} {
+		out, err := m.Shell(within(t, 3*time.Minute), "systemctl kill -s KILL "+role+".service; "+session)
+		if err != nil || !strings.HasPrefix(out, "220 ") {
+			t.Errorf("whoever connects while %s is started again hears %q, %v", role, out, err)
+		}
+		if out := sh(t, m, "nft get element inet mailweir ban4 '{ 11.0.0.1 }'"); !strings.Contains(out, "11.0.0.1") {
+			t.Errorf("while %s is started again the kernel does not hold the ban: %s", role, out)
+		}
+		if _, err := m.Shell(within(t, 3*time.Minute), "until systemctl is-active -q "+role+".service; do sleep 1; done"); err != nil {
+			t.Error(err)
+		}
+	}
+	sh(t, m, "weir unban 11.0.0.1")
+}
+
+// manyLifted takes the hundred thousand bans out again.
+func manyLifted(t *testing.T, m *Machine) {
+	out, err := m.Shell(within(t, 5*time.Minute), `s=$(date +%s); weir unban 11.0.0.0/8 >/dev/null && echo "$(($(date +%s) - s)) s"`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("lifted in %s", out)
+	if _, err := m.Shell(within(t, 5*time.Minute), "until weir status | grep -q 'nft  *0 bans;'; do sleep 1; done"); err != nil {
+		t.Errorf("nftables still holds them: %v\n%s", err, sh(t, m, "weir status || true"))
+	}
+}
+
 // manyBans puts a hundred thousand bans beside the countries of the world, in
 // 512 MiB, and leaves the machine with room to work in.
 func manyBans(t *testing.T, m *Machine) {
@@ -190,6 +228,11 @@ func manyBans(t *testing.T, m *Machine) {
 		t.Fatal(err)
 	}
 	t.Logf("taken in %s", out)
+	out, err = m.Shell(within(t, 2*time.Minute), `s=$(date +%s); weir status | grep -A 3 '^firewall'; echo "$(($(date +%s) - s)) s"`)
+	if err != nil {
+		t.Errorf("weir status waits for nftables: %v", err)
+	}
+	t.Logf("weir status meanwhile\n%s", out)
 	if _, err := m.Shell(within(t, 5*time.Minute), "until weir status | grep -q 'nft  *100000 bans'; do sleep 1; done"); err != nil {
 		t.Errorf("nftables does not hold them: %v", err)
 	}

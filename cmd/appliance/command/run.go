@@ -45,7 +45,7 @@ func (c *cli) runAll(ctx context.Context, file string, first bool) error {
 		return errors.New("weir run has to be started as root: its roles give up what they do not need")
 	}
 	if first {
-		if err := settings.WriteFirst(file); err != nil {
+		if err := settings.WriteFirst(file, settings.Guest); err != nil {
 			return err
 		}
 	}

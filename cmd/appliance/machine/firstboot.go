@@ -96,7 +96,7 @@ func (i *Image) firstBoot(ctx context.Context) error {
 	}
 	if text == nil {
 		i.say("first boot: there is no seed, so a first configuration is written to %s", i.config)
-		return errors.Join(settings.WriteFirst(i.config), giveToMail(filepath.Dir(i.config)))
+		return errors.Join(settings.WriteFirst(i.config, settings.Appliance), giveToMail(filepath.Dir(i.config)))
 	}
 	// One with mistakes is taken all the same: what is understood of it is more
 	// than what no seed says.

@@ -20,10 +20,22 @@ var (
 	firstRecipients string
 )
 
+// Place is what sort of machine a first configuration is for.
+type Place bool
+
+// The sorts of machines.
+const (
+	Guest     Place = false // somebody else's: nothing is left on its cards
+	Appliance Place = true  // our image: bans outlive a restart, and the driver is tried first
+)
+
+// guestLine begins those lines of the first configuration that are for a Guest only.
+const guestLine = "{{guest}}"
+
 // WriteFirst writes a configuration to try the appliance out with, and the list
 // of recipients that it names. Neither is written over. Their mode lets the
 // mail role read them: they hold no secret.
-func WriteFirst(path string) error {
+func WriteFirst(path string, place Place) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("make the folder of the configuration: %w", err)
 	}
@@ -31,7 +43,7 @@ func WriteFirst(path string) error {
 	if err != nil {
 		return fmt.Errorf("ask for this machine's name: %w", err)
 	}
-	text := firstText(path, Qualified(hostname))
+	text := firstText(path, Qualified(hostname), place)
 	for name, content := range map[string]string{firstList(path): firstRecipients, path: text} {
 		if _, err := os.Lstat(name); err == nil {
 			continue
@@ -44,12 +56,19 @@ func WriteFirst(path string) error {
 }
 
 // firstText is what WriteFirst writes to path.
-func firstText(path, hostname string) string {
+func firstText(path, hostname string, place Place) string {
+	var text strings.Builder
+	for line := range strings.Lines(firstConfig) {
+		line, guest := strings.CutPrefix(line, guestLine)
+		if !guest || place == Guest {
+			text.WriteString(line)
+		}
+	}
 	return strings.NewReplacer(
 		"{{hostname}}", hostname,
 		"{{maildir}}", filepath.Join(config.Default().StateDir, "mail", "maildir"),
 		"{{recipients}}", firstList(path),
-	).Replace(firstConfig)
+	).Replace(text.String())
 }
 
 // firstList is the list of recipients that the first configuration at path names.
@@ -59,7 +78,7 @@ func firstList(path string) string { return filepath.Join(filepath.Dir(path), "r
 // starts it is still trying.
 func StillFirst(path, hostname string) bool {
 	text, err := os.ReadFile(path)
-	return err == nil && string(text) == firstText(path, hostname)
+	return err == nil && (string(text) == firstText(path, hostname, Guest) || string(text) == firstText(path, hostname, Appliance))
 }
 
 // Qualified makes a name that may stand in EHLO of what the machine calls

@@ -14,7 +14,7 @@ import (
 // lines that he may uncomment show the defaults.
 func TestFirstFileIsGood(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "etc", "weir.toml")
-	if err := WriteFirst(path); err != nil {
+	if err := WriteFirst(path, Guest); err != nil {
 		t.Fatal(err)
 	}
 	f, cfg, problems, err := config.Read(path)
@@ -40,6 +40,25 @@ func TestFirstFileIsGood(t *testing.T) {
 	}
 }
 
+// TestFirstFileOfTheImage: there bans outlive a restart of guard, and the quick
+// way into the kernel is tried first.
+func TestFirstFileOfTheImage(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "weir.toml")
+	if err := WriteFirst(path, Appliance); err != nil {
+		t.Fatal(err)
+	}
+	_, cfg, problems, err := config.Read(path)
+	if err != nil || len(problems) > 0 {
+		t.Fatal(err, problems)
+	}
+	if cfg.Firewall.DetachOnStop || cfg.Firewall.XDPMode != "auto" {
+		t.Errorf("the firewall of the image: %+v", cfg.Firewall)
+	}
+	if !StillFirst(path, cfg.Hostname) {
+		t.Error("the first configuration of the image is not known again")
+	}
+}
+
 // TestStillFirst: whoever starts the first configuration again reads the first
 // steps again, until a hand has changed it.
 func TestStillFirst(t *testing.T) {
@@ -47,7 +66,7 @@ func TestStillFirst(t *testing.T) {
 	if StillFirst(path, "mx1.example.net") {
 		t.Error("a file that is not there is the first one")
 	}
-	if err := WriteFirst(path); err != nil {
+	if err := WriteFirst(path, Guest); err != nil {
 		t.Fatal(err)
 	}
 	f, cfg, _, err := config.Read(path)
@@ -69,7 +88,7 @@ func TestFirstFileWritesNothingOver(t *testing.T) {
 	if err := os.WriteFile(mine, []byte("mine@example.com\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := WriteFirst(filepath.Join(dir, "weir.toml")); err != nil {
+	if err := WriteFirst(filepath.Join(dir, "weir.toml"), Guest); err != nil {
 		t.Fatal(err)
 	}
 	if text, err := os.ReadFile(mine); err != nil || !strings.Contains(string(text), "mine@") {
