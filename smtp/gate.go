@@ -2,6 +2,7 @@ package smtp
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"mailweir/smtp/reply"
@@ -36,8 +37,11 @@ func (c *client) gate(ctx context.Context) bool {
 	}
 	watch, let := context.WithCancel(ctx)
 	defer let()
-	go c.letIn(watch, wait, let)
+	var letting sync.WaitGroup // it may make a suspect of the session, which is then ours alone again
+	letting.Go(func() { c.letIn(watch, wait, let) })
 	early, err := c.wire.Gate(watch, min(2*wait, longestWait))
+	let()
+	letting.Wait()
 	if err == nil && early {
 		return c.spokeEarly()
 	}

@@ -33,10 +33,17 @@ func (s *Server) shed(p *Policy) {
 		return
 	}
 	for _, c := range s.live.all(false) {
-		if c.session.tier.Stranger() && c.wire.Stalls(shedPatience) {
+		if c.session.isStranger() && c.wire.Stalls(shedPatience) {
 			c.wire.Dismiss(c.session.farewell(reply.Overload))
 		}
 	}
+}
+
+// isStranger is for other sessions to ask, while the gate may be at work.
+func (s *session) isStranger() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.tier.Stranger()
 }
 
 // crowded says that less than a tenth of the places for strangers is left.

@@ -3,10 +3,12 @@ package smtp
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -102,4 +104,33 @@ func TestSilentStrangersMakeRoom(t *testing.T) {
 		}
 		synctest.Wait()
 	})
+}
+
+// suspicious scores whoever comes, so that he is a suspect.
+type suspicious struct{}
+
+func (suspicious) Judge(*Facts) Verdict { return Verdict{Action: reply.Pass, Score: SuspectScore} }
+
+// Places run short while the gate finds out who is a suspect: the race detector
+// sees whether both look at a session in turns.
+func TestShedWhileTheGateJudges(t *testing.T) {
+	var clock atomic.Int64
+	s, err := NewServer(Options{
+		Hostname: "mx.example.net", Recorder: &lastRecord{},
+		Clock:  func() time.Time { return time.Unix(clock.Add(2), 0) }, // it is always due
+		Policy: Policy{MaxConnections: 100, GreetWait: 20 * time.Millisecond, Router: noRoute{}, Chain: Chain{Peer: []Link{{Name: "suspicious", Judge: suspicious{}}}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var served sync.WaitGroup
+	for i := range 90 {
+		client, server := net.Pipe()
+		served.Go(func() { s.serveConn(from{server, fmt.Sprintf("203.0.%d.7", i)}) })
+		served.Go(func() { bufio.NewReader(client).ReadString('\n'); client.Close() })
+	}
+	served.Wait()
+	if n := s.live.len(); n != 0 {
+		t.Errorf("%d connections are left", n)
+	}
 }
