@@ -97,6 +97,23 @@ func TestObserveTakesNoAdvice(t *testing.T) {
 	}
 }
 
+// A domain that observes by itself takes none either, and others do.
+func TestADomainThatObservesTakesNoAdvice(t *testing.T) {
+	w := newWorld(t, func(w *world) {
+		w.opts.Watcher = &adviser{advice: smtp.Advice{Say: reply.UnderAttack}}
+		only := w.opts.Policy.Chain
+		only.Observe = true
+		w.opts.Policy.Domains = map[string]smtp.Chain{"office.example": only}
+	})
+	c := w.dial("127.0.0.1")
+	c.open("a@client.example")
+	c.ask("RCPT TO:<alice@office.example>", "250 ")
+	c.ask("RCPT TO:<alice@branch.example>", "451 4.7.1")
+	if st := w.server.Stats(); st.Spared[reply.UnderAttack] != 1 || st.Reasons[reply.UnderAttack] != 1 {
+		t.Errorf("refused %v, spared %v", st.Reasons, st.Spared)
+	}
+}
+
 // Waiting for its answer, a session still ends with its connection.
 func TestHeldAnswerEndsWithTheConnection(t *testing.T) {
 	w := advised(t, &adviser{advice: smtp.Advice{Wait: time.Hour}}, false)

@@ -133,9 +133,10 @@ func (s *session) advised(t *transaction, i int, say reply.Reason, v Verdict) Ve
 		return v
 	}
 	row := reply.Of(say)
-	instead := s.observed(Verdict{Action: row.Action, Reason: say, Reply: row.Reply})
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	only := s.policy.chainFor(t.Facts.Rcpts[i].domain()).Observe
+	instead := s.told(s.observed(Verdict{Action: row.Action, Reason: say, Reply: row.Reply}), only)
 	t.check(row.Check, instead, 0)
 	if say == reply.OracleAway { // what the directory said is no fact
 		t.Facts.Rcpts[i].Oracle = Unavailable
@@ -178,7 +179,7 @@ func (s *session) convict(t *transaction, now time.Time, c Conviction) {
 	}
 	s.server.opts.Recorder.Convicted(t.Facts.Ref, s.peer, now, c, c.Left == LeftEnforced)
 	if v.Action == reply.Log { // else the refusal is counted
-		s.count(c.Reason)
+		s.spare(c.Reason)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -121,6 +121,9 @@ func TestObserveConvictsNobody(t *testing.T) {
 	if r.Outcome != smtp.Accepted || i < 0 || r.Checks[i].Action != reply.Log || r.Checks[i].Reason != reply.Harvest {
 		t.Errorf("outcome %s, checks %+v", r.Outcome, r.Checks)
 	}
+	if st := w.server.Stats(); st.Spared[reply.Harvest] != 1 || st.Reasons[reply.Harvest] != 0 || st.Reasons[reply.UnknownUser] == 0 {
+		t.Errorf("refused %v, spared %v", st.Reasons, st.Spared)
+	}
 }
 
 // What guard protects and we do not know of: nothing happens to it (promise 5).

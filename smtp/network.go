@@ -3,6 +3,7 @@ package smtp
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -297,16 +298,17 @@ func (s *session) weighFacts(t *transaction, f *Facts, c *Chain, stages ...[]Lin
 		return v
 	}
 	w := c.Weigh(f, stages...)
+	v := told(w.Verdict)
+	again := slices.ContainsFunc(t.Checks, func(c Check) bool { return c.Action == reply.Log && c.Reason == v.Reason })
 	for _, said := range w.Said {
 		t.note(said.Name, told(said.Verdict), said.Took+s.lookedUp(t, said.Name))
 	}
 	t.Score = max(t.Score, w.Score)
-	v := told(w.Verdict)
 	if v.Reason == reply.Score {
 		t.note(reply.Of(v.Reason).Check, v, 0)
 	}
-	if v.Action == reply.Log && !w.Verdict.passes() {
-		s.count(v.Reason)
+	if v.Action == reply.Log && !w.Verdict.passes() && !again { // it is weighed again at each stage
+		s.spare(v.Reason)
 	}
 	w.Verdict = v
 	return w

@@ -18,7 +18,7 @@ func (s *session) told(v Verdict, observe bool) Verdict {
 	if !observe || v.passes() || !v.Reason.Spared() {
 		return v
 	}
-	s.count(v.Reason)
+	s.spare(v.Reason)
 	v.Detail = wouldHave(v)
 	v.Action = reply.Log
 	return v

@@ -182,6 +182,13 @@ func (s *session) count(r reply.Reason) {
 	}
 }
 
+// spare counts what would have been a refusal.
+func (s *session) spare(r reply.Reason) {
+	if !s.dry {
+		s.server.stats.spared(r)
+	}
+}
+
 // refuseOther refuses what concerns neither a recipient nor a message: the
 // connection, a command out of order, a line that is none.
 func (s *session) refuseOther(v Verdict) reply.Reply {

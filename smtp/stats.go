@@ -13,7 +13,8 @@ type Stats struct {
 	Load        Load   // what is done because of them
 	Connections uint64 // accepted
 	Outcomes    map[Outcome]uint64
-	Reasons     map[reply.Reason]uint64 // of refusals, as spoken (or, in observe mode, as they would have been)
+	Reasons     map[reply.Reason]uint64 // of refusals, as spoken
+	Spared      map[reply.Reason]uint64 // of those that were only told, since policy observes or spares the source
 }
 
 // Load is what is done because of how many connections are open; "" is nothing.
@@ -48,7 +49,7 @@ type counters struct {
 }
 
 func newCounters() *counters {
-	return &counters{Stats: Stats{Outcomes: map[Outcome]uint64{}, Reasons: map[reply.Reason]uint64{}}}
+	return &counters{Stats: Stats{Outcomes: map[Outcome]uint64{}, Reasons: map[reply.Reason]uint64{}, Spared: map[reply.Reason]uint64{}}}
 }
 
 func (c *counters) connection() {
@@ -69,11 +70,17 @@ func (c *counters) reason(r reply.Reason) {
 	c.mu.Unlock()
 }
 
+func (c *counters) spared(r reply.Reason) {
+	c.mu.Lock()
+	c.Spared[r]++
+	c.mu.Unlock()
+}
+
 // Stats returns the counts as they are now.
 func (s *Server) Stats() Stats {
 	s.stats.mu.Lock()
 	st := s.stats.Stats
-	st.Outcomes, st.Reasons = maps.Clone(st.Outcomes), maps.Clone(st.Reasons)
+	st.Outcomes, st.Reasons, st.Spared = maps.Clone(st.Outcomes), maps.Clone(st.Reasons), maps.Clone(st.Spared)
 	s.stats.mu.Unlock()
 	st.Open, st.Load = s.live.len(), s.limits.load(s.policy.Load())
 	return st

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -192,6 +193,9 @@ func TestADomainThatObserves(t *testing.T) {
 		out := b.cmd("records", "--would")
 		return strings.Contains(out, "geo ") && strings.Contains(out, "example.com") && strings.Contains(out, from.String())
 	})
+	if out := b.cmd("status"); !regexp.MustCompile(`spared +geo 1, .*: would be refused`).MatchString(out) || !strings.Contains(out, ", observing") {
+		t.Errorf("weir status says\n%s", out)
+	}
 	c, _ := b.call(b.source())
 	if said := say(c, "EHLO out.example", "MAIL FROM:<a@out.example>", "RCPT TO:<user1@spare.example.com>"); said.Code != 554 {
 		t.Errorf("another domain hears %v", said)

@@ -65,7 +65,7 @@ func (p *Player) recipient(t *take, i int) {
 	case a.Convicted:
 		p.convict(t, a.Conviction)
 	}
-	if a.Say != "" && !p.o.Observe {
+	if a.Say != "" && !(a.Say.Spared() && (p.o.Observe || p.chain(r.to).Observe)) {
 		r.reason = a.Say
 		t.closed = t.closed || a.Say == reply.TooManyUnknown
 	}

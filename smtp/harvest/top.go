@@ -147,7 +147,7 @@ func (w *Watch) Alarms(now time.Time) []Alarm {
 	w.e.domains.each(func(_ string, d *domain) {
 		if d.attacked(at(now)) {
 			list = append(list, Alarm{"under_attack", time.Unix(int64(d.hot), 0), d.name,
-				"strangers name unknown recipients by the dozen; they are told nothing for now, see weir top"})
+				"strangers name unknown recipients by the dozen"})
 		}
 		if d.isBroken() {
 			list = append(list, Alarm{"directory_broken", now, d.name,

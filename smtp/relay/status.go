@@ -42,6 +42,7 @@ type DomainStatus struct {
 	Listed     int       `json:"listed,omitempty"` // in the file
 	AcceptAll  bool      `json:"accept_all"`       // its backend takes every recipient: no yes means anything
 	AllSince   time.Time `json:"accept_all_since,omitzero"`
+	Observe    bool      `json:"observe,omitempty"` // of the domain alone, as its owner says
 	Problem    string    `json:"problem,omitempty"`
 }
 

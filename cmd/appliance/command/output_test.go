@@ -140,11 +140,11 @@ func TestRoleAway(t *testing.T) {
 	}
 }
 
-// While observing nothing of it was refused by policy.
+// While observing nothing of it was refused by policy, be it in one domain.
 func TestStatusWhileObserving(t *testing.T) {
 	var out bytes.Buffer
-	(&cli{out: &out, now: time.Now}).printMailStatus(mailapi.Status{Observe: true, Reasons: map[string]uint64{"score": 22}})
-	if !strings.Contains(out.String(), "refused would be, by policy or because it cannot be delivered: score 22") {
+	(&cli{out: &out, now: time.Now}).printMailStatus(mailapi.Status{Reasons: map[string]uint64{"relaying": 3}, Spared: map[string]uint64{"score": 22}})
+	if !strings.Contains(out.String(), "  refused relaying 3\n  spared  score 22: would be refused, but for observe") {
 		t.Error(out.String())
 	}
 }

@@ -15,7 +15,6 @@ import (
 // reloadAnswer is what came of a reload.
 type reloadAnswer struct {
 	mailapi.Reloaded
-	Warnings []string `json:"warnings,omitempty"`
 	// Rules about places that are in force on trial.
 	Trial *guard.Trial `json:"trial,omitempty"`
 }
@@ -70,6 +69,7 @@ func (c *cli) reload(ctx context.Context, terms guard.TrialTerms) (reloadAnswer,
 	if err != nil {
 		return a, fmt.Errorf("guard took the new configuration, mail did not: %w", err)
 	}
+	m.Warnings = append(a.Warnings, m.Warnings...)
 	a.Reloaded = m
 	return a, nil
 }

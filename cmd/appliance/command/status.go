@@ -194,11 +194,10 @@ func (c *cli) printMailStatus(m mailapi.Status) {
 		c.item("  load", "%s", loads[m.Load])
 	}
 	c.item("  became", "%s", counts(m.Outcomes))
-	refused := counts(m.Reasons)
-	if m.Observe && len(m.Reasons) > 0 {
-		refused = "would be, by policy or because it cannot be delivered: " + refused
+	c.item("  refused", "%s", counts(m.Reasons))
+	if len(m.Spared) > 0 {
+		c.item("  spared", "%s: would be refused, but for observe or for who the source is", counts(m.Spared))
 	}
-	c.item("  refused", "%s", refused)
 	c.item("  tls", "%s", m.TLS)
 	c.item("greylist", "%v", m.Greylist)
 	c.printRoutes(m)
@@ -240,12 +239,20 @@ func (c *cli) printRoutes(m mailapi.Status) {
 	}
 	for _, d := range m.Domains {
 		if len(m.Domains) <= screenful || d.Problem != "" {
-			c.item("domain", "%s to %s, recipients from %s %s", d.Name, strings.Join(d.Backends, ", "), d.Recipients, printable(d.Problem))
+			c.item("domain", "%s to %s, recipients from %s%s %s", d.Name, strings.Join(d.Backends, ", "), d.Recipients, observing(d), printable(d.Problem))
 		}
 	}
 	if b, d := len(m.Backends), len(m.Domains); b > screenful || d > screenful {
 		c.item("routes", "%s, %s; those above are not well, weir status --json names all", plural(d, "domain"), plural(b, "backend"))
 	}
+}
+
+// observing is said of a domain that does by itself.
+func observing(d relay.DomainStatus) string {
+	if d.Observe {
+		return ", observing"
+	}
+	return ""
 }
 
 // collectorLine tells where events go and what waits. What is on the way is

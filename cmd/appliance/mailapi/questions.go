@@ -70,6 +70,8 @@ type Reloaded struct {
 	// Unset are those of them that were taken out, with their default; "": none.
 	Unset map[string]string `json:"unset,omitempty"`
 	Later []string          `json:"later,omitempty"` // keys that take effect at the next start
+	// Warnings are what the change does at once that nobody may have thought of.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // FetchRequest asks for a feed to be looked at now.

@@ -25,6 +25,7 @@ type Status struct {
 	Connections uint64                  `json:"connections"`
 	Outcomes    map[string]uint64       `json:"outcomes"`
 	Reasons     map[string]uint64       `json:"reasons"` // of refusals
+	Spared      map[string]uint64       `json:"spared"`  // of what would be, but for observe or for who the source is
 	Sources     int                     `json:"sources"` // that harvest remembers
 	Backends    []relay.BackendStatus   `json:"backends"`
 	Domains     []relay.DomainStatus    `json:"domains"`

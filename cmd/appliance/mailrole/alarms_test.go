@@ -92,3 +92,20 @@ func TestAttackTextWhileObserving(t *testing.T) {
 		t.Error("a domain's own observe does not count for itself alone")
 	}
 }
+
+// An attack outlives observe: whoever takes observe out during one reads what
+// strangers hear from then on.
+func TestTheEndOfObserveDuringAnAttack(t *testing.T) {
+	attacks := []harvest.Alarm{{Name: "under_attack", Domain: "example.com", Detail: "40 a minute"}, {Name: "directory_broken", Domain: "example.com"}}
+	domains := func(observe bool) []config.Domain { return []config.Domain{{Name: "example.com", Observe: observe}} }
+	all, one, none := config.Config{Observe: true, Domains: domains(false)}, config.Config{Domains: domains(true)}, config.Config{Domains: domains(false)}
+	for _, tc := range []struct {
+		old, next config.Config
+		want      int
+	}{{all, none, 1}, {one, none, 1}, {all, one, 0}, {none, all, 0}, {none, none, 0}} {
+		got := enforcedNow(attacks, tc.old, tc.next)
+		if len(got) != tc.want || tc.want > 0 && !strings.Contains(got[0], "example.com is being guessed at: 40 a minute; strangers hear 451 for now") {
+			t.Errorf("from %+v to %+v: %q", tc.old, tc.next, got)
+		}
+	}
+}

@@ -41,7 +41,23 @@ func attackName(a harvest.Alarm) string {
 func (m *mail) observes(domain string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.cfg.Observe || slices.ContainsFunc(m.cfg.Domains, func(d config.Domain) bool { return d.Name == domain && d.Observe })
+	return observes(m.cfg, domain)
+}
+
+func observes(cfg config.Config, domain string) bool {
+	return cfg.Observe || slices.ContainsFunc(cfg.Domains, func(d config.Domain) bool { return d.Name == domain && d.Observe })
+}
+
+// enforcedNow tells of the attacks that strangers hear of from now on: an attack
+// is what happens, whether policy observes or not, so it does not end with
+// observe, and the 451 begin at once.
+func enforcedNow(attacks []harvest.Alarm, old, next config.Config) (texts []string) {
+	for _, a := range attacks {
+		if a.Name == "under_attack" && observes(old, a.Domain) && !observes(next, a.Domain) {
+			texts = append(texts, attackText(a, false))
+		}
+	}
+	return texts
 }
 
 func attackText(a harvest.Alarm, observe bool) string {

@@ -401,8 +401,10 @@ func (m *mail) reload(life context.Context, background *sync.WaitGroup) (mailapi
 	m.feeds.use(life, background, c.cfg)
 	m.stopRouter()
 	m.mu.Lock()
+	before := m.cfg
 	m.router, m.cfg, m.aside = c.router, c.cfg, ""
 	m.mu.Unlock()
+	c.Warnings = enforcedNow(m.watch.Alarms(m.now()), before, c.cfg)
 	m.events.Clear(alarmConfig, "the file is good")
 	m.events.Clear(settings.AlarmRefused, "the file is good, and in force")
 	m.events.Clear("lists_lost", "the configuration was put in force anew")
@@ -424,9 +426,12 @@ func (m *mail) status(ctx context.Context) mailapi.Status {
 	st, rs := m.server.Stats(), router.Status(m.memory)
 	s := mailapi.Status{
 		Started: m.started, Hostname: cfg.Hostname, Observe: cfg.Observe, Listeners: m.listeners,
-		Open: st.Open, Load: st.Load, Connections: st.Connections, Outcomes: named(st.Outcomes), Reasons: named(st.Reasons),
+		Open: st.Open, Load: st.Load, Connections: st.Connections, Outcomes: named(st.Outcomes), Reasons: named(st.Reasons), Spared: named(st.Spared),
 		Sources: m.watch.Sources(), Backends: rs.Backends, Domains: rs.Domains, Records: m.store.Stats(ctx),
 		Geo: m.places.sources(), TLS: m.tls.describe(), Syslog: m.events.stats(), Memory: memoryNow(), Greylist: m.grey.status(), Alarms: m.events.alarms(),
+	}
+	for i, d := range s.Domains {
+		s.Domains[i].Observe = slices.ContainsFunc(cfg.Domains, func(c config.Domain) bool { return c.Name == d.Name && c.Observe })
 	}
 	s.DNS, s.Lists = m.lookups.status()
 	s.Feeds, s.Providers = m.feeds.status(), m.providers.status()

@@ -157,7 +157,8 @@ func (x exposition) mail(m mailapi.Status) {
 	x.gauge("weir_connections_open", "SMTP connections now.", float64(m.Open))
 	x.counter("weir_connections_total", "SMTP connections accepted.", float64(m.Connections))
 	for _, r := range reply.Table() {
-		x.counter("weir_refusals_total", "Refusals by reason; in observe mode, what they would have been.", float64(m.Reasons[string(r.Reason)]), "reason", string(r.Reason))
+		x.counter("weir_refusals_total", "Refusals by reason.", float64(m.Reasons[string(r.Reason)]), "reason", string(r.Reason))
+		x.counter("weir_spared_total", "What would have been refused, but for observe or for who the source is, by reason.", float64(m.Spared[string(r.Reason)]), "reason", string(r.Reason))
 	}
 	x.gauge("weir_harvest_sources", "Sources that are remembered for whom they wrote to.", float64(m.Sources))
 	for _, b := range m.Backends {
