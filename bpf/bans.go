@@ -1,12 +1,9 @@
 package bpf
 
 import (
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
-	"net/netip"
 	"sync/atomic"
 	"unsafe"
 
@@ -18,14 +15,6 @@ import (
 const (
 	TickShift = 27
 	ForEver   = math.MaxUint32 // an end that never comes
-)
-
-// The hint of a table: hintLog is the logarithm of its bits for a bucket, and
-// pieceLog that of the bits of a piece. hintPieces is how many a table may have.
-const (
-	hintLog    = 6
-	pieceLog   = 24
-	hintPieces = 64
 )
 
 // MinBans is the size of the smallest table, as the logarithm of its buckets.
@@ -40,58 +29,6 @@ const (
 // size. A table of 2^n buckets has place 2n or 2n+1.
 const Tables = 64
 
-// Hash is the key of the hash of ban tables.
-type Hash [2]uint64
-
-// NewHash draws one.
-func NewHash() Hash {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails
-	return Hash{binary.NativeEndian.Uint64(b[:8]) | 1, binary.NativeEndian.Uint64(b[8:]) | 1}
-}
-
-// Key is a banned prefix: its bytes as they are in a packet. Of IPv4 there are
-// single addresses only, in Hi.
-type Key struct {
-	Hi, Lo uint64
-	Bits   uint8
-}
-
-// KeyOf is the key of p.
-func KeyOf(p netip.Prefix) Key {
-	if a := p.Addr(); a.Is4() {
-		b := a.As4()
-		return Key{Hi: uint64(binary.NativeEndian.Uint32(b[:])), Bits: 32}
-	}
-	b := p.Addr().As16()
-	return Key{binary.NativeEndian.Uint64(b[:8]), binary.NativeEndian.Uint64(b[8:]), uint8(p.Bits())}
-}
-
-// Prefix is the inverse of KeyOf; v6 says of which family k is.
-func (k Key) Prefix(v6 bool) netip.Prefix {
-	var b [16]byte
-	if !v6 {
-		binary.NativeEndian.PutUint32(b[:], uint32(k.Hi))
-		return netip.PrefixFrom(netip.AddrFrom4([4]byte(b[:4])), 32)
-	}
-	binary.NativeEndian.PutUint64(b[:8], k.Hi)
-	binary.NativeEndian.PutUint64(b[8:], k.Lo)
-	return netip.PrefixFrom(netip.AddrFrom16(b), int(k.Bits))
-}
-
-// Sum is the hash of k, as bans.h has it.
-func (h Hash) Sum(k Key, v6 bool) uint64 {
-	s := k.Hi * h[0]
-	s ^= s >> 32
-	if v6 {
-		s = (s + k.Lo) * h[1]
-		s = ((s ^ s>>32) + uint64(k.Bits)) * h[0]
-	} else {
-		s *= h[1]
-	}
-	return s ^ s>>32
-}
-
 // Bans writes a table of single bans; bans.h says how it is made. It is for one
 // writer; packets read meanwhile, once Live is set.
 type Bans struct {
@@ -105,13 +42,6 @@ type Bans struct {
 	mem    []byte
 	slot   []uint64 // of IPv4 with the hits between
 	hint   []piece  // 1<<hintLog bits for each bucket
-}
-
-// piece is a part of a hint: packets look it up in a map of its own.
-type piece struct {
-	m    *ebpf.Map
-	mem  []byte
-	word []uint64
 }
 
 // MakeBans makes an empty table in the kernel.
@@ -168,44 +98,6 @@ func (b *Bans) open(m *ebpf.Map) error {
 		b.hint = append(b.hint, p)
 	}
 	b.Map = m
-	return nil
-}
-
-func makePiece() (p piece, err error) {
-	p.m, err = ebpf.NewMap(&ebpf.MapSpec{Name: "mailweir_hint", Type: ebpf.Array, KeySize: 4, ValueSize: 1 << pieceLog / 8, MaxEntries: 1, Flags: unix.BPF_F_MMAPABLE})
-	if err != nil {
-		return p, err
-	}
-	if p.mem, err = Memory(p.m); err != nil {
-		return p, errors.Join(err, p.m.Close())
-	}
-	p.word = words(p.mem)
-	return p, nil
-}
-
-// pieces is how many the hint of a table of 2^log2 buckets has.
-func pieces(log2 int) int { return max(1, 1<<log2<<hintLog>>pieceLog) }
-
-// HintIn puts the hint into the map that packets find it in, for a table at
-// place: before packets turn to the table. What a table that was opened had
-// there is replaced, piece by piece; either serves.
-func (b *Bans) HintIn(outer *ebpf.Map, place uint32) error {
-	for i, p := range b.hint {
-		if err := outer.Put(place*hintPieces+uint32(i), p.m); err != nil {
-			return fmt.Errorf("put the hint of a table of bans in its place: %w", err)
-		}
-	}
-	return nil
-}
-
-// HintOut takes the hint of the table at place out: after packets turned to
-// another.
-func HintOut(outer *ebpf.Map, place uint32) error {
-	for i := range pieces(int(place / 2)) {
-		if err := outer.Delete(place*hintPieces + uint32(i)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return fmt.Errorf("take the hint of an old table of bans out: %w", err)
-		}
-	}
 	return nil
 }
 
@@ -298,12 +190,6 @@ func (b *Bans) home(k Key) home {
 	tag := uint32(sum >> (64 - hintLog))
 	first := uint32(sum) & mask
 	return home{int(first), int((first ^ ((tag+1)*0x9e3779b1 | 1)) & mask), uint(tag)}
-}
-
-// hinted is the bit of the hint for h, and its word.
-func (b *Bans) hinted(h home) (word *uint64, bit uint64) {
-	n := uint(h.first)<<hintLog | h.tag
-	return &b.hint[n>>pieceLog].word[n%(1<<pieceLog)/64], 1 << (n % 64)
 }
 
 // The words of a slot of IPv6.
