@@ -19,7 +19,7 @@ const (
 
 // MinBans is the size of the smallest table, as the logarithm of its buckets.
 // FewBans is that of the first one: it takes 32,768 bans of IPv4 before a larger
-// one has to be made, which holds up new bans for a tenth of a second.
+// one is filled.
 const (
 	MinBans = 8
 	FewBans = roomy
@@ -34,14 +34,16 @@ const Tables = 64
 type Bans struct {
 	Map    *ebpf.Map
 	V6     bool
-	Log2   int    // of the number of buckets
-	Live   func() // returns when no packet is under way that came before; nil: none looks at the table
-	Firsts Firsts // of the bans in it: cleared before a ban begins, since packets come at once
+	Log2   int               // of the number of buckets
+	Live   func()            // returns when no packet is under way that came before; nil: none looks at the table
+	Firsts Firsts            // of the bans in it: cleared before a ban begins, since packets come at once
+	Moved  func(Key, uint32) // told of each ban that was moved, and of its end; may be nil
 	hash   Hash
 	used   int
 	mem    []byte
 	slot   []uint64 // of IPv4 with the hits between
 	hint   []piece  // 1<<hintLog bits for each bucket
+	twice  []Key    // what was found in both buckets: its writer died while it moved the ban
 }
 
 // MakeBans makes an empty table in the kernel.
@@ -70,12 +72,42 @@ func OpenBans(m *ebpf.Map, v6 bool, log2 int, h Hash) (*Bans, error) {
 		m.Close()
 		return nil, err
 	}
-	b.Each(func(_ int, k Key, _ uint32) {
-		word, bit := b.hinted(b.home(k))
+	b.Each(func(n int, k Key, _ uint32) {
+		h := b.home(k)
+		word, bit := b.hinted(h)
 		*word |= bit
 		b.used++
+		if _, also := b.in(h.first, k); also && n/b.slots() == h.second {
+			b.twice = append(b.twice, k)
+		}
 	})
 	return b, nil
+}
+
+// DropCopies clears one of two slots that hold the same ban, so that it can be
+// lifted. Not when the table is opened: it may be at work in other hands.
+func (b *Bans) DropCopies() {
+	for _, k := range b.twice {
+		h := b.home(k)
+		first, both := b.in(h.first, k)
+		second, also := b.in(h.second, k)
+		if both && also {
+			b.AddHits(first, b.TakeHits(second))
+			b.setEnd(second, 0)
+			b.used--
+		}
+	}
+	b.twice = nil
+}
+
+// in finds k in a bucket.
+func (b *Bans) in(bucket int, k Key) (n int, ok bool) {
+	for n := bucket * b.slots(); n < (bucket+1)*b.slots(); n++ {
+		if have, end := b.at(n); end != 0 && have == k {
+			return n, true
+		}
+	}
+	return 0, false
 }
 
 // IsBans says whether m is laid out as such a table is.
@@ -151,6 +183,9 @@ func (b *Bans) Maps() []*ebpf.Map {
 	return list
 }
 
+// Hash is the key of the table's hash.
+func (b *Bans) Hash() Hash { return b.hash }
+
 // slots is how many there are in a bucket.
 func (b *Bans) slots() int {
 	if b.V6 {
@@ -172,6 +207,16 @@ func (b *Bans) Room(n int) bool {
 	most := b.Capacity() / 4 * 3
 	if b.Log2 <= roomy {
 		most = b.Capacity() / 4
+	}
+	return b.used+n <= most
+}
+
+// Stretch says whether n bans more go in all the same while a larger table is
+// filled: half of one whose memory is little, seven eighths of others.
+func (b *Bans) Stretch(n int) bool {
+	most := b.Capacity() / 8 * 7
+	if b.Log2 <= roomy {
+		most = b.Capacity() / 2
 	}
 	return b.used+n <= most
 }
@@ -252,6 +297,9 @@ func (b *Bans) count(n int) *uint32 {
 // largest number.
 func (b *Bans) Hits(n int) uint32 { return atomic.LoadUint32(b.count(n)) }
 
+// TakeHits reads them and begins anew.
+func (b *Bans) TakeHits(n int) uint32 { return atomic.SwapUint32(b.count(n), 0) }
+
 // AddHits adds to them.
 func (b *Bans) AddHits(n int, some uint32) {
 	for {
@@ -269,10 +317,9 @@ func (b *Bans) Find(k Key) (n int, end uint32, ok bool) {
 		return 0, 0, false
 	}
 	for _, bucket := range [2]int{h.first, h.second} {
-		for n := bucket * b.slots(); n < (bucket+1)*b.slots(); n++ {
-			if have, end := b.at(n); end != 0 && have == k {
-				return n, end, true
-			}
+		if n, ok := b.in(bucket, k); ok {
+			_, end := b.at(n)
+			return n, end, true
 		}
 	}
 	return 0, 0, false
@@ -303,15 +350,30 @@ func (b *Bans) Put(k Key, end, now uint32) (fresh, ok bool) {
 	return true, true
 }
 
-// free finds a free slot: in the first bucket where it can, so that most who are
-// banned are found by one look.
+// free finds a free slot: in the first bucket while that is not nearly full, so
+// that most who are banned are found by one look; then in the emptier one, since
+// making room waits for packets. A table three quarters full has seven eighths of
+// its bans in their first bucket, and has made room for one in 3,000; one that
+// fills every first bucket to the end, for one in a hundred.
 func (b *Bans) free(h home) (n int, ok bool) {
-	for _, bucket := range [2]int{h.first, h.second} {
-		if n, ok := b.freeIn(bucket); ok {
-			return n, true
-		}
+	first, second := b.load(h.first), b.load(h.second)
+	if first >= b.slots()*3/4 && second < first {
+		return b.freeIn(h.second)
+	}
+	if n, ok := b.freeIn(h.first); ok {
+		return n, true
 	}
 	return b.makeRoom(h)
+}
+
+// load is how many bans are in a bucket.
+func (b *Bans) load(bucket int) (some int) {
+	for n := bucket * b.slots(); n < (bucket+1)*b.slots(); n++ {
+		if _, end := b.at(n); end != 0 {
+			some++
+		}
+	}
+	return some
 }
 
 func (b *Bans) freeIn(bucket int) (n int, ok bool) {
@@ -348,6 +410,9 @@ func (b *Bans) move(from, to int) {
 	}
 	b.setEnd(from, 0)
 	b.AddHits(to, b.Hits(from))
+	if b.Moved != nil {
+		b.Moved(k, end)
+	}
 }
 
 // Remove lifts the ban of k. The hint goes after it, unless another needs it:
@@ -373,8 +438,11 @@ func (b *Bans) Remove(k Key) bool {
 }
 
 // Each calls yield with every ban, also with those that are over.
-func (b *Bans) Each(yield func(n int, k Key, end uint32)) {
-	for n := range b.Capacity() {
+func (b *Bans) Each(yield func(n int, k Key, end uint32)) { b.Range(0, b.Capacity(), yield) }
+
+// Range is Each over the slots of a range, as far as there are so many.
+func (b *Bans) Range(from, to int, yield func(n int, k Key, end uint32)) {
+	for n := from; n < min(to, b.Capacity()); n++ {
 		if k, end := b.at(n); end != 0 {
 			yield(n, k, end)
 		}

@@ -292,6 +292,40 @@ func TestTornReadHitsNobody(t *testing.T) {
 	}
 }
 
+// Whose writer died while it moved a ban leaves it in two slots: the next one
+// lifts it from both, and counts what both have dropped.
+func TestHalfMovedBan(t *testing.T) {
+	for _, v6 := range []bool{false, true} {
+		b := makeBans(t, v6, NewHash())
+		k := randomKey(rand.New(rand.NewPCG(1, 2)), v6, 1<<20)
+		b.Put(k, 7, 0)
+		from, _, _ := b.Find(k)
+		h := b.home(k)
+		to, _ := b.freeIn(h.first ^ h.second ^ from/b.slots())
+		b.AddHits(from, 2)
+		b.write(to, k, 7) // and died
+		b.AddHits(to, 3)
+		m, err := b.Map.Clone()
+		if err != nil {
+			t.Fatal(err)
+		}
+		next, err := OpenBans(m, v6, b.Log2, b.hash)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer next.Close()
+		if _, _, stands := b.Find(k); !stands || next.Used() != 2 {
+			t.Errorf("IPv6 %v: opening it has changed it: %d used", v6, next.Used())
+		}
+		next.DropCopies()
+		compare(t, next, map[Key]known{k: {7, 5}})
+		if next.Remove(k); next.Remove(k) {
+			t.Errorf("IPv6 %v: it was there after it was lifted", v6)
+		}
+		compare(t, next, nil)
+	}
+}
+
 // A ban that is renewed, and moved to make room, is never missing.
 func TestMovedBanIsNeverMissing(t *testing.T) { // R-BX-15
 	for i, v6 := range []bool{false, true} {

@@ -53,12 +53,26 @@ func (b *Bans) HintIn(outer *ebpf.Map, place uint32) error {
 // HintOut takes the hint of the table at place out: after packets turned to
 // another.
 func HintOut(outer *ebpf.Map, place uint32) error {
-	for i := range pieces(int(place / 2)) {
-		if err := outer.Delete(place*hintPieces + uint32(i)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+	for i := range min(hintPieces, pieces(int(place/2))) {
+		if err := TakeOut(outer, place*hintPieces+uint32(i)); err != nil {
 			return fmt.Errorf("take the hint of an old table of bans out: %w", err)
 		}
 	}
 	return nil
+}
+
+// TakeOut takes a map out of a map, if there is one. It looks first: older
+// kernels wait for packets also when they delete nothing.
+func TakeOut(outer *ebpf.Map, place uint32) error {
+	var id ebpf.MapID // what the kernel tells of a map in a map
+	err := outer.Lookup(place, &id)
+	if err == nil {
+		err = outer.Delete(place)
+	}
+	if errors.Is(err, ebpf.ErrKeyNotExist) {
+		return nil
+	}
+	return err
 }
 
 // hinted is the bit of the hint for h, and its word.

@@ -126,6 +126,7 @@ func (t *Table) removeFormer() error {
 		err := q.detachAll()
 		if err == nil {
 			err = os.RemoveAll(string(q))
+			reach(stepFormerOut)
 		}
 		errs = errors.Join(errs, err)
 	}
@@ -205,6 +206,7 @@ func (p pins) detach(index int) error {
 	if err := l.Detach(); err != nil && !errors.Is(err, unix.ENOLINK) {
 		return fmt.Errorf("detach from interface %d: %w", index, err)
 	}
+	reach(stepDetached)
 	if err := os.Remove(p.link(index)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("unpin our link on interface %d: %w", index, err)
 	}
@@ -273,6 +275,7 @@ func (t *Table) pinnedLink(d device) (link.Link, error) {
 		}
 		if err == nil && p != ours {
 			err = l.Pin(ours.link(d.index))
+			reach(stepLinkMoved)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("interface %s: open our link: %w", d.name, err)
@@ -320,6 +323,7 @@ func (t *Table) takeOver(l link.Link, d device) error {
 		if err := l.Update(t.obj.Mailweir); err != nil {
 			return fmt.Errorf("interface %s: put the new program in the old one's place: %w", d.name, err)
 		}
+		reach(stepUpdated)
 	}
 	if t.opt.Mode == Auto && d.mode == Generic {
 		t.notes[d.name] = "attached in generic mode before, and kept so to leave no gap"
@@ -343,6 +347,7 @@ func (t *Table) attach(d device) error {
 		return explain("interface "+d.name+": attach", err)
 	}
 	t.links[d.index] = l
+	reach(stepAttached)
 	return keep(l, t.pins().link(d.index))
 }
 

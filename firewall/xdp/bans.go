@@ -35,7 +35,18 @@ func place(p netip.Prefix) (table int, flag uint64) {
 // ban is already over is lifted.
 func (t *Table) Apply(ctx context.Context, add, del []firewall.Ban) error {
 	t.mu.Lock()
-	defer t.mu.Unlock()
+	err := t.apply(ctx, add, del)
+	t.mu.Unlock()
+	if !errors.Is(err, errFull) {
+		return err
+	}
+	defer t.lockWhole()()
+	t.alone = true
+	defer func() { t.alone = false }()
+	return t.apply(ctx, add, del)
+}
+
+func (t *Table) apply(ctx context.Context, add, del []firewall.Ban) error {
 	if err := errors.Join(t.ready(ctx), t.hintsIn()); err != nil {
 		return err
 	}

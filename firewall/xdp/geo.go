@@ -68,16 +68,21 @@ func (t *Table) writePlaces(world *geo.Tables, deny []geo.Rule) error {
 	if err := t.loadWorld(slot, world); err != nil {
 		return errors.Join(err, t.dropWorld(slot))
 	}
+	reach(stepWorldIn)
 	if err := t.deny(world, slot, deny); err != nil {
 		return errors.Join(err, t.dropWorld(slot))
 	}
+	reach(stepDenied)
 	if err := t.carryCounts(world, slot); err != nil {
 		return errors.Join(err, t.dropWorld(slot))
 	}
 	t.setWord(t.word()&^cfgGeoSlot | cfgGeo | uint64(slot)<<33)
 	t.places.world = world
+	reach(stepWorldTurned)
 	bpf.WaitForPackets() // one may be reading the rules of the other slot
-	return t.dropWorld(slot ^ 1)
+	err := t.dropWorld(slot ^ 1)
+	reach(stepWorldOut)
+	return err
 }
 
 // noWorld leaves nobody anywhere.

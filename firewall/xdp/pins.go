@@ -272,6 +272,7 @@ func keep(obj pinned, path string) error {
 	if err := obj.Pin(path); err != nil {
 		return fmt.Errorf("pin %s: %w", path, err)
 	}
+	reach(stepPinned)
 	return nil
 }
 
@@ -284,6 +285,7 @@ func (p pins) unpinTable(n int, name string, place uint64) error {
 	if err := os.Remove(p.table(n, name, place)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("unpin an old table of bans: %w", err)
 	}
+	reach(stepUnpinned)
 	return nil
 }
 
@@ -293,6 +295,7 @@ func (p pins) write(n int, obj *bpf.FilterObjects, tables map[string]*ebpf.Map) 
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("pin maps: %w", err)
 	}
+	reach(stepGeneration)
 	for name, m := range map[string]pinned{
 		bpf.FilterMapAllow: obj.Allow, bpf.FilterMapBan4: obj.Ban4, bpf.FilterMapBan6: obj.Ban6,
 		bpf.FilterMapHint4: obj.Hint4, bpf.FilterMapHint6: obj.Hint6,
@@ -313,7 +316,9 @@ func (p pins) write(n int, obj *bpf.FilterObjects, tables map[string]*ebpf.Map) 
 		}
 	}
 	// Last: a generation without its program is none.
-	return keep(obj.Mailweir, filepath.Join(dir, progPin))
+	err := keep(obj.Mailweir, filepath.Join(dir, progPin))
+	reach(stepProgram)
+	return err
 }
 
 // next is a number no generation has.
@@ -331,6 +336,7 @@ func (p pins) removeOthers(n int) error {
 	for _, other := range generations {
 		if other != n {
 			err = errors.Join(err, os.RemoveAll(p.generation(other)))
+			reach(stepOldOut)
 		}
 	}
 	return err

@@ -15,8 +15,7 @@ import (
 
 // Remove takes everything out: Table can be used again after it.
 func (t *Table) Remove(ctx context.Context) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	defer t.lockWhole()()
 	err := t.release()
 	t.rules, t.configured = firewall.Rules{}, false
 	return errors.Join(err, Remove(ctx, t.opt.PinDir))

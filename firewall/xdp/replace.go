@@ -15,8 +15,7 @@ import (
 // one. A ban that stands and is to go on standing is never missing for a moment;
 // where a prefix occurs twice the later end counts.
 func (t *Table) Replace(ctx context.Context, bans iter.Seq[firewall.Ban]) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	defer t.lockWhole()()
 	if err := errors.Join(t.ready(ctx), t.hintsIn()); err != nil {
 		return err
 	}
@@ -76,14 +75,13 @@ func (s *singles) anew() (*singles, error) {
 	if err != nil {
 		return nil, explain("replace bans", err)
 	}
-	next := *s
-	next.table = table
+	next := &singles{v6: s.v6, max: s.max, hash: s.hash, firsts: s.firsts, table: table}
 	next.turn = func(n *singles, larger *bpf.Bans) error {
 		old := n.table
 		n.table = larger
 		return old.Close()
 	}
-	return &next, nil
+	return next, nil
 }
 
 // add adds a ban, unless it is over.
@@ -153,6 +151,7 @@ func (t *Table) substitute(now moment, w *wanted) error {
 	if err := t.commit(tx); err != nil {
 		return err
 	}
+	reach(stepPrefixes)
 	for _, c := range list {
 		c.s.forgetStamps(c.next, tick)
 	}

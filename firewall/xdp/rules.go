@@ -22,8 +22,7 @@ const (
 // interface it cannot stand on is an error that names it; the others are stood
 // on all the same, and the rules are in force there.
 func (t *Table) Configure(ctx context.Context, rules firewall.Rules) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	defer t.lockWhole()()
 	if err := errors.Join(t.ready(ctx), t.hintsIn()); err != nil {
 		return err
 	}
@@ -51,6 +50,7 @@ func (t *Table) writeRules(rules firewall.Rules) error {
 	}
 	t.writeLimits(rules)
 	word := t.word()&^(cfgGeneration|cfgObserve|cfgExplain) | next
+	reach(stepHalfRules)
 	if rules.ExplainPerHour > 0 {
 		word |= cfgExplain
 	}
@@ -61,6 +61,7 @@ func (t *Table) writeRules(rules firewall.Rules) error {
 		word |= cfgObserve
 	}
 	t.setWord(word)
+	reach(stepRules)
 	return nil
 }
 

@@ -68,6 +68,9 @@ func (t *Table) Status(ctx context.Context) (firewall.Status, error) {
 		}
 		s.Interfaces = append(s.Interfaces, is)
 	}
+	if t.growthErr != nil {
+		s.Problems = append(s.Problems, t.growthErr.Error())
+	}
 	var err error
 	if s.Bans, err = t.countBans(); err != nil {
 		return s, err

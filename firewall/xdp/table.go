@@ -108,7 +108,11 @@ type Table struct {
 	opt   Options
 	ahead prepared // the world to come
 
-	mu     sync.Mutex
+	whole  sync.Mutex     // before mu: held to change which maps and links there are
+	growth sync.WaitGroup // of tables of bans, beside what goes on
+
+	mu     sync.Mutex         // held to use them
+	alone  bool               // whoever holds mu holds whole too, and may wait long
 	obj    *bpf.FilterObjects // nil after Remove, until it is needed again
 	tables [tableCount]banTable
 	cfg    []byte            // the map of that name, in our memory
@@ -127,6 +131,7 @@ type Table struct {
 	displaces  bool              // other maps are in force until ours are filled
 	generation int               // of our pins; 0 until they are written
 	notes      map[string]string // of interfaces: why not native, what is in the way
+	growthErr  error             // why a table of bans could not grow
 }
 
 // Open loads the program, after a test of it on packets, beside what is in
@@ -169,10 +174,12 @@ func (t *Table) load() error {
 	if err := selfTest(spec); err != nil {
 		return err
 	}
+	reach(stepTested)
 	l, err := t.pins().load(spec)
 	if err != nil {
 		return err
 	}
+	reach(stepLoaded)
 	return t.adopt(l)
 }
 
@@ -255,12 +262,22 @@ func (t *Table) mode() *uint64 { return (*uint64)(unsafe.Pointer(&t.cfg[0])) }
 
 // Close lets go of maps and links. Bans stay in force, and end by themselves.
 func (t *Table) Close() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	defer t.growth.Wait()
+	defer t.lockWhole()()
 	t.ahead.drop()
 	err := t.release()
 	t.links = nil
 	return err
+}
+
+// lockWhole waits for a table that grows; unlock is to be called at the end.
+func (t *Table) lockWhole() (unlock func()) {
+	t.whole.Lock()
+	t.mu.Lock()
+	return func() {
+		t.mu.Unlock()
+		t.whole.Unlock()
+	}
 }
 
 func (t *Table) release() error {
@@ -272,6 +289,9 @@ func (t *Table) release() error {
 	for _, n := range []int{inBan4, inBan6} {
 		if s, ok := t.tables[n].(*singles); ok && s.table != nil {
 			errs = errors.Join(errs, s.table.Close())
+			if s.former != nil {
+				errs = errors.Join(errs, s.former.Close())
+			}
 		}
 	}
 	t.tables, t.hintsDue = [tableCount]banTable{}, false
