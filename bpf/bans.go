@@ -356,8 +356,7 @@ func (b *Bans) Put(k Key, end, now uint32) (fresh, ok bool) {
 // its bans in their first bucket, and has made room for one in 3,000; one that
 // fills every first bucket to the end, for one in a hundred.
 func (b *Bans) free(h home) (n int, ok bool) {
-	first, second := b.load(h.first), b.load(h.second)
-	if first >= b.slots()*3/4 && second < first {
+	if some := b.load(h.first); some >= b.slots()*3/4 && b.load(h.second) < some {
 		return b.freeIn(h.second)
 	}
 	if n, ok := b.freeIn(h.first); ok {

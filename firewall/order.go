@@ -44,8 +44,12 @@ func (l *Ledger) Ban(orders []Order) ([]Ban, []OrderError) {
 	}
 	l.makeRoom(bans)
 	frames := make([]byte, 0, len(bans)*frameSize)
+	var note uint32
 	for i, ban := range bans {
-		r := newRecord(ban, uint64(l.note(orders[i].Why)))
+		if i == 0 || orders[i].Why != orders[i-1].Why { // lists mostly say the same in every line
+			note = l.note(orders[i].Why)
+		}
+		r := newRecord(ban, uint64(note))
 		l.of(r.prefix).put(r)
 		frames = appendBan(frames, r)
 	}

@@ -90,10 +90,6 @@ func (s *Server) banOnTerms(ctx context.Context, orders []firewall.Order, terms 
 	s.lookForOperators()
 	s.trying.Lock()
 	defer s.trying.Unlock()
-	prefixes := make([]netip.Prefix, len(orders))
-	for i, o := range orders {
-		prefixes[i] = firewall.Canonical(o.Prefix)
-	}
 	orders, trial := s.tried(orders, terms)
 	if !trial.empty() {
 		if err := s.trials.add(trial); err != nil {
@@ -109,7 +105,7 @@ func (s *Server) banOnTerms(ctx context.Context, orders []firewall.Order, terms 
 		c.Trial = &trial
 		return c, nil, nil
 	}
-	return c, nil, s.trials.forget(prefixes, netip.Prefix{})
+	return c, nil, s.trials.forget(prefixesOf(bans), netip.Prefix{})
 }
 
 // ban makes the bans of all orders or none, and has them enforced.
@@ -118,11 +114,7 @@ func (s *Server) ban(ctx context.Context, orders []firewall.Order) ([]firewall.B
 	bans, wrong := s.ledger.Ban(orders)
 	s.engines.change(ctx, bans, nil)
 	s.order.Unlock()
-	prefixes := make([]netip.Prefix, len(bans))
-	for i, b := range bans {
-		prefixes[i] = b.Prefix
-	}
-	s.resetSessions(prefixes...)
+	s.resetSessions(prefixesOf(bans)...)
 	if len(bans) > told {
 		s.cfg.Log.Info("banned by the operator", "bans", len(bans))
 		s.logs.changed(operator, "bans", fmt.Sprintf("%d bans from a list", len(bans)))
@@ -136,6 +128,14 @@ func (s *Server) ban(ctx context.Context, orders []firewall.Order) ([]firewall.B
 		s.logs.banned(b, why[b.Prefix], s.enforcing())
 	}
 	return bans, wrong
+}
+
+func prefixesOf(bans []firewall.Ban) []netip.Prefix {
+	list := make([]netip.Prefix, len(bans))
+	for i, b := range bans {
+		list[i] = b.Prefix
+	}
+	return list
 }
 
 func (s *Server) banned(bans []firewall.Ban, why string) Change {

@@ -13,7 +13,7 @@ import (
 // changing are the calls that change what is pinned, attached, or in force.
 var changing = map[string]bool{
 	"Pin": true, "Unpin": true, "Update": true, "Detach": true, "AttachXDP": true,
-	"MkdirAll": true, "Mkdir": true, "Rename": true, "RemoveAll": true, "setWord": true, "TakeOut": true, "HintIn": true, "HintOut": true,
+	"MkdirAll": true, "Mkdir": true, "Rename": true, "Remove": true, "RemoveAll": true, "setWord": true, "TakeOut": true, "HintIn": true, "HintOut": true,
 }
 
 // stepless are the functions that make such a change without a step of their own,
@@ -24,6 +24,8 @@ var stepless = map[string]string{
 	"substitute":    "after the turn: flags of tables that are empty",
 	"attachIn":      "attach has the step",
 	"unstage":       "after an error: back to what was",
+	"remove":        "one ban is lifted",
+	"removeEmpty":   "a directory with nothing in it",
 	"preparePinDir": "before anything of ours",
 	"watchFlood":    "the flood guard, which is found out anew every ten seconds",
 	"Remove":        "detachAll has the step; what is left is asked for again",
