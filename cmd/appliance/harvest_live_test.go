@@ -7,7 +7,12 @@ import (
 	"testing"
 	"time"
 
+	"mailweir/cmd/appliance/settings"
 	"mailweir/record"
+	"mailweir/ref"
+	"mailweir/smtp"
+	"mailweir/smtp/harvest"
+	"mailweir/smtp/reply"
 )
 
 // saidByReplay is one line of weir replay, whichever it is.
@@ -129,4 +134,30 @@ func TestBrokenDirectoryBansNobody(t *testing.T) {
 	if code := ask(); code != 250 {
 		t.Errorf("a good recipient hears %d when the directory is well again", code)
 	}
+}
+
+// convictsSoon says whether a few guesses convict: fewer than the default of an
+// hour, halved as it is under attack.
+func convictsSoon(b *keyBench) bool { return b.guesses(b.source()) < 10 }
+
+// convictedBy is the rule by which the settings of the file convict who names so
+// many recipients.
+func (b *keyBench) convictedBy(unknown, known int) string {
+	w := harvest.New(settings.Harvest(b.cfg.Harvest), harvest.Options{})
+	now := time.Now()
+	src := smtp.Source{Addr: b.source(), Tier: smtp.New}
+	for i := range known + unknown {
+		now = now.Add(7 * time.Second)
+		if i%3 == 0 {
+			src.Session, src.Ref = ref.New(), ref.New()
+		}
+		r := smtp.Recipient{To: fmt.Sprintf("who%d@example.com", i), Route: "office", Oracle: smtp.Unknown, Reason: reply.UnknownUser}
+		if i < known {
+			r.Oracle, r.Reason = smtp.Valid, ""
+		}
+		if a := w.Recipient(now, src, r, false); a.Convicted {
+			return a.Conviction.Evidence.Rule
+		}
+	}
+	return ""
 }
