@@ -212,12 +212,14 @@ func setPrefix(to *netip.Prefix, v value) *fault {
 	return nil
 }
 
+// anyAddrPort is what to write for an address with a port.
+const anyAddrPort = `"192.0.2.1:25" or "[2001:db8::1]:25"`
+
 // setAddrPort reads addr:port; an address alone gets port 0, which the rules of
 // the key turn into a default or an error.
 func setAddrPort(to *netip.AddrPort, v value) *fault {
-	const write = `"192.0.2.1:25" or "[2001:db8::1]:25"`
 	if v.kind != unstable.String {
-		return mismatch(v, "an address with a port", write)
+		return mismatch(v, "an address with a port", anyAddrPort)
 	}
 	text := v.text
 	if port, ok := strings.CutPrefix(text, ":"); ok && port != "" {
@@ -230,7 +232,7 @@ func setAddrPort(to *netip.AddrPort, v value) *fault {
 	}
 	ap, err := netip.ParseAddrPort(text)
 	if err != nil || ap.Addr().Zone() != "" {
-		return mismatch(v, "an address with a port", write)
+		return mismatch(v, "an address with a port", anyAddrPort)
 	}
 	*to = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 	return nil

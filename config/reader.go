@@ -172,6 +172,9 @@ func (r *reader) entry(e entry) {
 		return
 	}
 	if f := set(to, e.value); f != nil {
+		if k.instead != "" && f.hint == "write "+anyAddrPort {
+			f.hint = "write " + k.instead
+		}
 		r.faults = append(r.faults, *f)
 		return
 	}

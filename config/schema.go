@@ -22,7 +22,8 @@ type key struct {
 	table   bool
 	element func(name string) (what, hint string)
 	// lines narrows each line of a table of lists, instead of element.
-	lines func(name string, values []string) (what, hint string)
+	lines   func(name string, values []string) (what, hint string)
+	instead string // what to write, where that of any address with a port would mislead
 	// atStart: a reload leaves the value that is in force as it is.
 	atStart bool
 	doc     string
@@ -74,7 +75,7 @@ var schema = []section{
 			doc: "The oldest version of TLS that is spoken. Who speaks only older ones sends in clear."},
 	}},
 	{path: "dns", doc: "Who is asked for names. A caching, validating resolver on this machine is best: block lists refuse the big public ones.", keys: []key{
-		{name: "servers", place: func(c *Config, _ string) any { return &c.DNS.Servers }, within: resolvers,
+		{name: "servers", place: func(c *Config, _ string) any { return &c.DNS.Servers }, within: resolvers, instead: `"127.0.0.1" or "192.0.2.53:53"`,
 			doc: "Addresses of resolvers, with port 53 where none is given. Empty: those of /etc/resolv.conf."},
 		{name: "timeout", place: func(c *Config, _ string) any { return &c.DNS.Timeout }, within: between(100*time.Millisecond, time.Minute),
 			doc: "How long one look-up may take."},
@@ -246,7 +247,7 @@ var schema = []section{
 			doc: "Addresses by interface, with the length of their network: `{ eth0 = [\"192.0.2.25/24\", \"2001:db8::25/64\"] }`. An empty list, or an interface that is not named, is DHCP and router advertisements."},
 		{name: "routes", atStart: true, table: true, lines: routeGateways, place: func(c *Config, _ string) any { return &c.System.Routes },
 			doc: "Gateways by destination: `{ default = [\"192.0.2.1\", \"2001:db8::1\"], \"10.0.0.0/8\" = [\"192.0.2.2\"] }`. Each goes out where the gateway's network is."},
-		{name: "dns", atStart: true, place: func(c *Config, _ string) any { return &c.System.DNS }, within: resolvers,
+		{name: "dns", atStart: true, place: func(c *Config, _ string) any { return &c.System.DNS }, within: resolvers, instead: `"127.0.0.1" or "192.0.2.53:53"`,
 			doc: "Servers that the machine's own resolver forwards to. Empty: it asks the authoritative servers itself, which is best: block lists refuse forwarders that many use."},
 		{name: "ntp", atStart: true, place: func(c *Config, _ string) any { return &c.System.NTP }, within: timeServers,
 			doc: "Time servers. Empty: Debian's pool."},

@@ -70,11 +70,13 @@ func rehearse(s *stage, weir, engine string) *cast {
 		"66.113.0.203.in-addr.arpa. PTR host-66.pool.isp.example.",
 		"host-66.pool.isp.example. A 203.0.113.66",
 	)
+	s.say("making it takes half a minute, and longer the first time: a server behind, with Postfix …")
 	office := l.Host("office", "192.0.2.10")
 	c.postfix = office.Postfix(lab.PostfixOptions{Users: []string{mailbox}})
 	c.sender = l.Host("sender", "198.51.100.7")
 	c.attacker = l.Host("attacker", attackerAddr.String())
 	mx := l.Host("mx1", edge.Addr().String())
+	s.say("… and the edge, with weir, which is built from this tree")
 	c.weir = mx.Weir(fmt.Sprintf(config, engine))
 	s.say("192.0.2.10    office    %s", c.version(office, "postfix/master"))
 	s.say("192.0.2.25    mx1       weir run; its processes:")

@@ -12,8 +12,12 @@ import (
 
 // Import says how lines are read that do not say themselves what they mean.
 type Import struct {
-	Of Kind   // what names in a Postfix map are: RDNS (client), HELO, From or To
-	As Action // of lines that name a subject and nothing else; "": such are errors
+	Of Kind // what names in a Postfix map are: RDNS (client), HELO, From or To
+	// Why is the reason of lines that have none; where Reasons is set, lines that
+	// are without one then are errors.
+	Why     string
+	Reasons bool
+	As      Action // of lines that name a subject and nothing else; "": such are errors
 }
 
 // LineError is a line that is none.
@@ -40,6 +44,11 @@ func (i Import) Read(in io.Reader) (entries []Entry, errs []error) {
 			return
 		}
 		e, ok, err := i.line(text)
+		if ok && e.Why == "" {
+			if e.Why = i.Why; i.Why == "" && i.Reasons {
+				err = fmt.Errorf(`%s %v has no reason, and entries need one that the next operator will understand: add --why "…"`, e.Action, e.Subject)
+			}
+		}
 		if err != nil {
 			errs = append(errs, &LineError{n, err})
 		} else if ok {

@@ -15,7 +15,7 @@ func (c *cli) checkCommand() *cobra.Command {
 FILE:LINE:COL: what is wrong (what to do). The exit status is 1 when there is one.
 Where the mail role runs, it is asked which senders that it knows to be good the rules of
 [geo] would hit, and which names weir allow has that the kernel would never let say who they
-are: they are warned of.`,
+are: they are warned of. So are backends whose names the DNS does not know.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, problems, err := settings.Read(file)
@@ -24,6 +24,7 @@ are: they are warned of.`,
 			}
 			problems = append(problems, c.geoWarnings(cmd.Context(), file)...)
 			problems = append(problems, c.nameWarnings(cmd.Context(), file)...)
+			problems = append(problems, c.routeWarnings(cmd.Context(), file)...)
 			problems.Sort()
 			for _, p := range problems {
 				if c.json {

@@ -116,7 +116,7 @@ reason, none.`,
   weir lists import bad-hosts.txt --as block --for 30d --why "list of a friend"`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			how := access.Import{Of: access.Kind(of), As: access.Action(alias(as))}
+			how := access.Import{Of: access.Kind(of), As: access.Action(alias(as)), Why: why, Reasons: true}
 			if !slices.Contains([]access.Kind{"", access.RDNS, access.HELO, access.From, access.To}, how.Of) ||
 				!slices.Contains([]access.Action{"", access.Allow, access.Block}, how.As) {
 				return control.Usagef("--of is rdns, helo, from or to; --as is allow or block")
@@ -126,7 +126,7 @@ reason, none.`,
 				return err
 			}
 			for i := range entries {
-				if err := c.fill(&entries[i], to, why, d); err != nil {
+				if err := c.fill(&entries[i], to, d); err != nil {
 					return err
 				}
 			}
@@ -171,13 +171,7 @@ func (c *cli) readEntries(name string, how access.Import) ([]access.Entry, error
 }
 
 // fill gives an entry what its line does not say.
-func (c *cli) fill(e *access.Entry, to, why string, d guard.Duration) (err error) {
-	if e.Why == "" {
-		e.Why = why
-	}
-	if e.Why == "" {
-		return control.Usagef(`%s %v has no reason, and entries need one that the next operator will understand: add --why "…"`, e.Action, e.Subject)
-	}
+func (c *cli) fill(e *access.Entry, to string, d guard.Duration) (err error) {
 	if e.Author == "" {
 		e.Author = author()
 	}

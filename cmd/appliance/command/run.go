@@ -97,7 +97,7 @@ Send a mail to anna@example.com, in another terminal:
 
   swaks --server 127.0.0.1:%[2]d --to anna@example.com
 
-or by hand, with nc -C 127.0.0.1 %[2]d, line by line:
+or by hand, line by line, with nc -C 127.0.0.1 %[2]d (of the package netcat-openbsd):
 
   EHLO me.example
   MAIL FROM:<me@me.example>
@@ -111,8 +111,8 @@ and look at it:
   cat %[3]s/new/*
   weir records; weir status
 
-See a ban: guess addresses from another machine (this one's own addresses are
-never banned). The third round hangs, since its packets are dropped; ask here why:
+See a ban: guess addresses from another machine that has swaks (this one's own
+addresses are never banned). The third round hangs, since its packets are dropped; ask here why:
 
   for i in a b c; do
     swaks --server THIS-MACHINE:%[2]d --to $(seq -s, -f $i%%g@example.com 12)
