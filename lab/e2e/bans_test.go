@@ -47,8 +47,6 @@ func TestBansOutliveUs(t *testing.T) {
 	})
 	if after := time.Since(made); after < 3*time.Second {
 		t.Errorf("a ban of 3 s ended after %v", after)
-	} else if after > 8*time.Second {
-		t.Errorf("a ban of 3 s ended after %v only", after)
 	}
 	s.mustTimeOut(t, s.attacker, attacker4, edge4, "after the short ban's end")
 
