@@ -201,7 +201,7 @@ func TestADomainThatObserves(t *testing.T) {
 		t.Errorf("another domain hears %v", said)
 	}
 	out, _ := b.weir.Cmd(t.Context(), "test", "--from", from.String(), "--helo", "out.example", "--mail", "a@out.example", "--rcpt", b.rcpt())
-	if !strings.Contains(out, string(reply.History)) || !strings.Contains(out, "1 mails on 1 days") {
+	if !strings.Contains(out, string(reply.History)) || !strings.Contains(out, "1 mail on 1 day") {
 		t.Errorf("weir test says\n%s", out)
 	}
 	if why := b.cmd("why", from.String()); !strings.Contains(why, string(smtp.Accepted)) {

@@ -36,7 +36,7 @@ func weighHistory(h *smtp.History) (score float64, detail string) {
 		share = float64(h.Bad) / float64(h.Bad+h.Good)
 	}
 	bad := fmt.Sprintf("%d of %d recipients unknown", h.Bad, h.Bad+h.Good)
-	good := fmt.Sprintf("%d mails on %d days", h.Mails, h.Days)
+	good := counted(h.Mails, "mail") + " on " + counted(h.Days, "day")
 	switch {
 	case h.Convicted:
 		return 4, "was banned of late"
@@ -52,4 +52,11 @@ func weighHistory(h *smtp.History) (score float64, detail string) {
 		return -2, good
 	}
 	return -1, good
+}
+
+func counted(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
 }

@@ -2,6 +2,7 @@ package command
 
 import (
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -24,7 +25,7 @@ func (c *cli) versionCommand() *cobra.Command {
 			if c.json {
 				return c.printJSON(v)
 			}
-			c.say("weir %s %s, built with %s", v.Version, v.Revision, v.Go)
+			c.say("weir %s, built with %s", strings.TrimSpace(v.Version+" "+v.Revision), v.Go)
 			return nil
 		},
 	}
