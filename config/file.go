@@ -28,6 +28,7 @@ func Read(path string) (*File, Config, Problems, error) {
 // Parse takes a text apart and reads it. The Config is whole only when the
 // problems are not Bad.
 func Parse(path string, text []byte) (*File, Config, Problems) {
+	text = withoutMark(text)
 	f := &File{Path: path, Text: text}
 	doc, faults := parse(text)
 	f.doc = doc

@@ -59,11 +59,24 @@ type fault struct {
 	warning    bool
 }
 
+// withoutMark leaves the byte order mark out that editors of Windows put before
+// UTF-8: it is none of the first key.
+func withoutMark(text []byte) []byte { return bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")) }
+
+// isUTF16 says whether a text begins as editors of Windows begin what they call
+// Unicode.
+func isUTF16(text []byte) bool {
+	return bytes.HasPrefix(text, []byte("\xff\xfe")) || bytes.HasPrefix(text, []byte("\xfe\xff"))
+}
+
 // parse takes the text apart; there is no document when it is no good TOML. It
 // stops at the first fault of syntax: what follows one means nothing.
 func parse(text []byte) (*document, []fault) {
 	if len(text) > maxText {
 		return nil, []fault{{what: "the file is larger than 1 MiB", hint: "lists of addresses are read by weir allow and weir ban -, they do not belong here"}}
+	}
+	if isUTF16(text) {
+		return nil, []fault{{what: "the file is in UTF-16", hint: "save it as UTF-8"}}
 	}
 	d := &document{text: text}
 	var p unstable.Parser

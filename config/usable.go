@@ -17,6 +17,7 @@ import (
 // What is left never acts harder than the whole would: where a key is lost that
 // may have held something back, the Config only observes.
 func Usable(path string, text []byte, hostname string, more func(*File, Config) Problems) (c Config, left Problems, ok bool) {
+	text = withoutMark(text)
 	lines := 0 // that the text has grown by, at its top
 	var gone [][]string
 	for range maxMistakes {
