@@ -227,7 +227,7 @@ func (l *Lists) ask(ctx context.Context, domains bool, entry, about string, peer
 		}
 	}
 	answers := make([][]smtp.Listing, len(usable))
-	var all sync.WaitGroup
+	var all group
 	for i, one := range usable {
 		ask := func() { answers[i] = l.askOne(ctx, one, entry, about, peer) }
 		if i < len(usable)-1 {
@@ -338,22 +338,34 @@ func (l *Lists) text(ctx context.Context, one *list, name string) string {
 
 // scrub takes a zone, and each part of it that may be a key, out of a text.
 func scrub(text, zone, name string) string {
-	lower := strings.ToLower(text)
+	lower := lowerASCII(text)
 	for _, secret := range append([]string{zone}, strings.Split(zone, ".")...) {
 		if len(secret) < 12 && secret != zone {
 			continue // no key: a word such as "zen"
 		}
-		for secret = strings.ToLower(secret); ; {
+		for secret = lowerASCII(secret); ; {
 			i := strings.Index(lower, secret)
 			if i < 0 {
 				break
 			}
 			text = text[:i] + name + text[i+len(secret):]
-			lower = strings.ToLower(text)
-			if strings.Contains(strings.ToLower(name), secret) {
+			lower = lowerASCII(text)
+			if strings.Contains(lowerASCII(name), secret) {
 				break
 			}
 		}
 	}
 	return text
+}
+
+// lowerASCII has every octet in its place: strings.ToLower makes three of one
+// that is no UTF-8.
+func lowerASCII(s string) string {
+	b := []byte(s)
+	for i, c := range b {
+		if 'A' <= c && c <= 'Z' {
+			b[i] = c + 'a' - 'A'
+		}
+	}
+	return string(b)
 }

@@ -62,7 +62,7 @@ const (
 // Peer implements smtp.Scout.
 func (s *Scout) Peer(ctx context.Context, peer netip.Addr) (rdns *smtp.RDNS, found []smtp.Listing) {
 	peer = peer.Unmap().WithZone("")
-	var lists sync.WaitGroup
+	var lists group
 	if s.lists.any(false) {
 		lists.Go(func() { found = s.lists.peer(ctx, peer) })
 	}
@@ -97,7 +97,7 @@ func (s *Scout) rdns(ctx context.Context, peer netip.Addr) *smtp.RDNS {
 // confirm looks for a name that resolves back to the address.
 func (s *Scout) confirm(ctx context.Context, names []string, peer netip.Addr) *smtp.RDNS {
 	states := make([]smtp.RDNSState, len(names))
-	var all sync.WaitGroup
+	var all group
 	for i, name := range names {
 		all.Go(func() {
 			addrs, a := s.dns.Family(ctx, name, peer, dns.Names)
@@ -139,7 +139,7 @@ func (s *Scout) HELO(ctx context.Context, peer netip.Addr, helo string) (smtp.HE
 	if _, err := netip.ParseAddr(name); err == nil {
 		return "", nil
 	}
-	var lists sync.WaitGroup
+	var lists group
 	var found []smtp.Listing
 	if s.lists.any(true) {
 		lists.Go(func() { found = s.lists.domain(ctx, name) })
@@ -161,7 +161,7 @@ func (s *Scout) HELO(ctx context.Context, peer netip.Addr, helo string) (smtp.HE
 
 // Sender implements smtp.Scout.
 func (s *Scout) Sender(ctx context.Context, peer netip.Addr, helo, from string) (domain smtp.SenderDomain, spf smtp.SPF, found []smtp.Listing) {
-	var all sync.WaitGroup
+	var all group
 	if d := from[strings.LastIndexByte(from, '@')+1:]; d != "" {
 		all.Go(func() { domain = s.senderDomain(ctx, d) })
 		if s.lists.any(true) {

@@ -32,6 +32,15 @@ type world struct {
 	now   time.Time
 	told  []string
 	good  map[netip.Addr]bool
+
+	faulty bool // to ask whether somebody is good panics
+}
+
+func (w *world) isGood(a netip.Addr) bool {
+	if w.faulty {
+		panic("a fault")
+	}
+	return w.good[a]
 }
 
 func newWorld(t testing.TB, records ...string) *world {
@@ -52,7 +61,7 @@ func newWorld(t testing.TB, records ...string) *world {
 	clock := func() time.Time { w.mu.Lock(); defer w.mu.Unlock(); return w.now }
 	w.dns = dns.New(dns.Options{Servers: []netip.AddrPort{netip.MustParseAddrPort(pc.LocalAddr().String())}, Clock: clock})
 	w.lists = scout.NewLists(scout.ListOptions{
-		DNS: w.dns, Clock: clock, Good: func(a netip.Addr) bool { return w.good[a] },
+		DNS: w.dns, Clock: clock, Good: w.isGood,
 		Changed: func(name, why string) { w.mu.Lock(); defer w.mu.Unlock(); w.told = append(w.told, name+": "+why) },
 		Lists: []scout.List{
 			{Zone: "key1234567890ab.bl.example", List: check.List{Name: "bl", Scores: []check.Range{{Low: [4]byte{127, 0, 0, 2}, High: [4]byte{127, 0, 0, 9}, Score: 8}}}},
@@ -183,6 +192,38 @@ func TestListsAreBelievedWhileTheyPass(t *testing.T) {
 	if l := asked(); len(l) != 0 || !strings.Contains(w.told[len(w.told)-1], "lists the world") {
 		t.Errorf("a list that lists the world: %+v, %q", l, w.told)
 	}
+}
+
+// What a list says may be in any encoding: the key is taken out of it all the
+// same, and its octets move nothing.
+func TestWordsOfListsKeepNoKey(t *testing.T) {
+	for _, said := range []string{
+		`\233t\233 KEY1234567890ab.bl.example, \233t\233 key1234567890AB`, `\226\132\170\226\132\170 see key1234567890ab.bl.example`,
+		`\200\186\200\186\200\186\200\186 key1234567890ab.bl.example`, `key1234567890abkey1234567890ab`,
+	} {
+		w := newWorld(t, "7.100.51.198.key1234567890ab.bl.example. 60 A 127.0.0.4", `7.100.51.198.key1234567890ab.bl.example. 60 TXT "`+said+`"`)
+		w.lists.Test(t.Context())
+		_, l := w.scout().Peer(t.Context(), peer)
+		if len(l) != 1 || !strings.Contains(l[0].Text, "bl") || strings.Contains(strings.ToLower(l[0].Text), "key") {
+			t.Errorf("%s: %+v", said, l)
+		}
+	}
+}
+
+// A fault of ours in a look-up is one of its session, which answers 451, and not
+// the end of the mail role (R-BW-E10).
+func TestFaultsStayWithTheirSession(t *testing.T) {
+	w := newWorld(t, "7.100.51.198.key1234567890ab.bl.example. 60 A 127.0.0.4")
+	w.lists.Test(t.Context())
+	s := w.scout()
+	w.faulty = true
+	defer func() {
+		if p := recover(); p != "a fault" {
+			t.Errorf("the session hears of %v", p)
+		}
+	}()
+	s.Peer(t.Context(), peer)
+	t.Error("nobody hears of a fault")
 }
 
 func TestMadAnswersSuspend(t *testing.T) {
