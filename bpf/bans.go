@@ -325,6 +325,17 @@ func (b *Bans) Find(k Key) (n int, end uint32, ok bool) {
 	return 0, 0, false
 }
 
+// Touch reads what Put will look at, and returns something of it. Of many that are
+// touched one after the other the processor waits for the memory of all at once.
+func (b *Bans) Touch(k Key) uint64 {
+	h, line := b.home(k), line4
+	if b.V6 {
+		line = line6
+	}
+	word, _ := b.hinted(h)
+	return *word ^ b.slot[h.first*line] ^ b.slot[(h.first+1)*line-1]
+}
+
 // Put bans k until end, anew or with another end. A ban that is over at now
 // starts to count anew; fresh says that it does. No room is an error of the
 // table: a larger one is needed.

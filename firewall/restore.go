@@ -109,8 +109,9 @@ func (l *Ledger) readSnapshot(f *os.File) (generation uint64, err error) {
 		return 0, err
 	}
 	l.store.snapshot = info.Size()
-	l.v4.reserve(int(info.Size()/frameSize) / 2)
+	l.v4.reserve(int(info.Size() / frameSize)) // what is never used of it takes no memory
 	var complete bool
+	some := make([]record, 0, 256)
 	good, err := readFrames(f, func(n uint64, c change) error {
 		switch {
 		case (n == 0) != (c.kind == kindHeader), complete:
@@ -121,11 +122,17 @@ func (l *Ledger) readSnapshot(f *os.File) (generation uint64, err error) {
 			return errDamaged
 		case c.kind == kindEnd:
 			complete = true
+		case c.kind == kindBan4:
+			if some = append(some, c.ban); len(some) == cap(some) {
+				l.v4.putAll(some)
+				some = some[:0]
+			}
 		default:
 			l.replay(c)
 		}
 		return nil
 	})
+	l.v4.putAll(some)
 	if err == nil && (!complete || good != info.Size()) {
 		err = errDamaged
 	}

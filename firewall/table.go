@@ -53,18 +53,23 @@ const (
 const chunkSize = 4096
 
 // table finds records by their prefix. Entries live in chunks that never move
-// and never grow; an index of 4 bytes a slot points at them.
+// and never grow; an index of 4 bytes a slot points at them. A slot is 0, or has
+// the entry's number + 1 in as many bits as the index is long, and in the others a
+// part of its hash: of ten million entries each look is one into memory that no
+// cache has, and other entries on the way need not be looked at.
 type table[A address] struct {
 	pack   func(netip.Addr) A
 	unpack func(A) netip.Addr
 	seed   maphash.Seed
-	index  []uint32 // open addressing; 0 is empty, else entry number + 1
+	index  []uint32 // open addressing; its length is a power of two
 	chunks [][]entry[A]
 	unused []uint32 // entry numbers below top that are free
 	top    uint32   // entry numbers from here on were never used
 	count  int
 	byBits [129]int // how many of each prefix length: which look-ups can hit
 	crowds []uint32 // how many within prefixes of eight bits less, by their hash
+
+	touched uint32 // of no meaning
 }
 
 // crowdCount is how many crowds are told apart: enough that neighbours of a
@@ -96,27 +101,37 @@ func (t *table[A]) key(p netip.Prefix) key[A] {
 
 func (t *table[A]) at(n uint32) *entry[A] { return &t.chunks[n/chunkSize][n%chunkSize] }
 
+// locate is where k belongs at the earliest, and its part of the hash. The seed is
+// random: sources choose their addresses, and must not choose where they collide.
+func (t *table[A]) locate(k key[A]) (home uint64, tag uint32) {
+	sum, mask := maphash.Comparable(t.seed, k), uint64(len(t.index)-1)
+	return sum & mask, uint32(sum>>32) &^ uint32(mask)
+}
+
 // find returns the place in the index of k, or the empty one where it belongs.
-// The seed is random: sources choose their addresses, and must not choose
-// where they collide.
-func (t *table[A]) find(k key[A]) uint64 {
+func (t *table[A]) find(k key[A]) (i uint64, tag uint32) {
 	mask := uint64(len(t.index) - 1)
-	i := maphash.Comparable(t.seed, k) & mask
-	for t.index[i] != 0 && t.at(t.index[i]-1).key() != k {
+	i, tag = t.locate(k)
+	for t.index[i] != 0 && (t.index[i]&^uint32(mask) != tag || t.entry(i).key() != k) {
 		i = (i + 1) & mask
 	}
-	return i
+	return i, tag
 }
+
+// entry is the one that a used slot of the index points at.
+func (t *table[A]) entry(i uint64) *entry[A] { return t.at(t.number(i)) }
+
+func (t *table[A]) number(i uint64) uint32 { return t.index[i]&uint32(len(t.index)-1) - 1 }
 
 func (t *table[A]) get(p netip.Prefix) (record, bool) {
 	if t.byBits[p.Bits()] == 0 {
 		return record{}, false
 	}
-	n := t.index[t.find(t.key(p))]
-	if n == 0 {
+	i, _ := t.find(t.key(p))
+	if t.index[i] == 0 {
 		return record{}, false
 	}
-	return t.record(t.at(n - 1)), true
+	return t.record(t.entry(i)), true
 }
 
 func (t *table[A]) record(e *entry[A]) record {
@@ -131,18 +146,18 @@ func (t *table[A]) record(e *entry[A]) record {
 // put adds r, or takes the place of the record of the same prefix.
 func (t *table[A]) put(r record) {
 	k := t.key(r.prefix)
-	i := t.find(k)
+	i, tag := t.find(k)
 	if t.index[i] == 0 {
 		if t.count >= len(t.index)/4*3 {
 			t.reserve(t.count + 1)
-			i = t.find(k)
+			i, tag = t.find(k)
 		}
-		t.index[i] = t.take() + 1
+		t.index[i] = t.take() + 1 | tag
 		t.count++
 		t.byBits[k.bits]++
 		*t.crowdOf(r.prefix)++
 	}
-	e := t.at(t.index[i] - 1)
+	e := t.entry(i)
 	*e = entry[A]{
 		addr: k.addr, bits: k.bits, reason: r.reason, step: r.step, state: used,
 		since: r.since, until: r.until,
@@ -150,6 +165,18 @@ func (t *table[A]) put(r record) {
 	}
 	if r.ended {
 		e.state = usedEnded
+	}
+}
+
+// putAll is put of some hundred records, whose places in a large index are waited
+// for at once.
+func (t *table[A]) putAll(list []record) {
+	for i := range list {
+		home, _ := t.locate(t.key(list[i].prefix))
+		t.touched ^= t.index[home]
+	}
+	for i := range list {
+		t.put(list[i])
 	}
 }
 
@@ -190,7 +217,11 @@ func (t *table[A]) reserve(n int) {
 	t.index = make([]uint32, size)
 	for n := range t.top {
 		if e := t.at(n); e.state != free {
-			t.index[t.find(e.key())] = n + 1
+			i, tag := t.locate(e.key())
+			for t.index[i] != 0 { // no two entries are the same
+				i = (i + 1) & uint64(size-1)
+			}
+			t.index[i] = n + 1 | tag
 		}
 	}
 }
@@ -198,13 +229,13 @@ func (t *table[A]) reserve(n int) {
 // remove forgets the record of p. The index is closed up behind it, so that
 // there are no gravestones to walk over.
 func (t *table[A]) remove(p netip.Prefix) bool {
-	i := t.find(t.key(p))
-	n := t.index[i]
-	if n == 0 {
+	i, _ := t.find(t.key(p))
+	if t.index[i] == 0 {
 		return false
 	}
-	*t.at(n - 1) = entry[A]{}
-	t.unused = append(t.unused, n-1)
+	n := t.number(i)
+	*t.at(n) = entry[A]{}
+	t.unused = append(t.unused, n)
 	t.count--
 	t.byBits[p.Bits()]--
 	*t.crowdOf(p)--
@@ -216,7 +247,7 @@ func (t *table[A]) closeUp(hole uint64) {
 	mask := uint64(len(t.index) - 1)
 	t.index[hole] = 0
 	for i := (hole + 1) & mask; t.index[i] != 0; i = (i + 1) & mask {
-		home := maphash.Comparable(t.seed, t.at(t.index[i]-1).key()) & mask
+		home, _ := t.locate(t.entry(i).key())
 		if (i-home)&mask >= (i-hole)&mask { // it may stand in the hole: home is not behind it
 			t.index[hole], t.index[i] = t.index[i], 0
 			hole = i
@@ -256,6 +287,7 @@ func (t *table[A]) covering(p netip.Prefix, list []record) []record {
 type records interface {
 	get(netip.Prefix) (record, bool)
 	put(record)
+	putAll([]record)
 	remove(netip.Prefix) bool
 	crowd(netip.Prefix) int
 	reserve(int)

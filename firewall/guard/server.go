@@ -232,7 +232,7 @@ func (s *Server) firewall() string {
 func (s *Server) Alive() {
 	s.order.Lock()
 	defer s.order.Unlock()
-	s.ledger.Len()
+	s.ledger.Guards()
 }
 
 // care does what is due from time to time, until ctx ends.

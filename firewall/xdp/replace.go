@@ -42,7 +42,20 @@ type wanted struct {
 	flags    uint64
 	single   [2]*singles                         // of IPv4 and IPv6: new tables
 	prefixes [tableCount]map[netip.Prefix]uint64 // ends in kernel time
+	waiting  []single
+	touched  uint64 // of no meaning
 }
+
+// single is a ban that waits to be written to a new table.
+type single struct {
+	s   *singles
+	key bpf.Key
+	end uint32
+}
+
+// together is how many single bans are written one after the other. Their places
+// are all over a table that is larger than any cache, and waited for at once.
+const together = 256
 
 func (t *Table) collect(ctx context.Context, now moment, bans iter.Seq[firewall.Ban]) (w *wanted, err error) {
 	w = new(wanted)
@@ -59,7 +72,7 @@ func (t *Table) collect(ctx context.Context, now moment, bans iter.Seq[firewall.
 			return nil, errors.Join(err, w.discard(t))
 		}
 	}
-	if err := ctx.Err(); err != nil {
+	if err := errors.Join(w.write(), ctx.Err()); err != nil {
 		return nil, errors.Join(err, w.discard(t))
 	}
 	return w, nil
@@ -104,21 +117,36 @@ func (w *wanted) add(now moment, b firewall.Ban) error {
 	if n == inBan6 {
 		s = w.single[1]
 	}
-	k, end := bpf.KeyOf(p), bpf.Ticks(until)
-	if _, was, found := s.table.Find(k); found {
-		end = max(end, was)
-	} else if err := s.reserve(1); err != nil {
-		return err
+	w.waiting = append(w.waiting, single{s, bpf.KeyOf(p), bpf.Ticks(until)})
+	if len(w.waiting) < together {
+		return nil
 	}
-	// What has no stamp to lose yet must not lose that of the ban in force.
-	for {
-		if _, ok := s.table.Put(k, end, 0); ok {
-			return nil
-		}
-		if err := s.grow(s.table.Used() + 1); err != nil {
+	return w.write()
+}
+
+// write writes the single bans that wait.
+func (w *wanted) write() error {
+	for _, b := range w.waiting {
+		w.touched ^= b.s.table.Touch(b.key)
+	}
+	for _, b := range w.waiting {
+		if err := b.write(); err != nil {
 			return err
 		}
 	}
+	w.waiting = w.waiting[:0]
+	return nil
+}
+
+func (b single) write() error {
+	end := b.end
+	if _, was, found := b.s.table.Find(b.key); found {
+		end = max(end, was)
+	} else if err := b.s.reserve(1); err != nil {
+		return err
+	}
+	// What has no stamp to lose yet must not lose that of the ban in force.
+	return b.s.add(b.key, end, 0)
 }
 
 // discard lets go of new tables that were not put in force.
