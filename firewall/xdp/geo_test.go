@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -183,8 +184,10 @@ func sources(w *geo.Tables) map[string][]netip.Addr {
 	return found
 }
 
-// 250 countries are switched while packets of them come: nobody is judged by
-// the rule of another, and one whose rule does not change never otherwise.
+// 250 countries are switched while packets of all of them come: nobody is judged
+// by the rule of another. One whose rule does not change is never judged
+// otherwise; of the others, each packet is counted for its own country, and as
+// denied when it was dropped; and whoever comes after a switch meets the new rule.
 func TestSwitchUnderLoad(t *testing.T) {
 	w := realWorld(t)
 	table := placesTable(t)
@@ -198,12 +201,7 @@ func TestSwitchUnderLoad(t *testing.T) {
 	var load sync.WaitGroup
 	for _, a := range from["NL"] {
 		load.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
+			for !over(stop) {
 				if v, err := table.obj.Mailweir.Run(&ebpf.RunOptions{Data: synFrame(a, 25)}); err != nil || v != xdpPass {
 					t.Errorf("%v, of a country that nothing was said about: verdict %d, %v", a, v, err)
 					return
@@ -211,18 +209,39 @@ func TestSwitchUnderLoad(t *testing.T) {
 			}
 		})
 	}
+	came := make(map[string]firewall.Place)
+	load.Go(func() {
+		for !over(stop) {
+			for _, c := range switched {
+				for _, a := range from[c] {
+					v, err := table.obj.Mailweir.Run(&ebpf.RunOptions{Data: synFrame(a, 25)})
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					count(came, c, v)
+				}
+			}
+		}
+	})
+	after := make(map[string]firewall.Place)
+	var slowest time.Duration
 	for range 5 {
 		for _, deny := range [][]string{switched, nil} {
-			if err := table.deny(w, table.slot(), rulesFor(t, w, deny...).Deny); err != nil {
+			rules := rulesFor(t, w, deny...).Deny
+			start := time.Now()
+			if err := table.deny(w, table.slot(), rules); err != nil {
 				t.Fatal(err)
 			}
+			slowest = max(slowest, time.Since(start))
 			want := uint32(xdpPass)
 			if deny != nil {
 				want = xdpDrop
 			}
 			for _, c := range switched {
 				for _, a := range from[c] {
-					if v := table.verdictOf(t, a); v != want {
+					v := table.verdictOf(t, a)
+					if count(after, c, v); v != want {
 						t.Fatalf("%v of %s: verdict %d, not %d", a, c, v, want)
 					}
 				}
@@ -231,6 +250,35 @@ func TestSwitchUnderLoad(t *testing.T) {
 	}
 	close(stop)
 	load.Wait()
+	t.Logf("the slowest of ten switches of %d countries took %v, with packets beside it", len(switched), slowest)
+	counted, err := table.readPlaces()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range switched {
+		want := firewall.Place{Seen: came[c].Seen + after[c].Seen, Denied: came[c].Denied + after[c].Denied}
+		if counted[c] != want {
+			t.Errorf("%s was counted %+v, of packets there were %+v", c, counted[c], want)
+		}
+	}
+}
+
+func over(stop chan struct{}) bool {
+	select {
+	case <-stop:
+		return true
+	default:
+		return false
+	}
+}
+
+// count counts a packet as the program should.
+func count(places map[string]firewall.Place, country string, verdict uint32) {
+	p := places[country]
+	if p.Seen++; verdict == xdpDrop {
+		p.Denied++
+	}
+	places[country] = p
 }
 
 // codes are those that a rule can name, but one.
@@ -256,12 +304,7 @@ func TestSwapLeavesNoGap(t *testing.T) {
 	for _, s := range []string{"192.0.2.7", "198.51.100.7", "2001:db8:1::7"} {
 		a := netip.MustParseAddr(s)
 		load.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
+			for !over(stop) {
 				if v, err := table.obj.Mailweir.Run(&ebpf.RunOptions{Data: synFrame(a, 25)}); err != nil || v != xdpDrop {
 					t.Errorf("%v got through: verdict %d, %v", a, v, err)
 					return
@@ -333,33 +376,41 @@ func announceWorld(b *testing.B, w *geo.Tables) {
 	b.Logf("%v: %d runs in split /24s, %d runs of IPv6, %d in split /64s", w.From[0].Source, len(w.Split4), len(w.Runs6), len(w.Deep6))
 }
 
-// BenchmarkSwitch denies 250 countries and admits them again, under load, and
-// swaps the world.
+// BenchmarkSwitch denies 250 countries and admits them again, and swaps the world,
+// while packets from the whole address space go through the program.
 func BenchmarkSwitch(b *testing.B) {
 	w := realWorld(b)
 	table := placesTable(b)
 	table.configureOrFail(b, rulesFor(b, w))
 	from := sources(w)
 	all := rulesFor(b, w, codes(from, "")...).Deny
+	walking := walker(b, table.obj.Mailweir, draw{4, 0, 1 << 31})
 	stop := make(chan struct{})
+	var packets atomic.Int64
 	var load sync.WaitGroup
 	load.Go(func() {
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-				_, _, _ = table.obj.Mailweir.Benchmark(synFrame(from["NL"][0], 25), 1000, nil)
+		const some = 1000
+		for !over(stop) {
+			if _, _, err := walking.Benchmark(synFrame(source4(0), 25), some, nil); err == nil {
+				packets.Add(some)
 			}
 		}
 	})
 	b.Run("countries", func(b *testing.B) {
+		before := packets.Load()
+		var slowest time.Duration
 		for b.Loop() {
-			if err := errors.Join(table.deny(w, table.slot(), all), table.deny(w, table.slot(), nil)); err != nil {
-				b.Fatal(err)
+			for _, deny := range [][]geo.Rule{all, nil} {
+				start := time.Now()
+				if err := table.deny(w, table.slot(), deny); err != nil {
+					b.Fatal(err)
+				}
+				slowest = max(slowest, time.Since(start))
 			}
 		}
 		b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/2/1000, "ms/switch")
+		b.ReportMetric(float64(slowest.Microseconds())/1000, "ms-slowest")
+		b.ReportMetric(float64(packets.Load()-before)/b.Elapsed().Seconds()/1e6, "Mpackets/s-beside")
 		b.ReportMetric(float64(len(all)), "countries")
 		b.ReportMetric(0, "ns/op")
 	})
