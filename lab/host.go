@@ -33,6 +33,7 @@ type Host struct {
 	cgroup *group
 
 	addrs []netip.Addr // single addresses, in the order given
+	outer string       // the internet's end of its link
 	roots []string     // besides its own, as the host sees them
 
 	started atomic.Int64   // processes

@@ -59,6 +59,7 @@ func (h *Host) connect(prefixes []netip.Prefix) error {
 	if err := h.plug(net, w); err != nil {
 		return fmt.Errorf("plug it in: %w", err)
 	}
+	h.outer = w.router
 	for _, p := range prefixes {
 		if err := h.own(p); err != nil {
 			return fmt.Errorf("give it %s: %w", p, err)
@@ -68,6 +69,12 @@ func (h *Host) connect(prefixes []netip.Prefix) error {
 		}
 	}
 	return h.defaultRoutes(w, prefixes)
+}
+
+// Outside runs f in the internet, for what sends frames to the host of which no
+// host is the source. dev is the end there of the link to the host.
+func (h *Host) Outside(f func(dev string) error) error {
+	return h.lab.internet.Do(func() error { return f(h.outer) })
 }
 
 func (w wire) far(p netip.Prefix) netip.Addr {

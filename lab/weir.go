@@ -157,8 +157,14 @@ func (w *Weir) Configure(config string) {
 // greets.
 func (w *Weir) Start() {
 	w.host.lab.t.Helper()
+	w.StartWithin(30 * time.Second)
+}
+
+// StartWithin is Start with another patience.
+func (w *Weir) StartWithin(d time.Duration) {
+	w.host.lab.t.Helper()
 	w.start()
-	w.host.lab.Eventually(30*time.Second, "weir greets", func() bool {
+	w.host.lab.Eventually(d, "weir greets", func() bool {
 		w.mustLive()
 		return w.host.greets()
 	})

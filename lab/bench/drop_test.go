@@ -197,8 +197,9 @@ func (s *site) delays(b *testing.B, convicted map[netip.Addr]moments, to *delays
 	return all
 }
 
-// busy is the time that the machine's processors have worked, and all time.
-type busy struct{ work, all uint64 }
+// busy is the time that the machine's processors have worked, of that in softirq,
+// and all time, in hundredths of a second.
+type busy struct{ work, softirq, all uint64 }
 
 // busyNow reads proc_stat(5): user, nice, system, idle, iowait, irq, softirq,
 // steal.
@@ -209,6 +210,9 @@ func busyNow() busy {
 		n, _ := strconv.ParseUint(word, 10, 64)
 		if t.all += n; i != 3 && i != 4 {
 			t.work += n
+		}
+		if i == 6 {
+			t.softirq = n
 		}
 	}
 	return t

@@ -114,7 +114,7 @@ func (d *duel) report(b *testing.B, all [2][]measure) {
 // spread is what several rounds gave.
 type spread struct{ least, middle, most float64 }
 
-func spreadOf(all []measure, f func(measure) float64) spread {
+func spreadOf[M any](all []M, f func(M) float64) spread {
 	var v []float64
 	for _, m := range all {
 		v = append(v, f(m))

@@ -3,7 +3,6 @@ package bench
 import (
 	"bytes"
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -190,10 +189,7 @@ func (s *site) memory(b *testing.B, h *lab.Host, pids []int) (c counted) {
 		} `json:"mail"`
 	}
 	var st status
-	out, _ := s.weir.Cmd(b.Context(), "status", "--json") // its exit status is 1 while an alarm stands
-	if err := json.Unmarshal([]byte(out), &st); err != nil {
-		b.Fatal(err)
-	}
+	s.status(b, &st)
 	c.heap, c.stacks, c.open = st.Mail.Memory.Heap, st.Mail.Memory.Stacks, st.Mail.Open
 	return c
 }

@@ -36,6 +36,7 @@ type load struct {
 	Clients int
 	For     time.Duration // sessions that have begun then are ended
 	Pause   time.Duration // of each client between two sessions
+	Rate    int           // not Clients, but so many a second: each waits for its greeting, and leaves
 
 	Listed  bool // anna is named, and refused for where they come from
 	Unknown int  // recipients that do not exist, a session
@@ -46,7 +47,7 @@ type load struct {
 type yield struct {
 	Sessions int
 	Elapsed  time.Duration
-	P50, P99 time.Duration // of a session
+	P50, P99 time.Duration // of a session, or of a greeting where there is a Rate
 	Wrong    string        // the first thing that went wrong
 }
 
@@ -132,6 +133,10 @@ type runner struct {
 func (r *runner) run() yield {
 	start := time.Now()
 	var clients sync.WaitGroup
+	for i := range r.Rate * int(r.For/time.Second) {
+		time.Sleep(time.Until(start.Add(time.Duration(i) * time.Second / time.Duration(r.Rate))))
+		clients.Go(r.visit)
+	}
 	for range r.Clients {
 		clients.Go(func() {
 			for time.Now().Before(r.end) && r.one() {
@@ -150,12 +155,36 @@ func (r *runner) run() yield {
 	return y
 }
 
+// visit waits for a greeting. How long it takes to leave is not counted.
+func (r *runner) visit() {
+	start := time.Now()
+	nc, err := dialWithin(r.Sources.Addr(), r.Target, visitPatience)
+	var took time.Duration
+	if err == nil {
+		defer nc.Close()
+		s := newSpeaker(nc)
+		err = nc.SetDeadline(start.Add(visitPatience))
+		s.expect("220")
+		took = time.Since(start)
+		s.ask("QUIT", "221")
+		err = errors.Join(err, s.err)
+	}
+	r.note(took, err)
+}
+
+// visitPatience is longer than the first packet takes that is sent once more.
+const visitPatience = 10 * time.Second
+
 // one has one session and says whether to go on.
 func (r *runner) one() bool {
 	n := int(r.next.Add(1))
 	start := time.Now()
 	err := r.session(n)
-	took := time.Since(start)
+	return r.note(time.Since(start), err)
+}
+
+// note keeps what a session took, and says whether all went well so far.
+func (r *runner) note(took time.Duration, err error) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err != nil {

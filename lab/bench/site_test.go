@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"embed"
+	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"math/big"
@@ -69,6 +70,15 @@ func patient(b *testing.B) context.Context {
 	ctx, cancel := context.WithTimeout(b.Context(), patience)
 	b.Cleanup(cancel)
 	return ctx
+}
+
+// status reads what weir status says.
+func (s *site) status(b *testing.B, into any) {
+	b.Helper()
+	out, err := s.weir.Cmd(patient(b), "status", "--json") // its exit status is 1 while an alarm stands
+	if json.Unmarshal([]byte(out), into) != nil {
+		b.Fatalf("weir status: %v: %s", err, out)
+	}
 }
 
 func smtpPort(h *lab.Host) netip.AddrPort { return netip.AddrPortFrom(h.Addr(), 25) }
