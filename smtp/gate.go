@@ -76,7 +76,7 @@ func (c *client) letIn(watch context.Context, wait time.Duration, let func()) {
 			return
 		}
 	}
-	c.session.suspect()
+	c.session.guard("gate", func() Verdict { c.session.suspect(); return Verdict{} })
 	c.session.mu.Lock()
 	suspect := c.session.given == Suspect
 	c.session.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"strings"
@@ -133,4 +134,29 @@ func TestShedWhileTheGateJudges(t *testing.T) {
 	if n := s.live.len(); n != 0 {
 		t.Errorf("%d connections are left", n)
 	}
+}
+
+// faulty is a judge with a fault of ours.
+type faulty struct{}
+
+func (faulty) Judge(*Facts) Verdict { panic("a fault") }
+
+// A judge that fails before the greeting costs its session nothing, and no other
+// (R-BW-E10): what it has to say comes again at RCPT, where it is 451.
+func TestGateOutlivesAFault(t *testing.T) {
+	s, err := NewServer(Options{
+		Hostname: "mx.example.net", Recorder: &lastRecord{}, Log: slog.New(slog.DiscardHandler),
+		Policy: Policy{GreetWait: 20 * time.Millisecond, Router: noRoute{}, Chain: Chain{Peer: []Link{{Name: "faulty", Judge: faulty{}}}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, server := net.Pipe()
+	var served sync.WaitGroup
+	served.Go(func() { s.serveConn(from{server, "203.0.113.7"}) })
+	if said, err := bufio.NewReader(client).ReadString('\n'); !strings.HasPrefix(said, "220 ") {
+		t.Errorf("heard %q, %v", said, err)
+	}
+	client.Close()
+	served.Wait()
 }
