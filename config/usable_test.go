@@ -139,6 +139,8 @@ func TestUsableAsksTheMachine(t *testing.T) {
 }
 
 // Whatever is read, it comes to an end, and what is usable has no mistake.
+// A new input takes go test a minute to make smaller, in which it seems to stand
+// still: -fuzzminimizetime=1x has it go on.
 func FuzzUsable(f *testing.F) {
 	f.Add(usable)
 	f.Add("hostname = \"\"\"\n[\n]]x=[1,\n")

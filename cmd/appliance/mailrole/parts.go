@@ -100,7 +100,7 @@ func becomeMailUser(cfg config.Config, runDir string) error {
 }
 
 // harden sees to it that the role has no capability left and can never gain
-// one, not even by running a set-user-ID program.
+// one, not even by running a set-user-ID program or as root of a namespace.
 func harden() error {
 	// Every thread has its own flag, so every thread has to be told.
 	if _, _, errno := syscall.AllThreadsSyscall6(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0); errno != 0 {
@@ -110,5 +110,5 @@ func harden() error {
 	if err == nil && !strings.Contains(string(status), "CapPrm:\t0000000000000000") {
 		return errors.New("the mail role was started with a capability: give it none, it needs none")
 	}
-	return nil
+	return withoutNamespaces()
 }
