@@ -60,18 +60,26 @@ func ledAway(path string, conn net.Conn) error {
 
 // What is read of an answer, and of one item of a stream. A command often runs
 // as root, and whoever took over the mail role, which talks to strangers, must
-// not be able to take the machine's memory by it.
+// not be able to take the machine's memory by it. Values are bounded too: an
+// empty object is three bytes, and hundreds where it is read into.
 const (
 	maxAnswer = 64 << 20
 	maxItem   = 16 << 20
+	maxValues = 1 << 18
 )
 
-var errTooMuch = errors.New("it is longer than any true one")
+var (
+	errTooMuch = errors.New("it is longer than any true one")
+	errTooMany = errors.New("it has more values than any true one")
+)
 
-// bounded is a reader of so much.
+// bounded is a reader of so much JSON.
 type bounded struct {
-	r    io.Reader
-	left int
+	r       io.Reader
+	left    int
+	values  int  // may still come
+	text    bool // within a string
+	escaped bool
 }
 
 func (b *bounded) Read(p []byte) (int, error) {
@@ -80,7 +88,27 @@ func (b *bounded) Read(p []byte) (int, error) {
 	}
 	n, err := b.r.Read(p[:min(len(p), b.left)])
 	b.left -= n
+	for _, c := range p[:n] {
+		b.count(c)
+	}
+	if b.values < 0 {
+		return 0, errTooMany
+	}
 	return n, err
+}
+
+// count counts what each value but the first of a list or object begins behind.
+func (b *bounded) count(c byte) {
+	switch {
+	case b.escaped:
+		b.escaped = false
+	case b.text && c == '\\':
+		b.escaped = true
+	case c == '"':
+		b.text = !b.text
+	case !b.text && (c == ',' || c == '[' || c == '{'):
+		b.values--
+	}
 }
 
 // Do sends in and reads the answer into out. in is written as JSON, but an
@@ -95,7 +123,7 @@ func (c *Client) Do(ctx context.Context, method, path string, in, out any) error
 	if out == nil {
 		return nil
 	}
-	if err := json.NewDecoder(&bounded{body, maxAnswer}).Decode(out); err != nil {
+	if err := json.NewDecoder(&bounded{r: body, left: maxAnswer, values: maxValues}).Decode(out); err != nil {
 		return c.broken(ctx, err)
 	}
 	return nil
@@ -112,7 +140,7 @@ func (c *Client) Stream(ctx context.Context, method, path string, in any, each f
 	rest := &bounded{r: body}
 	d := json.NewDecoder(rest)
 	for {
-		rest.left = maxItem
+		rest.left, rest.values = maxItem, maxValues
 		var l line
 		switch err := d.Decode(&l); {
 		case errors.Is(err, io.EOF):

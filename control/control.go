@@ -25,9 +25,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// headerTimeout bounds how long a caller may take to say what it wants. Bodies
-// have no deadline: `weir ban -` may read from a pipe.
-const headerTimeout = 10 * time.Second
+// headerTimeout bounds how long a caller may take to say what it wants, and to ask
+// again. Bodies have no deadline: `weir ban -` may read from a pipe. Answers have
+// none: somebody reads them in a pager.
+var headerTimeout = 10 * time.Second // less in a test
 
 // Serve answers on l with h until ctx ends, then lets running answers finish
 // for a second and returns nil. Callers whose user id is not in allow are told
@@ -36,6 +37,7 @@ func Serve(ctx context.Context, l *net.UnixListener, allow []uint32, h http.Hand
 	srv := &http.Server{
 		Handler:           admit(allow, h),
 		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       headerTimeout,
 		ConnContext:       withPeer,
 		ErrorLog:          log.New(discard{}, "", 0), // a caller that hangs up is no event
 	}
@@ -106,6 +108,7 @@ func PeerCredentials(c *net.UnixConn) (*unix.Ucred, error) {
 func admit(allow []uint32, h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if uid := PeerUID(r.Context()); uid == noPeer || !slices.Contains(allow, uid) {
+			w.Header().Set("Connection", "close")
 			writeError(w, Refusef("user %s may not use this socket: run the command as %s", userName(uid), userNames(allow)))
 			return
 		}

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -57,6 +58,18 @@ func served(t *testing.T, allow []uint32) *Client {
 		for _, err := w.Write([]byte(`{"item":"`)); err == nil; {
 			_, err = w.Write(chunk)
 		}
+	})
+	mux.HandleFunc("GET /swelling", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, "[{}", strings.Repeat(",{}", 1<<19), "]")
+	})
+	mux.HandleFunc("GET /swelling-names", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `[{"A":["`, strings.Repeat(`\\\"`, 1001), `"`, strings.Repeat(`,""`, 1<<19), "]}]")
+	})
+	mux.HandleFunc("GET /swelling-item", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"item":[{}]}`, `{"item":[{}`, strings.Repeat(",{}", 1<<19), "]}")
+	})
+	mux.HandleFunc("GET /commas", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `"`, strings.Repeat(",", 1<<20), strings.Repeat(`[`, 1<<20), `"`)
 	})
 	mux.HandleFunc("GET /long", func(w http.ResponseWriter, _ *http.Request) { // more than one item may be, in good ones
 		item := strings.Repeat("x", 3<<20)
@@ -256,6 +269,92 @@ func TestEndlessAnswer(t *testing.T) {
 	}
 	if err := c.Stream(t.Context(), "GET", "/long", nil, each); err != nil || items != 7 {
 		t.Errorf("a long stream: %v after %d of 7", err, items)
+	}
+}
+
+// Nor by many values, each of which is small as text and large as it is kept.
+func TestSwellingAnswer(t *testing.T) {
+	c := served(t, self())
+	var out []struct{ A [32]string }
+	for _, path := range []string{"/swelling", "/swelling-names"} {
+		if err := c.Do(t.Context(), "GET", path, nil, &out); err == nil || !strings.Contains(err.Error(), "more values than any true one") {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	items := 0
+	each := func(item json.RawMessage) error { items++; return json.Unmarshal(item, &out) }
+	if err := c.Stream(t.Context(), "GET", "/swelling-item", nil, each); err == nil || items != 1 || !strings.Contains(err.Error(), "more values than any true one") {
+		t.Errorf("an item of many values: %v after %d", err, items)
+	}
+	if n := len(out); n > 1000 {
+		t.Errorf("%d values were read", n)
+	}
+	var text string
+	if err := c.Do(t.Context(), "GET", "/commas", nil, &text); err != nil || len(text) != 2<<20 {
+		t.Errorf("commas in a text: %d, %v", len(text), err)
+	}
+}
+
+// soon makes callers be let go soon.
+func soon(t *testing.T) {
+	was := headerTimeout
+	headerTimeout = time.Second
+	t.Cleanup(func() { headerTimeout = was })
+}
+
+// Thousands who connect and say half of what they want, or nothing, keep nobody
+// else from being answered, and do not stay.
+func TestHalfOpen(t *testing.T) {
+	soon(t)
+	c := served(t, self())
+	var open []net.Conn
+	for i := range 2000 {
+		conn, err := net.Dial("unix", c.path)
+		if err != nil {
+			t.Fatal(i, err)
+		}
+		defer conn.Close()
+		if i%2 == 0 {
+			fmt.Fprint(conn, "POST /double HTTP/1.1\r\nHost: ")
+		}
+		open = append(open, conn)
+	}
+	var out number
+	if err := c.Do(t.Context(), "POST", "/double", number{21}, &out); err != nil || out.N != 42 {
+		t.Errorf("among them: %v, %v", out, err)
+	}
+	for _, conn := range open {
+		if err := conn.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadAll(conn); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatal("one that said nothing is still there")
+		}
+	}
+}
+
+// A stranger's connection does not outlive the answer, and one of ours that is
+// idle not for long.
+func TestIdleConnections(t *testing.T) {
+	soon(t)
+	for who, allow := range map[string][]uint32{"a stranger": {4_000_000}, "one of ours": self()} {
+		c := served(t, allow)
+		conn, err := net.Dial("unix", c.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		fmt.Fprint(conn, "GET /few HTTP/1.1\r\nHost: x\r\n\r\n")
+		if err := conn.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := io.ReadAll(conn)
+		if err != nil {
+			t.Errorf("%s is still connected: %v", who, err)
+		}
+		if closes := strings.Contains(string(answer), "Connection: close"); closes != (allow[0] == 4_000_000) {
+			t.Errorf("%s is told %q", who, answer)
+		}
 	}
 }
 

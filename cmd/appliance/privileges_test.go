@@ -24,7 +24,7 @@ func TestPrivileges(t *testing.T) {
 	for role, want := range map[string]map[string]string{
 		"guard": {"Uid": "0 0 0 0", "CapInh": none, "CapPrm": guard, "CapEff": guard, "CapBnd": guard, "CapAmb": none, "NoNewPrivs": "1"},
 		"mail": {"Uid": strings.Join([]string{mail, mail, mail, mail}, " "), "Gid": strings.Join([]string{mail, mail, mail, mail}, " "), "Groups": "",
-			"CapInh": none, "CapPrm": none, "CapEff": none, "CapAmb": none, "NoNewPrivs": "1"},
+			"CapInh": none, "CapPrm": none, "CapEff": none, "CapAmb": none, "NoNewPrivs": "1", "Seccomp": "2"},
 	} {
 		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", b.weir.PID(role)))
 		if err != nil || len(tasks) == 0 {
