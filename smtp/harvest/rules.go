@@ -166,7 +166,8 @@ func (r Rules) limits(l lenience) [4]limit {
 // Today's guesses of who names others, too, are left to the rules of the day. And
 // who names so many different recipients that exist that the unknown ones may be
 // slips is left to the higher number: all of his mail may have been refused for
-// what it says.
+// what it says, or he asks before he takes somebody's mail, in his own name, and
+// looks just like a guesser who has a list of us.
 func (r Rules) ever(l lenience, p *past, t *tally) string {
 	bad, good := float64(p.bad), float64(p.good)
 	before := bad

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/user"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -13,6 +14,7 @@ import (
 	"mailweir/control"
 	"mailweir/firewall/guard"
 	"mailweir/smtp/access"
+	"mailweir/smtp/relay"
 )
 
 func (c *cli) allowCommand() *cobra.Command {
@@ -129,7 +131,29 @@ func (c *cli) list(ctx context.Context, e access.Entry, d guard.Duration) error 
 	}
 	c.say("%sed %v%s", e.Action, e.Subject, scopeOf(e))
 	c.warn(forgeries(e))
+	c.warn(c.unserved(ctx, e))
 	return c.lifted(ch, nil)
+}
+
+// unserved is what an operator has to know of an entry for recipients to whom no
+// mail comes: a slip of the hand, most often.
+func (c *cli) unserved(ctx context.Context, e access.Entry) []string {
+	to := e.To
+	if e.Subject.Kind == access.To {
+		to = e.Subject.Name
+	}
+	if to == "" {
+		return nil
+	}
+	m, err := mailapi.NewClient(c.runDir).Status(ctx)
+	if err != nil {
+		return nil
+	}
+	domain := access.DomainOf(to)
+	if slices.ContainsFunc(m.Domains, func(d relay.DomainStatus) bool { return d.Name == domain }) {
+		return nil
+	}
+	return []string{fmt.Sprintf("no mail is taken for %s, so that the entry says nothing until there is a [domain.%q]", domain, domain)}
 }
 
 // forgeries is what an operator has to know of an entry that lets in by a sender.

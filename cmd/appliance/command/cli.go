@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 
@@ -56,7 +57,7 @@ func (c *cli) root() *cobra.Command {
 	root.SetOut(c.out)
 	root.SetErr(c.err)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return control.Usagef("%v (see %s --help)", err, cmd.CommandPath())
+		return control.Usagef("%s (see %s --help)", inWords(err), cmd.CommandPath())
 	})
 	flags := root.PersistentFlags()
 	flags.StringVar(&c.runDir, "run-dir", envOr("WEIR_RUN_DIR", defaultRunDir), "where the running system has its sockets (or $WEIR_RUN_DIR)")
@@ -64,7 +65,7 @@ func (c *cli) root() *cobra.Command {
 	root.PersistentPreRun = func(cmd *cobra.Command, _ []string) {
 		c.runDirGiven = flags.Changed("run-dir") || os.Getenv("WEIR_RUN_DIR") != ""
 	}
-	return group(root, c.commands()...)
+	return helpOf(group(root, c.commands()...))
 }
 
 // start is what a role begins with that was started by this command line. Its
@@ -107,15 +108,54 @@ func (c *cli) execute(ctx context.Context, args []string) int {
 // errSaid is a failure whose words are on the screen already; exit code 1.
 var errSaid = errors.New("failed as shown")
 
-// args wraps a check of cobra's so that its complaint counts as usage and says
-// how the command is written.
+// args wraps a check of cobra's so that its complaint counts as usage, in words
+// of ours, and says how the command is written.
 func args(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		if err := check(cmd, args); err != nil {
-			return control.Usagef("%v: write %s", err, cmd.UseLine())
+		if check(cmd, args) == nil {
+			return nil
 		}
+		for i := range args { // the first that is one too many
+			if check(cmd, args[:i]) == nil && check(cmd, args[:i+1]) != nil {
+				if cmd.HasAvailableSubCommands() {
+					return control.Usagef("%s has no command %q (see %[1]s --help)", cmd.CommandPath(), args[i])
+				}
+				return control.Usagef("%q is too much: write %s", args[i], cmd.UseLine())
+			}
+		}
+		return control.Usagef("something is missing: write %s", cmd.UseLine())
+	}
+}
+
+// noNumber is how Go says that a flag has no number.
+var noNumber = regexp.MustCompile(`strconv\.Parse\w+: parsing ("[^"]*"): .*`)
+
+// inWords is a complaint about a flag without the names of Go's functions.
+func inWords(err error) string {
+	return noNumber.ReplaceAllString(err.Error(), "$1 is no number that fits here")
+}
+
+// helpOf has weir help WORD know which words there are.
+func helpOf(root *cobra.Command) *cobra.Command {
+	root.InitDefaultHelpCmd()
+	help, _, err := root.Find([]string{"help"})
+	if err != nil || help.Run == nil {
+		return root
+	}
+	show := help.Run
+	help.RunE = func(cmd *cobra.Command, args []string) error {
+		of, rest, err := root.Find(args)
+		if err != nil {
+			return control.Usagef("%v", err)
+		}
+		if _, holds := of.Annotations[onlyHolds]; holds && len(rest) > 0 {
+			return of.RunE(of, rest) // it says which word it does not know, and what was perhaps meant
+		}
+		show(cmd, args)
 		return nil
 	}
+	help.Run = nil
+	return root
 }
 
 // group is a command that only holds others. Alone it shows its help; a word

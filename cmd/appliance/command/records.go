@@ -3,14 +3,17 @@ package command
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"mailweir/cmd/appliance/mailapi"
+	"mailweir/control"
 	"mailweir/firewall/guard"
 	"mailweir/record"
+	"mailweir/smtp/reply"
 )
 
 func (c *cli) recordsCommand() *cobra.Command {
@@ -32,6 +35,9 @@ a check is set to log: by check and domain, how often, and whether good senders 
   weir records --addr 203.0.113.0/24 --limit 0 --json >case.jsonl`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if q.Limit < 0 {
+				return control.Usagef("--limit is how many at the most, and not %d; 0: all", q.Limit)
+			}
 			if since > 0 {
 				q.Since = c.now().Add(-since.Time())
 			}
@@ -77,6 +83,9 @@ func (c *cli) listRecords(cmd *cobra.Command, q mailapi.RecordsRequest) error {
 	})
 	if err == nil && n == 0 {
 		c.say("no record fits")
+		if known := func(r reply.Row) bool { return string(r.Reason) == q.Reason }; q.Reason != "" && !slices.ContainsFunc(reply.Table(), known) {
+			c.warn([]string{fmt.Sprintf("%q is no reason that this release knows: docs/refusals.md has them all", q.Reason)})
+		}
 	}
 	return err
 }

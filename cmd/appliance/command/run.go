@@ -112,7 +112,8 @@ and look at it:
   weir records; weir status
 
 See a ban: guess addresses from another machine that has swaks (this one's own
-addresses are never banned). The third round hangs, since its packets are dropped; ask here why:
+addresses are never banned). The third round is cut off in its middle; one more
+would hang, since its packets are dropped. Ask here why:
 
   for i in a b c; do
     swaks --server THIS-MACHINE:%[2]d --to $(seq -s, -f $i%%g@example.com 12)
