@@ -15,6 +15,7 @@ import (
 // TestAllScenesComeTrue plays the demo as make demo does.
 func TestAllScenesComeTrue(t *testing.T) {
 	needRoot(t)
+	t.Parallel() // both wait for the kernel to drop more than they work
 	var out bytes.Buffer
 	if code := play(t.Context(), &stage{out: &out}, "", "auto"); code != 0 {
 		t.Fatalf("exit code %d:\n%s", code, out.String())
@@ -27,6 +28,7 @@ func TestAllScenesComeTrue(t *testing.T) {
 // see that nothing is dropped. A demo that cannot fail shows nothing.
 func TestDemoFailsWithoutTheDrop(t *testing.T) {
 	needRoot(t)
+	t.Parallel()
 	var out bytes.Buffer
 	code := play(t.Context(), &stage{out: &out}, harmlessWeir(t), "xdp")
 	if code == 0 {
