@@ -93,7 +93,7 @@ var idOfReceived = regexp.MustCompile(`(?m)^[>\s]+id ([0-9A-Z]{4}-[0-9A-Z]{4}-[0
 
 // refsIn reads the refs in the trace fields of a message, each once.
 func (c *cli) refsIn(name string) (refs []ref.Ref, err error) {
-	in, err := c.recordsInput(name)
+	in, err := c.input("message", name)
 	if err != nil {
 		return nil, err
 	}

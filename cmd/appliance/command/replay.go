@@ -45,7 +45,7 @@ as its clock: the same records always give the same answer. Nothing running is t
 					return err
 				}
 			}
-			in, err := c.recordsInput(args[0])
+			in, err := c.input("records", args[0])
 			if err != nil {
 				return err
 			}
@@ -57,14 +57,14 @@ as its clock: the same records always give the same answer. Nothing running is t
 	return cmd
 }
 
-// recordsInput opens what the operator named.
-func (c *cli) recordsInput(name string) (io.ReadCloser, error) {
+// input opens a file that the operator named, which has what; - is standard input.
+func (c *cli) input(what, name string) (io.ReadCloser, error) {
 	if name == "-" {
 		return io.NopCloser(c.in), nil
 	}
 	f, err := os.Open(name)
 	if err != nil {
-		return nil, control.Usagef("open the records: %v", err)
+		return nil, control.Usagef("open the %s: %v", what, err)
 	}
 	return f, nil
 }
