@@ -11,8 +11,8 @@ import (
 
 // patience is how long an engine that is asked how it stands is waited for. Its
 // answer comes from the kernel, behind what is just being written there, which
-// may be a hundred thousand bans.
-const patience = time.Second
+// may be a hundred thousand bans. It is less than alarmsWithin.
+const patience = 3 * time.Second
 
 // asked is what an engine said of itself when it was asked last.
 type asked struct {

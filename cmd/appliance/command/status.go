@@ -164,6 +164,9 @@ func engineLine(e guard.EngineStatus) string {
 	if !e.Working {
 		return "not working"
 	}
+	if e.Busy && e.Counters == nil {
+		return "at work, and has not said yet how it stands"
+	}
 	line := plural(e.Bans, "ban")
 	if e.LeftOut > 0 {
 		line += fmt.Sprintf(" (the hottest: no room for %d others)", e.LeftOut)
