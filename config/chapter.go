@@ -77,6 +77,8 @@ func kindOf(place any) string {
 		return "number"
 	case *time.Duration:
 		return "duration"
+	case *Retention:
+		return "duration, or `forever`"
 	case *Size:
 		return "size"
 	case *[]string:
@@ -100,6 +102,8 @@ func literal(place any) string {
 	switch v := place.(type) {
 	case *time.Duration:
 		return quote(formatDuration(*v))
+	case *Retention:
+		return quote(v.String())
 	case *Size:
 		return quote(v.String())
 	case *string:

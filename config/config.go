@@ -217,7 +217,7 @@ const (
 
 // Records is how long records are kept.
 type Records struct {
-	Keep    time.Duration
+	Keep    Retention
 	MaxSize Size
 }
 
@@ -261,7 +261,7 @@ func Default() Config {
 		Checks:   Checks{Profile: "balanced", RejectScore: 8, RDNSKeywords: []string{"dynamic", "pool", "dialup"}},
 		Spare:    []string{"google", "microsoft", "yahoo", "apple"},
 		Greylist: Greylist{Mode: "suspicious", Delay: 10 * time.Minute, Window: 48 * time.Hour, Pass: 36 * day},
-		Records:  Records{Keep: 30 * day, MaxSize: 4 * GiB},
+		Records:  Records{Keep: Retention(30 * day), MaxSize: 4 * GiB},
 		Metrics:  Metrics{Listen: "127.0.0.1:9125"},
 	}
 }

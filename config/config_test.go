@@ -118,7 +118,7 @@ var samples = map[string]struct {
 	`domain."example.com".set`:              {`{ spf_fail = "off" }`, map[string]string{"spf_fail": "off"}},
 	`domain."example.com".geo.reject`:       {`["KP"]`, []string{"KP"}},
 	`domain."example.com".geo.score`:        {`{ KP = 1 }`, map[string]float64{"KP": 1}},
-	"records.keep":                          {`"90d"`, 90 * day},
+	"records.keep":                          {`"90d"`, Retention(90 * day)},
 	"records.max_size":                      {`"16MiB"`, 16 * MiB},
 	"metrics.listen":                        {`"[::1]:9000"`, "[::1]:9000"},
 	"syslog.siem.target":                    {`"tls://[2001:db8::5]:6514"`, "tls://[2001:db8::5]:6514"},
@@ -267,6 +267,23 @@ func TestDurations(t *testing.T) {
 		if d, err := ParseDuration(text); err == nil {
 			t.Errorf("ParseDuration(%q) = %v", text, d)
 		}
+	}
+}
+
+// R-CX-05: a month by default, without an end where the file says so.
+func TestRetentions(t *testing.T) {
+	for text, want := range map[string]string{
+		`"forever"`: "", `"90d"`: "", `"1h"`: "",
+		`"59m"`:  "weir.toml:1:16: 59m is out of range (write 1h to 3650d, or \"forever\")",
+		`"ever"`: "weir.toml:1:16: \"ever\" is not a duration (write \"48h\", \"30d\" or \"forever\")",
+	} {
+		_, c, problems := Parse("weir.toml", []byte("records.keep = "+text+"\nhostname = \"mx1.example.net\"\nbackend.o.url = \"smtp://x.example\"\ndomain.\"example.com\".backends = [\"o\"]\n"))
+		if got := problems.Error(); got != want || want == "" && quote(c.Records.Keep.String()) != text {
+			t.Errorf("%s: %s, keeps %v", text, got, c.Records.Keep)
+		}
+	}
+	if Default().Records.Keep != Retention(30*day) {
+		t.Errorf("records are kept %v by default", Default().Records.Keep)
 	}
 }
 

@@ -25,6 +25,8 @@ func set(to any, v value) *fault {
 		return setString(to, v)
 	case *time.Duration:
 		return setText(to, v, ParseDuration, "a duration", `"90s", "48h" or "14d"`)
+	case *Retention:
+		return setText(to, v, ParseRetention, "a duration", `"48h", "30d" or "forever"`)
 	case *Size:
 		return setText(to, v, ParseSize, "a size", `"50MiB" or "4GiB"`)
 	case *Recipients:

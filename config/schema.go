@@ -223,8 +223,8 @@ var schema = []section{
 			doc: "In place of greylist.pass."},
 	}},
 	{path: "records", doc: "What is kept of each transaction, for `weir records` and `weir why`.", keys: []key{
-		{name: "keep", place: func(c *Config, _ string) any { return &c.Records.Keep }, within: between(time.Hour, 3650*day),
-			doc: "How long."},
+		{name: "keep", place: func(c *Config, _ string) any { return &c.Records.Keep }, within: keeps,
+			doc: "How long. `forever`: until records.max_size is reached."},
 		{name: "max_size", place: func(c *Config, _ string) any { return &c.Records.MaxSize }, within: between(16*MiB, 1024*GiB),
 			doc: "How much on disk at the most; the oldest go first."},
 	}},

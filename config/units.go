@@ -77,6 +77,29 @@ func ParseDuration(s string) (time.Duration, error) {
 	return days + d, nil
 }
 
+// Retention is how long something is kept.
+type Retention time.Duration
+
+// Forever is a Retention without an end.
+const Forever Retention = math.MaxInt64
+
+// ParseRetention reads a duration, or "forever".
+func ParseRetention(s string) (Retention, error) {
+	if s == "forever" {
+		return Forever, nil
+	}
+	d, err := ParseDuration(s)
+	return Retention(d), err
+}
+
+// String writes what ParseRetention reads.
+func (r Retention) String() string {
+	if r == Forever {
+		return "forever"
+	}
+	return formatDuration(time.Duration(r))
+}
+
 // formatDuration writes what ParseDuration reads, as short as it goes.
 func formatDuration(d time.Duration) string {
 	if d >= 3*day && d%day == 0 {

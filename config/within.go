@@ -27,6 +27,19 @@ func between[T cmp.Ordered](low, high T) func(any) (string, string) {
 	}
 }
 
+// keeps narrows how long records are kept: without an end, or with one that
+// somebody can live to see.
+func keeps(v any) (what, hint string) {
+	if *v.(*Retention) == Forever {
+		return "", ""
+	}
+	what, hint = between(Retention(time.Hour), Retention(3650*day))(v)
+	if what != "" {
+		hint += `, or "forever"`
+	}
+	return what, hint
+}
+
 // show writes a value as the file has it.
 func show(v any) string {
 	if d, ok := v.(time.Duration); ok {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"time"
 
 	"mailweir/config"
 	"mailweir/record"
@@ -93,8 +94,12 @@ func Harvest(h config.Harvest) harvest.Rules {
 
 // Records is what the file says of the record store.
 func Records(cfg config.Config) record.Options {
+	keep := time.Duration(cfg.Records.Keep)
+	if cfg.Records.Keep == config.Forever {
+		keep = 0
+	}
 	return record.Options{
 		Dir: filepath.Join(cfg.StateDir, "mail", "records"), Node: cfg.Hostname,
-		Keep: cfg.Records.Keep, MaxSize: int64(cfg.Records.MaxSize), BanMax: cfg.Firewall.BanMax,
+		Keep: keep, MaxSize: int64(cfg.Records.MaxSize), BanMax: cfg.Firewall.BanMax,
 	}
 }
