@@ -67,3 +67,24 @@ func TestTableAgainstMap(t *testing.T) {
 		t.Errorf("a crowd of %d is left of nobody", table.crowds[i])
 	}
 }
+
+// Of many records some share their slot's part of the hash with others: who is
+// not there is not found for that.
+func TestTableTellsHashesApart(t *testing.T) {
+	const n = 200_000
+	at := func(i int) netip.Prefix {
+		return netip.PrefixFrom(netip.AddrFrom4([4]byte{11, byte(i >> 16), byte(i >> 8), byte(i)}), 32)
+	}
+	tab := newTable4()
+	var list []record
+	for i := range n {
+		list = append(list, record{prefix: at(i), until: uint32(i) + 1})
+	}
+	tab.putAll(list)
+	for i := range 2 * n {
+		r, found := tab.get(at(i))
+		if found != (i < n) || found && (r.prefix != at(i) || r.until != uint32(i)+1) {
+			t.Fatalf("%v: %+v, %v", at(i), r, found)
+		}
+	}
+}

@@ -31,6 +31,12 @@ var plumbing = []string{"dash", "coreutils", "sed", "grep", "diffutils", "findut
 // packagesAt is where every host sees the cache.
 const packagesAt = "/opt/packages"
 
+// Unpacked is a directory with the files of packages, for what is no host of a
+// lab: below usr, as they would be installed.
+func Unpacked(ctx context.Context, packages ...string) (string, error) {
+	return unpacked(ctx, packages...)
+}
+
 // unpacked returns a directory with the programs and libraries of packages and
 // of everything they depend on, of the release that this machine's apt knows.
 // Nothing is installed: mail servers exclude each other as packages, and one

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -210,6 +211,8 @@ func (s *Server) serve(ctx context.Context) error {
 	g.Go(func() error {
 		return control.Serve(ctx, s.operator, []uint32{uint32(os.Geteuid())}, s.routes())
 	})
+	// What reading the ledger and the countries took is more than what is kept.
+	debug.FreeOSMemory()
 	s.cfg.Log.Info("guard serves", "bans", s.ledger.Len(), "firewall", s.firewall())
 	s.cfg.Ready()
 	return g.Wait()

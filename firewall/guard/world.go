@@ -2,6 +2,7 @@ package guard
 
 import (
 	"context"
+	"runtime/debug"
 
 	"mailweir/geo"
 )
@@ -18,4 +19,5 @@ func (s *Server) SetWorld(ctx context.Context, world *geo.Tables) {
 		s.cfg.Log.Error("guard cannot see the network, what it knew of it stays", "error", err)
 	}
 	s.engines.settle(ctx)
+	debug.FreeOSMemory() // compiling took several times what is kept
 }

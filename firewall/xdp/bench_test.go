@@ -114,7 +114,8 @@ func against(b *testing.B, prog, empty *ebpf.Program, frame []byte) {
 }
 
 // BenchmarkOthers measures what else the kernel has, each by the least program
-// that can be made of it: no parsing, no port, no allow list.
+// that can be made of it: no parsing, no port, no allow list. Beside them is
+// xdp-filter, as Debian ships it.
 func BenchmarkOthers(b *testing.B) {
 	empty := newProgram(b, asm.Instructions{asm.Mov.Imm(asm.R0, xdpPass), asm.Return()})
 	drop := newProgram(b, asm.Instructions{asm.Mov.Imm(asm.R0, xdpDrop), asm.Return()})
@@ -124,8 +125,9 @@ func BenchmarkOthers(b *testing.B) {
 		fill(b, hash, n, func(key []byte, a [4]byte) []byte { return append(key, a[:]...) })
 		b.Run(fmt.Sprintf("bans=%d/hash", n), func(b *testing.B) { others(b, hash, empty, n, 0) })
 		if n > 1_000_000 {
-			continue // a trie of so many takes minutes to fill
+			continue // a trie of so many takes minutes to fill, and so does a map that has a value for each processor
 		}
+		b.Run(fmt.Sprintf("bans=%d/xdp-filter", n), func(b *testing.B) { xdpFilter(b, empty, n) })
 		trie := newMap(b, &ebpf.MapSpec{Type: ebpf.LPMTrie, KeySize: 8, ValueSize: 16, MaxEntries: uint32(n), Flags: unix.BPF_F_NO_PREALLOC})
 		fill(b, trie, n, func(key []byte, a [4]byte) []byte { return append(append(key, 32, 0, 0, 0), a[:]...) })
 		b.Run(fmt.Sprintf("bans=%d/trie", n), func(b *testing.B) { others(b, trie, empty, n, 32) })

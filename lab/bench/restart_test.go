@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
+
 	"mailweir/firewall"
 	"mailweir/firewall/guard"
 )
@@ -169,7 +171,8 @@ func (s *site) guardTime(b *testing.B) time.Duration {
 	return time.Duration(user+system) * 10 * time.Millisecond // proc_pid_stat(5) counts hundredths
 }
 
-// mapsOf adds up the memory of the kernel's maps that a process has open.
+// mapsOf adds up the memory of the kernel's maps that a process has open, and of
+// those that are in them: tables of bans, and the world.
 func mapsOf(b *testing.B, pid int) (sum float64) {
 	b.Helper()
 	dir := fmt.Sprintf("/proc/%d/fdinfo", pid)
@@ -177,21 +180,41 @@ func mapsOf(b *testing.B, pid int) (sum float64) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	seen := map[string]bool{}
+	seen := map[ebpf.MapID]bool{}
 	for _, e := range list {
-		var id string
-		var size float64
 		for line := range strings.Lines(readFile(filepath.Join(dir, e.Name()))) {
-			switch name, value, _ := strings.Cut(line, ":"); name {
-			case "map_id":
-				id = strings.TrimSpace(value)
-			case "memlock":
-				size, _ = strconv.ParseFloat(strings.TrimSpace(value), 64)
+			if value, ok := strings.CutPrefix(line, "map_id:"); ok {
+				id, _ := strconv.Atoi(strings.TrimSpace(value))
+				sum += memlock(b, ebpf.MapID(id), seen)
 			}
 		}
-		if id != "" && !seen[id] {
-			seen[id] = true
-			sum += size
+	}
+	return sum
+}
+
+// memlock is what the kernel says of a map and of those in it, but of those that
+// were seen before.
+func memlock(b *testing.B, id ebpf.MapID, seen map[ebpf.MapID]bool) float64 {
+	b.Helper()
+	if seen[id] {
+		return 0
+	}
+	seen[id] = true
+	m, err := ebpf.NewMapFromID(id)
+	if err != nil {
+		return 0 // it is gone
+	}
+	defer m.Close()
+	info, err := m.Info()
+	if err != nil {
+		b.Fatal(err)
+	}
+	bytes, _ := info.Memlock()
+	sum := float64(bytes)
+	if info.Type == ebpf.ArrayOfMaps || info.Type == ebpf.HashOfMaps {
+		var key, inner uint32
+		for it := m.Iterate(); it.Next(&key, &inner); {
+			sum += memlock(b, ebpf.MapID(inner), seen)
 		}
 	}
 	return sum
