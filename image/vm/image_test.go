@@ -101,10 +101,11 @@ func within(t *testing.T, d time.Duration) context.Context {
 	return ctx
 }
 
-// sh runs a command inside.
+// sh runs a command inside. What is small takes minutes where the emulator gets
+// little of the processors.
 func sh(t *testing.T, m *Machine, command string) string {
 	t.Helper()
-	out, err := m.Shell(within(t, time.Minute), command)
+	out, err := m.Shell(within(t, 5*time.Minute), command)
 	if err != nil {
 		t.Errorf("%v", err)
 	}
@@ -191,14 +192,14 @@ const memory = `free -m; echo "cgroup $(cat /sys/fs/cgroup/mailweir.slice/memory
 func restarts(t *testing.T, m *Machine) {
 	sh(t, m, "weir ban 11.0.0.1 --why test")
 	for _, role := range []string{"weir-mail", "weir-guard"} {
-		out, err := m.Shell(within(t, 3*time.Minute), "systemctl kill -s KILL "+role+".service; "+session)
+		out, err := m.Shell(within(t, 10*time.Minute), "systemctl kill -s KILL "+role+".service; "+session)
 		if err != nil || !strings.HasPrefix(out, "220 ") {
 			t.Errorf("whoever connects while %s is started again hears %q, %v", role, out, err)
 		}
 		if out := sh(t, m, "nft get element inet mailweir ban4 '{ 11.0.0.1 }'"); !strings.Contains(out, "11.0.0.1") {
 			t.Errorf("while %s is started again the kernel does not hold the ban: %s", role, out)
 		}
-		if _, err := m.Shell(within(t, 3*time.Minute), "until systemctl is-active -q "+role+".service; do sleep 1; done"); err != nil {
+		if _, err := m.Shell(within(t, 10*time.Minute), "until systemctl is-active -q "+role+".service; do sleep 1; done"); err != nil {
 			t.Error(err)
 		}
 	}
@@ -228,7 +229,7 @@ func manyBans(t *testing.T, m *Machine) {
 		t.Fatal(err)
 	}
 	t.Logf("taken in %s", out)
-	out, err = m.Shell(within(t, 2*time.Minute), `s=$(date +%s); weir status | grep -A 3 '^firewall'; echo "$(($(date +%s) - s)) s"`)
+	out, err = m.Shell(within(t, 5*time.Minute), `s=$(date +%s); weir status | grep -A 3 '^firewall'; echo "$(($(date +%s) - s)) s"`)
 	if err != nil {
 		t.Errorf("weir status waits for nftables: %v", err)
 	}
