@@ -121,7 +121,7 @@ func TestOthersAtTheSockets(t *testing.T) {
 				return err
 			}
 			crowd = append(crowd, c)
-			c.Write(request{reason: firewall.Harvest, ref: 1}.append(nil))
+			c.Write(appendQuestion(nil, netip.MustParseAddr("203.0.113.7"))) // nonsense would end it
 		}
 		return nil
 	}))
