@@ -199,6 +199,8 @@ func TestSwitchUnderLoad(t *testing.T) {
 	table.configureOrFail(t, rulesFor(t, w))
 	stop := make(chan struct{})
 	var load sync.WaitGroup
+	end := sync.OnceFunc(func() { close(stop); load.Wait() })
+	t.Cleanup(end) // before the table is closed, whatever fails
 	for _, a := range from["NL"] {
 		load.Go(func() {
 			for !over(stop) {
@@ -248,8 +250,7 @@ func TestSwitchUnderLoad(t *testing.T) {
 			}
 		}
 	}
-	close(stop)
-	load.Wait()
+	end()
 	t.Logf("the slowest of ten switches of %d countries took %v, with packets beside it", len(switched), slowest)
 	counted, err := table.readPlaces()
 	if err != nil {
