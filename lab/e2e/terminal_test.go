@@ -102,7 +102,12 @@ func (s *site) whyOnAScreen(t *testing.T) {
 		t.Fatal(bans, err)
 	}
 	for _, b := range bans[:min(3, len(bans))] {
-		why, err := s.weir.Terminal(24, 80, "why", b.Prefix.Addr().String())
+		addr := b.Prefix.Addr().String()
+		s.Eventually(time.Minute, "what was banned a moment ago is on record", func() bool {
+			out, err := s.weir.Cmd(t.Context(), "why", addr)
+			return err == nil && !strings.Contains(out, "no transaction of ")
+		})
+		why, err := s.weir.Terminal(24, 80, "why", addr)
 		if err != nil {
 			t.Fatal(err)
 		}
