@@ -161,8 +161,7 @@ func (s *Server) listen() (err error) {
 	if err := makeFolder(s.cfg.RunDir, 0o755); err != nil {
 		return err
 	}
-	offences := control.Socket{Path: OffencePath(s.cfg.RunDir), Mode: 0o600, UID: int(s.cfg.MailUID), GID: -1, Packet: true}
-	if s.offences, err = offences.Listen(); err != nil {
+	if s.offences, err = offenceSocket(s.cfg.RunDir, s.cfg.MailUID).Listen(); err != nil {
 		return err
 	}
 	operator := control.Socket{Path: OperatorPath(s.cfg.RunDir), Mode: 0o600, UID: -1, GID: -1}
@@ -170,6 +169,13 @@ func (s *Server) listen() (err error) {
 		return errors.Join(err, s.offences.Close())
 	}
 	return nil
+}
+
+// offenceSocket is the mail role's. Guard's own group may write to it too: under
+// a service manager root is nobody's superior (no CAP_DAC_OVERRIDE), and has to
+// find out whether the socket that is there is a dead guard's.
+func offenceSocket(runDir string, mailUID uint32) control.Socket {
+	return control.Socket{Path: OffencePath(runDir), Mode: 0o660, UID: int(mailUID), GID: -1, Packet: true}
 }
 
 func (s *Server) terms(p Policy) firewall.Terms {
