@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net/netip"
 	"reflect"
 	"slices"
 	"sync"
@@ -18,10 +17,6 @@ import (
 // batch is how many bans an engine is given in one transaction where they come
 // from a queue. One that cannot be had costs no others but those of its batch.
 const batch = 4096
-
-// difference is a change of bans that an engine has still to make: the ban to
-// add, or nil to lift.
-type difference map[netip.Prefix]*firewall.Ban
 
 // engine is one Enforcer with what it still owes. The owner of a change gives
 // it by apply or later, in order; run works off what has to wait.
@@ -395,29 +390,6 @@ func (e *engine) retry() {
 		e.settled("refused")
 	}
 	e.nudge()
-}
-
-func take(d difference, most int) difference {
-	some := make(difference, min(len(d), most))
-	for p, b := range d {
-		if len(some) == most {
-			break
-		}
-		some[p] = b
-		delete(d, p)
-	}
-	return some
-}
-
-func (d difference) split() (add, del []firewall.Ban) {
-	for p, b := range d {
-		if b == nil {
-			del = append(del, firewall.Ban{Prefix: p})
-		} else {
-			add = append(add, *b)
-		}
-	}
-	return add, del
 }
 
 // intact asks whether what we wrote still stands, and has it written anew

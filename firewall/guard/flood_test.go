@@ -169,6 +169,12 @@ func TestBansThatNobodyReads(t *testing.T) {
 	if !isHeard(t, g.raw()) {
 		t.Error("the mail role is not heard")
 	}
+	g.ends(t)
+}
+
+// ends says that guard ends, whatever others do to it.
+func (g *rig) ends(t *testing.T) {
+	t.Helper()
 	ended := make(chan struct{})
 	go func() { defer close(ended); g.end() }()
 	select {

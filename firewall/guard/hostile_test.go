@@ -168,11 +168,5 @@ func TestFilesThatCannotBeClosed(t *testing.T) {
 	_, _, err := g.raw().WriteMsgUnix([]byte("nonsense"), unix.UnixRights(f), nil)
 	check(t, err)
 	eventually(t, "an honest asker is heard", func() bool { return isHeard(t, g.raw()) })
-	ended := make(chan struct{})
-	go func() { defer close(ended); g.end() }()
-	select {
-	case <-ended:
-	case <-time.After(5 * time.Second):
-		t.Error("guard does not end")
-	}
+	g.ends(t)
 }
